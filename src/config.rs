@@ -1,0 +1,147 @@
+//! The settings, from the environment.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::Uri;
+use regex_lite::Regex;
+
+use crate::types::RegistryId;
+
+/// The settings of the function and of the tool.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `TABLE_NAME`: the DynamoDB table that is the index.
+    pub table_name: String,
+    /// `BUCKET_NAME`: the S3 bucket that stores the layers.
+    pub bucket_name: String,
+    /// `DEFAULT_REGISTRY_ID`: the registry of a request that names none.
+    pub default_registry_id: RegistryId,
+    /// `URL_EXPIRY_SECONDS`: how long a download URL lives; 60 to 604800 (the most S3 takes), 3600 if unset.
+    /// A URL dies earlier when the credentials that signed it do.
+    pub url_expiry: Duration,
+    /// `AUTHORIZATION`: who decides which caller may read what; `iam` if unset.
+    pub authorization: Authorization,
+    /// `AWS_ENDPOINT_URL_DYNAMODB`: where DynamoDB is, if not at its AWS endpoint.
+    pub dynamodb_endpoint: Option<String>,
+    /// `AWS_ENDPOINT_URL_S3`: where S3 is, if not at its AWS endpoint. Download URLs point there.
+    pub s3_endpoint: Option<String>,
+}
+
+/// Who decides which caller may read what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authorization {
+    /// `iam`: a caller reads the registry of its own account, and repositories that grant its account.
+    /// Who it is comes from the gateway's IAM authorizer; a call without that identity is refused.
+    Iam,
+    /// `gateway`: whoever the gateway lets in reads everything. For private APIs and API keys.
+    Gateway,
+}
+
+/// A setting that cannot be used. Names the variable and says what it must be.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable} {problem}")]
+pub struct ConfigError {
+    variable: &'static str,
+    problem: String,
+}
+
+impl Config {
+    /// Reads the settings with `variable`, which gives a variable's value, such as
+    /// `|name| std::env::var(name).ok()`. An empty variable is an unset one.
+    pub fn from_env(variable: impl Fn(&'static str) -> Option<String>) -> Result<Self, ConfigError> {
+        let optional = |name| variable(name).filter(|value| !value.is_empty());
+        let required = |name, meaning: &str| {
+            optional(name).ok_or_else(|| error(name, format!("is not set; it must be {meaning}")))
+        };
+        let endpoint = |name| optional(name).map(|value| parse_endpoint(name, value)).transpose();
+        Ok(Self {
+            table_name: required("TABLE_NAME", TABLE.meaning).and_then(|value| TABLE.parse(value))?,
+            bucket_name: required("BUCKET_NAME", BUCKET.meaning).and_then(|value| BUCKET.parse(value))?,
+            default_registry_id: required("DEFAULT_REGISTRY_ID", REGISTRY_MEANING).and_then(|value| {
+                RegistryId::parse(&value)
+                    .map_err(|_| error("DEFAULT_REGISTRY_ID", must_be(REGISTRY_MEANING, &value)))
+            })?,
+            url_expiry: optional("URL_EXPIRY_SECONDS").map_or(Ok(DEFAULT_URL_EXPIRY), parse_url_expiry)?,
+            authorization: optional("AUTHORIZATION").map_or(Ok(Authorization::Iam), parse_authorization)?,
+            dynamodb_endpoint: endpoint("AWS_ENDPOINT_URL_DYNAMODB")?,
+            s3_endpoint: endpoint("AWS_ENDPOINT_URL_S3")?,
+        })
+    }
+
+    /// `AWS_REGION`, which Lambda sets. For the function: the tool has other places to find it in.
+    pub fn region_from_env(variable: impl Fn(&'static str) -> Option<String>) -> Result<String, ConfigError> {
+        let region = variable("AWS_REGION").filter(|value| !value.is_empty());
+        region.ok_or_else(|| error("AWS_REGION", "is not set; it must be an AWS region's name".to_owned()))
+    }
+}
+
+const REGISTRY_MEANING: &str = "a registry's id, the twelve digits of an AWS account";
+
+const DEFAULT_URL_EXPIRY: Duration = Duration::from_secs(3600);
+
+/// A name whose rule is a pattern.
+struct Name {
+    variable: &'static str,
+    meaning: &'static str,
+    pattern: &'static str,
+}
+
+/// Source: [CreateTable](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_CreateTable.html).
+const TABLE: Name = Name {
+    variable: "TABLE_NAME",
+    meaning: "a DynamoDB table's name (3 to 255 of a-z, A-Z, 0-9, '_', '-' and '.')",
+    pattern: "^[a-zA-Z0-9_.-]{3,255}$",
+};
+
+/// Source: [Bucket naming rules](https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html).
+const BUCKET: Name = Name {
+    variable: "BUCKET_NAME",
+    meaning: "an S3 bucket's name (3 to 63 of a-z, 0-9, '-' and '.')",
+    pattern: "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+};
+
+impl Name {
+    fn parse(&self, value: String) -> Result<String, ConfigError> {
+        match Regex::new(self.pattern).is_ok_and(|pattern| pattern.is_match(&value)) {
+            true => Ok(value),
+            false => Err(error(self.variable, must_be(self.meaning, &value))),
+        }
+    }
+}
+
+fn parse_url_expiry(value: String) -> Result<Duration, ConfigError> {
+    match value.parse() {
+        Ok(seconds @ 60..=604_800) => Ok(Duration::from_secs(seconds)),
+        _ => {
+            Err(error("URL_EXPIRY_SECONDS", must_be("a whole number of seconds from 60 to 604800", &value)))
+        }
+    }
+}
+
+fn parse_authorization(value: String) -> Result<Authorization, ConfigError> {
+    match value.as_str() {
+        "iam" => Ok(Authorization::Iam),
+        "gateway" => Ok(Authorization::Gateway),
+        _ => Err(error("AUTHORIZATION", must_be("'iam' or 'gateway'", &value))),
+    }
+}
+
+fn parse_endpoint(variable: &'static str, value: String) -> Result<String, ConfigError> {
+    let is_endpoint = value
+        .parse::<Uri>()
+        .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+    match is_endpoint {
+        true => Ok(value),
+        // The value is not repeated: an endpoint may carry a password.
+        false => Err(error(variable, "must be a URL such as http://127.0.0.1:8000".to_owned())),
+    }
+}
+
+fn must_be(meaning: impl fmt::Display, value: &str) -> String {
+    format!("must be {meaning}, and is '{value}'")
+}
+
+fn error(variable: &'static str, problem: String) -> ConfigError {
+    ConfigError { variable, problem }
+}

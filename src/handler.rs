@@ -1,0 +1,184 @@
+//! From a Lambda event to an answer: the shapes of events, the caller, and what nothing may get past: the
+//! deadline, a panic, and the log line.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_lambda_events::apigw::{ApiGatewayProxyRequest, ApiGatewayProxyResponse, ApiGatewayV2httpRequest};
+use aws_lambda_events::encodings::Body;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use futures_util::FutureExt;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use lambda_runtime::LambdaEvent;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::config::Authorization;
+use crate::error::Error;
+use crate::operation::{Caller, Registry, Subject};
+use crate::protocol::{self, Reply};
+use crate::types::AccountId;
+
+/// How long before Lambda's deadline an answer is given whatever happens, so that it still gets out.
+const MARGIN: Duration = Duration::from_millis(300);
+
+/// The Lambda function.
+#[derive(Debug)]
+pub struct Handler {
+    registry: Registry,
+    authorization: Authorization,
+    warm: AtomicBool,
+}
+
+impl Handler {
+    /// A handler that answers from `registry`.
+    pub fn new(registry: Registry, authorization: Authorization) -> Self {
+        Self { registry, authorization, warm: AtomicBool::new(false) }
+    }
+
+    /// Answers an event of any of the three shapes: REST API (v1), HTTP API (v2), Function URL (v2 as well).
+    ///
+    /// Every event is answered, even one that is none of them: whatever goes wrong is an error of the
+    /// protocol, never of the function, which the gateway would turn into a 502 that no client understands.
+    pub async fn handle(
+        &self,
+        event: LambdaEvent<Box<RawValue>>,
+    ) -> Result<ApiGatewayProxyResponse, Infallible> {
+        let started = Instant::now();
+        let mut subject = Subject::default();
+        let time_left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+
+        let call = AssertUnwindSafe(self.call(&event.payload, &mut subject)).catch_unwind();
+        let outcome = match tokio::time::timeout(time_left.saturating_sub(MARGIN), call).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_panic)) => Err(Error::Server("the handler panicked".into())),
+            Err(_elapsed) => Err(Error::Server("the deadline came before the answer".into())),
+        };
+
+        let request_id = event.context.request_id;
+        let cold_start = !self.warm.swap(true, Ordering::Relaxed);
+        log(&request_id, &subject, outcome.as_ref().err(), started.elapsed(), cold_start);
+        Ok(response(Reply::render(outcome.as_ref()), &request_id))
+    }
+
+    async fn call(&self, event: &RawValue, subject: &mut Subject) -> Result<Value, Error> {
+        let request = Request::parse(event)?;
+        let caller = match self.authorization {
+            Authorization::Gateway => Caller::Trusted,
+            Authorization::Iam => request.caller,
+        };
+        let target = request.headers.get("x-amz-target").map(|value| String::from_utf8_lossy(value.as_bytes()));
+        self.registry.call(target.as_deref(), &request.body, &caller, subject).await
+    }
+}
+
+/// What the shapes of events have in common.
+struct Request {
+    headers: HeaderMap,
+    body: Vec<u8>,
+    caller: Caller,
+}
+
+impl Request {
+    fn parse(event: &RawValue) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Shape<'a> {
+            #[serde(borrow)]
+            version: Option<Cow<'a, str>>,
+        }
+        let shape: Shape = event_from(event)?;
+
+        let (headers, body, is_base64_encoded, identity) = if shape.version.as_deref() == Some("2.0") {
+            let event: ApiGatewayV2httpRequest = event_from(event)?;
+            let iam = event.request_context.authorizer.and_then(|authorizer| authorizer.iam);
+            let identity = iam.map(|iam| (iam.account_id, iam.user_arn));
+            (event.headers, event.body, event.is_base64_encoded, identity)
+        } else {
+            let event: ApiGatewayProxyRequest = event_from(event)?;
+            // Not requestContext.accountId: that is the API's owner.
+            let identity = event.request_context.identity;
+            (event.headers, event.body, event.is_base64_encoded, Some((identity.account_id, identity.user_arn)))
+        };
+
+        let body = body.unwrap_or_default();
+        let body = match is_base64_encoded {
+            false => body.into_bytes(),
+            true => BASE64_STANDARD
+                .decode(body)
+                .map_err(|_| Error::Serialization("The body is not valid base64".to_owned()))?,
+        };
+        Ok(Self { headers, body, caller: caller(identity) })
+    }
+}
+
+fn event_from<'a, T: Deserialize<'a>>(event: &'a RawValue) -> Result<T, Error> {
+    serde_json::from_str(event.get()).map_err(|_| {
+        Error::Serialization("The event is not one of API Gateway's or of a Function URL's".to_owned())
+    })
+}
+
+fn caller(identity: Option<(Option<String>, Option<String>)>) -> Caller {
+    match identity {
+        Some((Some(account), Some(arn))) => match AccountId::parse(&account) {
+            Ok(account) => Caller::Identified { account, arn },
+            Err(_) => Caller::Anonymous,
+        },
+        _ => Caller::Anonymous,
+    }
+}
+
+/// All three shapes take this response.
+fn response(reply: Reply, request_id: &str) -> ApiGatewayProxyResponse {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(protocol::CONTENT_TYPE));
+    if let Ok(request_id) = HeaderValue::from_str(request_id) {
+        headers.insert(HeaderName::from_static("x-amzn-requestid"), request_id);
+    }
+    if let Some(error_type) = reply.error_type {
+        headers.insert(HeaderName::from_static("x-amzn-errortype"), HeaderValue::from_static(error_type));
+    }
+    let mut response = ApiGatewayProxyResponse::default();
+    response.status_code = reply.status.as_u16().into();
+    response.headers = headers;
+    response.body = Some(Body::Text(reply.body));
+    response
+}
+
+/// The one line that a request leaves. The template's metric filters count by `outcome`.
+fn log(request_id: &str, subject: &Subject, error: Option<&Error>, duration: Duration, cold_start: bool) {
+    let repository = subject.repository.as_ref();
+    let registry = repository.map(|repository| repository.registry.as_ref());
+    let repository = repository.map(|repository| repository.name.as_ref());
+    let digest = subject.digest.as_ref().map(ToString::to_string);
+    let duration_ms = (duration.as_secs_f64() * 1e6).round() / 1e3;
+    macro_rules! line {
+        ($level:ident, $outcome:expr $(, $cause:ident)?) => {
+            tracing::$level!(
+                request_id,
+                operation = subject.operation,
+                registry,
+                repository,
+                digest,
+                outcome = $outcome,
+                $($cause,)?
+                duration_ms,
+                cold_start,
+                "request"
+            )
+        };
+    }
+    match error {
+        None => line!(info, "OK"),
+        Some(error @ (Error::Server(_) | Error::Throttling(_))) => {
+            let cause = error.cause();
+            line!(error, error.code(), cause);
+        }
+        Some(error) => line!(info, error.code()),
+    }
+}

@@ -1,0 +1,33 @@
+//! The Lambda function: settings, clients, and the runtime's loop.
+
+use std::io;
+use std::process::ExitCode;
+
+use lambda_runtime::{Error, service_fn};
+use layergate::config::Config;
+use layergate::handler::Handler;
+use layergate::operation::Registry;
+use layergate::{aws, logging};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    logging::init(io::stdout, variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the function cannot start or cannot go on");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Error> {
+    let config = Config::from_env(variable)?;
+    let sdk = aws::from_lambda_environment(Config::region_from_env(variable)?);
+    let handler = &Handler::new(Registry::new(&sdk, &config), config.authorization);
+    lambda_runtime::run(service_fn(move |event| handler.handle(event))).await
+}
+
+fn variable(name: &'static str) -> Option<String> {
+    std::env::var(name).ok()
+}

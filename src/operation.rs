@@ -1,0 +1,113 @@
+//! The operations, and who may call them.
+
+pub mod get_download_url_for_layer;
+
+use aws_config::SdkConfig;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::index::LayerIndex;
+use crate::protocol::{self, Members};
+use crate::store::LayerStore;
+use crate::types::{AccountId, Digest, RegistryId, Repository};
+
+/// What the operations work on.
+#[derive(Debug)]
+pub struct Registry {
+    index: LayerIndex,
+    store: LayerStore,
+    default_registry_id: RegistryId,
+    region: String,
+}
+
+/// Who is calling.
+#[derive(Debug, Clone)]
+pub enum Caller {
+    /// Somebody the gateway vouches for: reads everything.
+    Trusted,
+    /// The IAM identity that the gateway verified.
+    Identified {
+        /// The account it belongs to.
+        account: AccountId,
+        /// Its ARN.
+        arn: String,
+    },
+    /// Nobody the gateway verified: reads nothing.
+    Anonymous,
+}
+
+/// What a call is about, as far as it could be read: for the log.
+#[derive(Debug, Default)]
+pub struct Subject {
+    /// The operation, if this service has it.
+    pub operation: Option<&'static str>,
+    /// The repository, if the request names a valid one.
+    pub repository: Option<Repository>,
+    /// The layer, if the request names a valid one.
+    pub digest: Option<Digest>,
+}
+
+/// Whether a caller may read a repository.
+enum Access<'a> {
+    Allowed,
+    /// Only if the repository's record lists this account.
+    IfGrantedTo(&'a AccountId),
+    Denied,
+}
+
+impl Registry {
+    /// A registry on the table and the bucket that `config` names, reached as `sdk` says.
+    pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
+        Self {
+            index: LayerIndex::new(sdk, config),
+            store: LayerStore::new(sdk, config),
+            default_registry_id: config.default_registry_id.clone(),
+            region: sdk.region().map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+
+    /// Calls the operation that `target`, the `X-Amz-Target` header, asks for; gives its output as JSON.
+    /// `subject` is filled in as soon as it is known, so that a call that fails can be logged with it.
+    pub async fn call(
+        &self,
+        target: Option<&str>,
+        body: &[u8],
+        caller: &Caller,
+        subject: &mut Subject,
+    ) -> Result<Value, Error> {
+        match protocol::operation_name(target)? {
+            get_download_url_for_layer::NAME => {
+                subject.operation = Some(get_download_url_for_layer::NAME);
+                let members = Members::parse(body)?;
+                let input = get_download_url_for_layer::Input::parse(members, &self.default_registry_id)?;
+                subject.repository = Some(input.repository.clone());
+                subject.digest = Some(input.layer_digest.clone());
+                to_json(get_download_url_for_layer::call(self, caller, input).await?)
+            }
+            _ => Err(protocol::unknown_operation(target)),
+        }
+    }
+
+    fn access<'a>(&self, caller: &'a Caller, repository: &Repository) -> Access<'a> {
+        match caller {
+            Caller::Trusted => Access::Allowed,
+            Caller::Identified { account, .. } if *account == repository.registry => Access::Allowed,
+            Caller::Identified { account, .. } => Access::IfGrantedTo(account),
+            Caller::Anonymous => Access::Denied,
+        }
+    }
+
+    fn access_denied(&self, caller: &Caller, operation: &'static str, repository: Repository) -> Error {
+        let user = match caller {
+            Caller::Identified { arn, .. } => arn.clone(),
+            Caller::Trusted | Caller::Anonymous => "anonymous".to_owned(),
+        };
+        Error::AccessDenied { user, operation, region: self.region.clone(), repository }
+    }
+}
+
+fn to_json(output: impl Serialize) -> Result<Value, Error> {
+    serde_json::to_value(output).map_err(|error| Error::Server(error.into()))
+}

@@ -1,0 +1,67 @@
+//! The store: layers in an S3 bucket.
+
+#[cfg(feature = "cli")]
+pub mod upload;
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::presigning::PresigningConfig;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::types::ObjectKey;
+
+/// The bucket, whose objects the function signs URLs of and the tool uploads.
+#[derive(Debug, Clone)]
+pub struct LayerStore {
+    client: Client,
+    bucket_name: String,
+    url_expiry: Duration,
+}
+
+/// A presigned URL. It is a credential, so it can be given to the client and not be printed: it has no
+/// `Display`, and its `Debug` hides it.
+#[derive(Serialize)]
+pub struct DownloadUrl(String);
+
+impl fmt::Debug for DownloadUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DownloadUrl(..)")
+    }
+}
+
+impl LayerStore {
+    /// The bucket that `config` names, reached as `sdk` says.
+    pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
+        let mut builder = aws_sdk_s3::config::Builder::from(sdk);
+        if let Some(endpoint) = &config.s3_endpoint {
+            builder = builder.endpoint_url(endpoint);
+        }
+        Self {
+            client: Client::from_conf(builder.build()),
+            bucket_name: config.bucket_name.clone(),
+            url_expiry: config.url_expiry,
+        }
+    }
+
+    /// Signs a URL for a GET of an object. No request: the signature is computed here, and whether the object
+    /// is there is the index's word.
+    pub async fn download_url(&self, object_key: &ObjectKey) -> Result<DownloadUrl, Error> {
+        let expiry =
+            PresigningConfig::expires_in(self.url_expiry).map_err(|error| Error::Server(error.into()))?;
+        let request = self
+            .client
+            .get_object()
+            .bucket(&self.bucket_name)
+            .key(object_key.as_ref())
+            // Not .range(): it would become a signed header, and pullers add ranges of their own.
+            .presigned(expiry)
+            .await
+            .map_err(|error| Error::Server(error.into()))?;
+        Ok(DownloadUrl(request.uri().to_owned()))
+    }
+}

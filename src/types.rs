@@ -1,0 +1,226 @@
+//! The words of the ECR API as types that cannot hold a bad value.
+//!
+//! Each is made by its `parse`, which gives the [`Constraint`] that a bad value breaks, and read with
+//! `AsRef<str>` or `Display`. The constraints are those of ECR's
+//! [GetDownloadUrlForLayer](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetDownloadUrlForLayer.html)
+//! unless said otherwise.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use regex_lite::Regex;
+
+/// A rule of the API that a value breaks. Displayed in ECR's own words, to follow the member's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Constraint {
+    /// The value is absent.
+    NotNull,
+    /// The value has fewer characters than this.
+    MinLength(usize),
+    /// The value has more characters than this.
+    MaxLength(usize),
+    /// The whole value does not match this regular expression.
+    Pattern(&'static str),
+}
+
+impl fmt::Display for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotNull => f.write_str("must not be null"),
+            Self::MinLength(n) => write!(f, "must have length greater than or equal to {n}"),
+            Self::MaxLength(n) => write!(f, "must have length less than or equal to {n}"),
+            Self::Pattern(pattern) => write!(f, "must satisfy regular expression '{pattern}'"),
+        }
+    }
+}
+
+/// A pattern of the API, compiled at its first use. The API's patterns match the whole value.
+struct Pattern {
+    text: &'static str,
+    regex: LazyLock<Regex>,
+}
+
+macro_rules! pattern {
+    ($text:literal) => {
+        Pattern {
+            text: $text,
+            regex: LazyLock::new(|| {
+                #[expect(clippy::unwrap_used, reason = "a constant, compiled by the tests")]
+                Regex::new(concat!("^(?:", $text, ")$")).unwrap()
+            }),
+        }
+    };
+}
+
+static ACCOUNT_ID: Pattern = pattern!("[0-9]{12}");
+static DIGEST: Pattern = pattern!("[a-zA-Z0-9-_+.]+:[a-fA-F0-9]+");
+/// The pattern of ECR's model since 2024; every name that the older one takes is in it.
+static REPOSITORY_NAME: Pattern =
+    pattern!(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*");
+/// From the OCI distribution specification, "Pulling manifests"; ECR's imageTag is the same.
+#[cfg(feature = "cli")]
+static IMAGE_TAG: Pattern = pattern!("[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}");
+
+impl Pattern {
+    fn check(&self, value: &str) -> Result<(), Constraint> {
+        match self.regex.is_match(value) {
+            true => Ok(()),
+            false => Err(Constraint::Pattern(self.text)),
+        }
+    }
+}
+
+/// Gives a type of one string its `AsRef<str>` and `Display`.
+macro_rules! reads_as_str {
+    ($($type:ty),+) => {$(
+        impl AsRef<str> for $type {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )+};
+}
+
+reads_as_str!(AccountId, RepositoryName, ObjectKey);
+
+/// An AWS account: twelve digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AccountId(String);
+
+/// A registry is named by the account that owns it.
+pub type RegistryId = AccountId;
+
+impl AccountId {
+    /// Takes twelve digits.
+    pub fn parse(value: &str) -> Result<Self, Constraint> {
+        ACCOUNT_ID.check(value)?;
+        Ok(Self(value.to_owned()))
+    }
+}
+
+/// The name of a repository in its registry, such as `team/app`: 2 to 256 characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RepositoryName(String);
+
+impl RepositoryName {
+    /// Takes what ECR takes as `repositoryName`.
+    pub fn parse(value: &str) -> Result<Self, Constraint> {
+        match value.chars().count() {
+            0..2 => Err(Constraint::MinLength(2)),
+            257.. => Err(Constraint::MaxLength(256)),
+            _ => REPOSITORY_NAME.check(value).map(|()| Self(value.to_owned())),
+        }
+    }
+}
+
+/// A repository: its registry and its name there. Displayed as `<registryId>/<name>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Repository {
+    /// The registry that holds it.
+    pub registry: RegistryId,
+    /// Its name in that registry.
+    pub name: RepositoryName,
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.registry, self.name)
+    }
+}
+
+/// The digest of a layer or of an image manifest, such as `sha256:9f86d0…`.
+///
+/// Upper-case hexadecimal digits are legal and name the same content as lower-case ones: two digests that
+/// differ in nothing else are equal, and [`Digest::hex`] is always lower-case.
+#[derive(Debug, Clone)]
+pub struct Digest {
+    as_given: String,
+    hex: String,
+}
+
+impl Digest {
+    /// Takes what ECR takes as `layerDigest`: `<algorithm>:<hexadecimal digits>`, of any length.
+    pub fn parse(value: &str) -> Result<Self, Constraint> {
+        let violated = Constraint::Pattern(DIGEST.text);
+        DIGEST.check(value)?;
+        let (_, hex) = value.split_once(':').ok_or(violated)?;
+        Ok(Self { as_given: value.to_owned(), hex: hex.to_ascii_lowercase() })
+    }
+
+    /// The part before the colon.
+    pub fn algorithm(&self) -> &str {
+        &self.as_given[..self.as_given.len() - self.hex.len() - 1]
+    }
+
+    /// The part after the colon, in lower case.
+    pub fn hex(&self) -> &str {
+        &self.hex
+    }
+
+    /// The digest with its digits in lower case: the one name that stored content goes by.
+    pub fn canonical(&self) -> String {
+        format!("{}:{}", self.algorithm(), self.hex)
+    }
+}
+
+impl PartialEq for Digest {
+    fn eq(&self, other: &Self) -> bool {
+        (self.algorithm(), self.hex()) == (other.algorithm(), other.hex())
+    }
+}
+
+impl Eq for Digest {}
+
+/// The digest as it was given, in the case it was given in: what an answer echoes.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.as_given)
+    }
+}
+
+/// Where a layer's bytes are in the bucket: `layers/<registryId>/<algorithm>/<hex>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ObjectKey(String);
+
+impl ObjectKey {
+    /// The key of a layer. The repositories of one registry share it, so a layer is stored once.
+    #[cfg(feature = "cli")]
+    pub fn of_layer(registry: &RegistryId, digest: &Digest) -> Self {
+        Self(format!("layers/{registry}/{}/{}", digest.algorithm(), digest.hex()))
+    }
+
+    /// The key of an image's manifest. It is outside of what the function may read.
+    #[cfg(feature = "cli")]
+    pub fn of_manifest(registry: &RegistryId, digest: &Digest) -> Self {
+        Self(format!("manifests/{registry}/{}/{}", digest.algorithm(), digest.hex()))
+    }
+
+    /// Reads back the key of one of `registry`'s layers; `None` for any other.
+    pub fn parse_layer(registry: &RegistryId, value: String) -> Option<Self> {
+        value.strip_prefix("layers/")?.strip_prefix(registry.as_ref())?.strip_prefix('/')?;
+        Some(Self(value))
+    }
+}
+
+/// The tag of an image, such as `v1.2`: 1 to 128 characters.
+#[cfg(feature = "cli")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ImageTag(String);
+
+#[cfg(feature = "cli")]
+reads_as_str!(ImageTag);
+
+#[cfg(feature = "cli")]
+impl ImageTag {
+    /// Takes what the OCI distribution specification takes as a tag.
+    pub fn parse(value: &str) -> Result<Self, Constraint> {
+        IMAGE_TAG.check(value)?;
+        Ok(Self(value.to_owned()))
+    }
+}
