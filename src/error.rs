@@ -9,6 +9,16 @@ use crate::types::{Constraint, Digest, Repository};
 /// A cause that is for the log alone.
 pub type Cause = Box<dyn StdError + Send + Sync>;
 
+/// A failure of DynamoDB or S3.
+#[derive(Debug, thiserror::Error)]
+#[error("{engine}")]
+pub struct EngineFault {
+    /// Which of them.
+    pub engine: &'static str,
+    /// What its SDK says.
+    pub source: Cause,
+}
+
 /// What a call is answered with instead of its output.
 ///
 /// `Display` is the sentence that the client gets. What only the operator may know is in

@@ -2,18 +2,32 @@
 //!
 //! | pk | sk | what |
 //! |---|---|---|
-//! | `repository#<registryId>/<name>` | `repository` | the repository: `created_at`, `accounts` that may read it |
-//! | `repository#<registryId>/<name>` | `image#<digest>` | an image: `state`, `media_type`, `size`, its `layers` |
-//! | `repository#<registryId>/<name>` | `tag#<tag>` | a tag: `image_digest` |
 //! | `layer#<registryId>/<name>@<digest>` | `layer` | a stored layer: `object_key`, `size`, `media_type` |
 //! | `layer#<registryId>/<name>@<digest>` | `reference#<image digest>` | that image references this layer |
+//! | `repository#<registryId>/<name>` | `repository` | the repository: `created_at`, `accounts` that may read it |
+//! | `repository#<registryId>/<name>` | `image#<digest>` | an image: `media_type`, `size`, `layers`, `images`; `pushed_at` once it is published |
+//! | `repository#<registryId>/<name>` | `tag#<tag>` | a tag: `image_digest` |
+//! | `repository#<registryId>/<name>` | `layer#<digest>` | the repository has a record of this layer |
+//! | `registry#<registryId>` | `repository#<name>` | the registry has this repository |
+//!
+//! The function reads the first three; the others are for the tool. `deleting` on a repository or an image
+//! means that somebody started to delete it.
 //!
 //! Each layer has a partition of its own, because one partition serves 3,000 read units a second and a fleet
 //! pulls one repository's layers all at once. `layer` sorts before `reference#…`, so one query for two items
 //! tells whether a layer is stored and whether any image references it, however many do.
 
 #[cfg(feature = "cli")]
-pub mod write;
+pub mod contents;
+#[cfg(feature = "cli")]
+mod create_table;
+#[cfg(feature = "cli")]
+mod delete;
+mod keys;
+#[cfg(feature = "cli")]
+pub mod publish;
+#[cfg(feature = "cli")]
+mod transaction;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,7 +40,7 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{EngineFault, Error};
 use crate::types::{AccountId, Digest, ObjectKey, Repository};
 
 const LAYER: &str = "layer";
@@ -113,7 +127,7 @@ impl LayerIndex {
         digest: &Digest,
         consistency: Consistency,
     ) -> Result<Layer, Error> {
-        let pk = layer_pk(repository, digest);
+        let pk = keys::layer_partition(repository, digest);
         if pk.len() > LONGEST_KEY {
             return Ok(Layer::Absent); // DynamoDB refuses to look for what it cannot store
         }
@@ -146,26 +160,19 @@ impl LayerIndex {
 
     /// A repository's record, as fresh as can be. One request.
     pub async fn repository(&self, repository: &Repository) -> Result<Option<RepositoryRecord>, Error> {
+        let (pk, sk) = keys::repository(repository);
         let found = self
             .client
             .get_item()
             .table_name(&self.table_name)
-            .key("pk", AttributeValue::S(repository_pk(repository)))
-            .key("sk", AttributeValue::S(REPOSITORY.to_owned()))
+            .key("pk", AttributeValue::S(pk))
+            .key("sk", AttributeValue::S(sk))
             .consistent_read(true)
             .send()
             .await
             .map_err(fault)?;
         found.item.as_ref().map(repository_record).transpose()
     }
-}
-
-fn repository_pk(repository: &Repository) -> String {
-    format!("repository#{repository}")
-}
-
-fn layer_pk(repository: &Repository, digest: &Digest) -> String {
-    format!("layer#{repository}@{}", digest.canonical())
 }
 
 fn repository_record(item: &Item) -> Result<RepositoryRecord, Error> {
@@ -210,6 +217,6 @@ where
         error.code(),
         Some("ProvisionedThroughputExceededException" | "RequestLimitExceeded" | "ThrottlingException")
     );
-    let cause = Box::new(error);
+    let cause = Box::new(EngineFault { engine: "DynamoDB", source: error.into() });
     if throttled { Error::Throttling(cause) } else { Error::Server(cause) }
 }

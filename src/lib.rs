@@ -21,6 +21,8 @@ pub mod config;
 pub mod error;
 pub mod handler;
 pub mod index;
+#[cfg(feature = "cli")]
+pub mod local;
 pub mod logging;
 pub mod operation;
 pub mod protocol;

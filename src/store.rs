@@ -7,12 +7,15 @@ use std::fmt;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::presigning::PresigningConfig;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{EngineFault, Error};
 use crate::types::ObjectKey;
 
 /// The bucket, whose objects the function signs URLs of and the tool uploads.
@@ -37,7 +40,15 @@ impl fmt::Debug for DownloadUrl {
 impl LayerStore {
     /// The bucket that `config` names, reached as `sdk` says.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
-        let mut builder = aws_sdk_s3::config::Builder::from(sdk);
+        // For the tool's uploads: a part of 8 MiB gets through at half a megabit a second.
+        let mut builder = aws_sdk_s3::config::Builder::from(sdk)
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(Duration::from_secs(3))
+                    .operation_attempt_timeout(Duration::from_secs(120))
+                    .build(),
+            )
+            .retry_config(RetryConfig::standard().with_max_attempts(4));
         if let Some(endpoint) = &config.s3_endpoint {
             builder = builder.endpoint_url(endpoint);
         }
@@ -61,7 +72,14 @@ impl LayerStore {
             // Not .range(): it would become a signed header, and pullers add ranges of their own.
             .presigned(expiry)
             .await
-            .map_err(|error| Error::Server(error.into()))?;
+            .map_err(fault)?;
         Ok(DownloadUrl(request.uri().to_owned()))
     }
+}
+
+fn fault<E>(error: SdkError<E>) -> Error
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    Error::Server(Box::new(EngineFault { engine: "S3", source: error.into() }))
 }

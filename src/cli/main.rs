@@ -1,1 +1,103 @@
-fn main() {}
+//! The tool: publishes images into a registry, manages them, and runs the whole stack on one machine.
+
+mod error;
+mod image;
+mod local;
+mod output;
+mod progress;
+mod publish;
+mod reference;
+mod repository;
+mod session;
+mod source;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use error::Error;
+use output::Format;
+
+const AFTER_HELP: &str = "\
+Settings come from the environment: TABLE_NAME, BUCKET_NAME and DEFAULT_REGISTRY_ID as the function's, and \
+AWS's own for region, credentials and endpoints.
+
+Exit status: 0 done, 1 a failure of this machine, DynamoDB or S3, 2 bad usage or a bad setting, 3 the source \
+cannot be published, 4 no such repository or image, 5 its state does not allow it, 130 interrupted.";
+
+/// Publishes container images for ECR's layer download API on your own AWS account.
+#[derive(Debug, Parser)]
+#[command(version, after_help = AFTER_HELP)]
+struct Arguments {
+    /// What to print on standard output
+    #[arg(long, global = true, value_enum, default_value_t)]
+    output: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Publish(publish::Arguments),
+    /// Create, list and delete repositories
+    #[command(subcommand)]
+    Repository(repository::Command),
+    /// List and delete images
+    #[command(subcommand)]
+    Image(image::Command),
+    Local(local::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Error::Local(format!("cannot start: {error}"))),
+    };
+    let result = runtime.block_on(run(arguments));
+    runtime.shutdown_background(); // a file that is still being read must not hold up the exit
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Error> {
+    let format = arguments.output;
+    match arguments.command {
+        Command::Publish(arguments) => publish::run(arguments, format, interruption()?).await,
+        Command::Repository(command) => repository::run(command, format).await,
+        Command::Image(command) => image::run(command, format).await,
+        Command::Local(arguments) => local::run(arguments, interruption()?).await,
+    }
+}
+
+/// Is cancelled by the first SIGINT or SIGTERM. The second ends the process on the spot.
+fn interruption() -> Result<CancellationToken, Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let failed = |error| Error::Local(format!("cannot listen to signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if cancelled.is_cancelled() {
+                std::process::exit(Error::Interrupted.exit_status().into());
+            }
+            cancelled.cancel();
+        }
+    });
+    Ok(token)
+}
+
+fn fail(error: &Error) -> ExitCode {
+    eprintln!("layergate: {error}");
+    ExitCode::from(error.exit_status())
+}

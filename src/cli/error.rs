@@ -1,0 +1,53 @@
+//! Why a command failed: one sentence for a person, one exit status for a script.
+
+use layergate::config::ConfigError;
+use layergate::error::Error as Fault;
+
+/// A command's failure. `Display` is the sentence: what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something on this machine failed.
+    #[error("{0}")]
+    Local(String),
+    /// A setting is missing or cannot be used.
+    #[error("the setting {0}")]
+    Setting(#[from] ConfigError),
+    /// The source holds no image that can be published as it is.
+    #[error("{0}")]
+    Source(String),
+    /// What the command works on does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// What the command works on is in a state that does not allow it.
+    #[error("{0}")]
+    Conflict(String),
+    /// DynamoDB or S3 failed, or cannot be reached.
+    #[error(
+        "{}; check the endpoint, the region, the credentials, and that TABLE_NAME and BUCKET_NAME exist there",
+        .0.cause()
+    )]
+    Service(Fault),
+    /// The user interrupted the command.
+    #[error("interrupted; nothing half-done is left, and running the command again completes it")]
+    Interrupted,
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::Service(fault)
+    }
+}
+
+impl Error {
+    /// The exit status. The list is in the README and in `layergate --help`.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Local(_) | Self::Service(_) => 1,
+            Self::Setting(_) => 2, // clap's for usage errors
+            Self::Source(_) => 3,
+            Self::NotFound(_) => 4,
+            Self::Conflict(_) => 5,
+            Self::Interrupted => 130, // a shell's for SIGINT
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `layergate local`.
+
+use std::io;
+use std::path::PathBuf;
+
+use layergate::local::LocalStack;
+use layergate::logging;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+
+/// Run the whole stack on this machine: the function, an embedded DynamoDB and an embedded S3
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Where the data is; created if missing
+    #[arg(long, value_name = "DIR", default_value = ".layergate")]
+    data: PathBuf,
+    /// Where to listen on 127.0.0.1; 0 for any free port
+    #[arg(long, value_name = "N", default_value_t = 8642)]
+    port: u16,
+}
+
+/// Runs the command until `interruption` is cancelled.
+pub async fn run(arguments: Arguments, interruption: CancellationToken) -> Result<(), Error> {
+    logging::init(io::stderr, None);
+    let starting = LocalStack::start(&arguments.data, arguments.port);
+    let Some(stack) = interruption.run_until_cancelled(starting).await else { return Ok(()) };
+    let stack = stack.map_err(|error| Error::Local(error.to_string()))?;
+    println!(
+        "layergate is at {url}. In another terminal:\n\n  \
+         . {environment}\n  \
+         layergate publish --create-repository SOURCE REPOSITORY:TAG\n  \
+         aws ecr get-download-url-for-layer --repository-name REPOSITORY --layer-digest DIGEST\n",
+        url = stack.url,
+        environment = stack.environment_file.display(),
+    );
+    interruption.cancelled().await;
+    stack.stop().await;
+    Ok(())
+}

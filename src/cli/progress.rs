@@ -1,0 +1,55 @@
+//! How far a publishing is: bars on a terminal, a line for each blob elsewhere. On standard error.
+
+use std::io::{self, IsTerminal};
+
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use layergate::types::Digest;
+
+const BAR: &str = "{prefix} {bar:30} {bytes:>10} of {total_bytes:<10} {msg}";
+
+/// The progress of all blobs.
+#[derive(Debug)]
+pub struct Progress {
+    bars: MultiProgress,
+    is_terminal: bool,
+}
+
+/// The progress of one blob.
+#[derive(Debug)]
+pub struct BlobProgress {
+    bar: ProgressBar,
+    digest: Digest,
+    is_terminal: bool,
+}
+
+impl Progress {
+    /// Looks whether standard error is a terminal.
+    pub fn new() -> Self {
+        let is_terminal = io::stderr().is_terminal();
+        let target = if is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { bars: MultiProgress::with_draw_target(target), is_terminal }
+    }
+
+    /// Begins a blob of `size` bytes.
+    pub fn blob(&self, digest: &Digest, size: u64) -> BlobProgress {
+        let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let short: String = digest.to_string().chars().take(19).collect();
+        let bar = self.bars.add(ProgressBar::new(size).with_style(style).with_prefix(short));
+        BlobProgress { bar, digest: digest.clone(), is_terminal: self.is_terminal }
+    }
+}
+
+impl BlobProgress {
+    /// Some more bytes are done.
+    pub fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+
+    /// The blob is done; `how` says how.
+    pub fn finish(self, how: &'static str) {
+        self.bar.finish_with_message(how);
+        if !self.is_terminal {
+            eprintln!("{} {} {how}", self.digest, HumanBytes(self.bar.length().unwrap_or_default()));
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The bytes of a publishing. A blob is an object of the store only once all of it was verified: a small one is
+//! verified before it is sent, a large one before the multipart upload that sent it is completed.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use layergate::store::LayerStore;
+use layergate::store::upload::{MultipartUpload, Part};
+use layergate::types::ObjectKey;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::progress::{BlobProgress, Progress};
+use crate::session::Session;
+use crate::source::{Blob, BlobReader, Source};
+
+/// A blob up to this size, in bytes, is sent in one request; a larger one in parts of this size.
+const PART_SIZE: usize = 8 * 1024 * 1024;
+
+/// S3's most parts of an upload.
+/// Source: [Multipart upload limits](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
+const MOST_PARTS: u64 = 10_000;
+
+/// How many blobs are worked on at once.
+const BLOBS_AT_ONCE: usize = 4;
+
+/// How many parts are in memory at once, of all blobs together: what bounds the memory.
+const PARTS_AT_ONCE: usize = 5;
+
+/// How a blob got into the store.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UploadedBlob {
+    layer_digest: String,
+    layer_size: u64,
+    media_type: String,
+    /// Whether it was sent; a registry has each blob once.
+    uploaded: bool,
+}
+
+/// What the uploads of one publishing share.
+struct Uploads<'a> {
+    session: &'a Session,
+    source: Arc<Source>,
+    progress: Progress,
+    memory: Arc<Semaphore>,
+    /// Cancelled when the user interrupts, or when one blob has failed and the others are in vain.
+    stop: CancellationToken,
+}
+
+/// Uploads and verifies the blobs of all images, each once. When it returns, no upload is left half-done.
+pub async fn blobs(
+    session: &Session,
+    source: &Arc<Source>,
+    interruption: &CancellationToken,
+) -> Result<Vec<UploadedBlob>, Error> {
+    let uploads = &Uploads {
+        session,
+        source: source.clone(),
+        progress: Progress::new(),
+        memory: Arc::new(Semaphore::new(PARTS_AT_ONCE)),
+        stop: interruption.child_token(),
+    };
+    let mut blobs: Vec<&Blob> = Vec::new();
+    for blob in source.images.iter().flat_map(|image| &image.blobs) {
+        if !blobs.iter().any(|known| known.digest == blob.digest) {
+            blobs.push(blob);
+        }
+    }
+    let uploaded: Vec<_> = stream::iter(blobs)
+        .map(async |blob| {
+            let result = uploads.blob(blob).await;
+            if result.is_err() {
+                uploads.stop.cancel();
+            }
+            result
+        })
+        .buffered(BLOBS_AT_ONCE)
+        .collect()
+        .await;
+    // What one failure stopped counts as interrupted; the failure itself is what to tell.
+    let (failures, uploaded): (Vec<_>, Vec<_>) = uploaded.into_iter().partition(Result::is_err);
+    let failures = failures.into_iter().filter_map(Result::err);
+    match failures.min_by_key(|error| matches!(error, Error::Interrupted)) {
+        Some(error) => Err(error),
+        None => Ok(uploaded.into_iter().flatten().collect()),
+    }
+}
+
+impl Uploads<'_> {
+    async fn blob(&self, blob: &Blob) -> Result<UploadedBlob, Error> {
+        if blob.size > PART_SIZE as u64 * MOST_PARTS {
+            return Err(Error::Source(format!(
+                "the layer {} has {} bytes; the most that can be published is {}",
+                blob.digest,
+                blob.size,
+                PART_SIZE as u64 * MOST_PARTS
+            )));
+        }
+        let store = &self.session.store;
+        let object_key = ObjectKey::of_layer(&self.session.registry, &blob.digest);
+        let progress = self.progress.blob(&blob.digest, blob.size);
+        let reader = self.source.open_blob(blob)?;
+
+        let is_stored = self.unless_stopped(store.holds(&object_key, blob.size)).await??;
+        if is_stored {
+            self.verify(reader, &progress).await?;
+        } else if blob.size <= PART_SIZE as u64 {
+            let _memory = self.memory().await?;
+            let (_, bytes) = self.next_chunk(reader).await?;
+            self.unless_stopped(store.put(&object_key, bytes)).await??;
+            progress.advance(blob.size);
+        } else {
+            // Not stopped while it starts: an upload whose id is not known could not be aborted.
+            let upload = store.start_upload(object_key).await?;
+            let completed = match self.parts(reader, &upload, &progress).await {
+                Ok(parts) => store.complete_upload(&upload, parts).await.map_err(Error::from),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = completed {
+                store.abort_upload(&upload).await?;
+                return Err(error);
+            }
+        }
+        progress.finish(if is_stored { "already stored" } else { "uploaded" });
+        Ok(UploadedBlob {
+            layer_digest: blob.digest.to_string(),
+            layer_size: blob.size,
+            media_type: blob.media_type.clone(),
+            uploaded: !is_stored,
+        })
+    }
+
+    /// Reads a blob for nothing but its digest.
+    async fn verify(&self, mut reader: BlobReader, progress: &BlobProgress) -> Result<(), Error> {
+        loop {
+            let _memory = self.memory().await?;
+            let (rest, bytes) = self.next_chunk(reader).await?;
+            progress.advance(bytes.len() as u64);
+            if rest.left() == 0 {
+                return Ok(());
+            }
+            reader = rest;
+        }
+    }
+
+    /// Sends a blob in parts, a few at once. The parts are those of a verified blob.
+    async fn parts(
+        &self,
+        mut reader: BlobReader,
+        upload: &MultipartUpload,
+        progress: &BlobProgress,
+    ) -> Result<Vec<Part>, Error> {
+        let mut sending = JoinSet::new();
+        let mut parts = Vec::new();
+        for number in 1.. {
+            let memory = self.memory().await?;
+            let (rest, bytes) = self.next_chunk(reader).await?;
+            reader = rest;
+            sending.spawn(send(self.session.store.clone(), upload.clone(), number, bytes, memory));
+            let is_last = reader.left() == 0;
+            while let Some(sent) = if is_last { sending.join_next().await } else { sending.try_join_next() } {
+                let (part, size) = sent.map_err(|error| Error::Local(error.to_string()))??;
+                progress.advance(size);
+                parts.push(part);
+                if self.stop.is_cancelled() {
+                    return Err(Error::Interrupted);
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Waits for room for one part.
+    async fn memory(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let permit = self.unless_stopped(self.memory.clone().acquire_owned()).await?;
+        permit.map_err(|error| Error::Local(error.to_string()))
+    }
+
+    async fn next_chunk(&self, mut reader: BlobReader) -> Result<(BlobReader, Vec<u8>), Error> {
+        let read = tokio::task::spawn_blocking(move || {
+            let bytes = reader.next_chunk(PART_SIZE)?;
+            Ok((reader, bytes))
+        });
+        self.unless_stopped(read).await?.map_err(|error| Error::Local(error.to_string()))?
+    }
+
+    async fn unless_stopped<F: Future>(&self, future: F) -> Result<F::Output, Error> {
+        self.stop.run_until_cancelled(future).await.ok_or(Error::Interrupted)
+    }
+}
+
+async fn send(
+    store: LayerStore,
+    upload: MultipartUpload,
+    number: i32,
+    bytes: Vec<u8>,
+    _memory: OwnedSemaphorePermit,
+) -> Result<(Part, u64), layergate::error::Error> {
+    let size = bytes.len() as u64;
+    Ok((store.upload_part(&upload, number, bytes).await?, size))
+}

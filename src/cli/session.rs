@@ -1,0 +1,50 @@
+//! What the commands that talk to AWS work with.
+
+use layergate::config::Config;
+use layergate::index::LayerIndex;
+use layergate::store::LayerStore;
+use layergate::types::{RegistryId, Repository, RepositoryName};
+use layergate::aws;
+
+use crate::error::Error;
+
+/// The registry of the settings, to be read and written.
+#[derive(Debug)]
+pub struct Session {
+    /// Its index.
+    pub index: LayerIndex,
+    /// Its store.
+    pub store: LayerStore,
+    /// Its id.
+    pub registry: RegistryId,
+}
+
+impl Session {
+    /// Reads the settings and finds region and credentials. Asks nobody yet.
+    pub async fn open() -> Result<Self, Error> {
+        let config = Config::from_env(|name| std::env::var(name).ok())?;
+        let sdk = aws::from_standard_chain().await;
+        if sdk.region().is_none() {
+            // Without one the SDK fails at the first request, in many words.
+            Config::region_from_env(|_| None)?;
+        }
+        Ok(Self {
+            index: LayerIndex::new(&sdk, &config),
+            store: LayerStore::new(&sdk, &config),
+            registry: config.default_registry_id,
+        })
+    }
+
+    /// A repository of the registry.
+    pub fn repository(&self, name: RepositoryName) -> Repository {
+        Repository { registry: self.registry.clone(), name }
+    }
+}
+
+/// The refusal to work on a repository that is not there.
+pub fn no_such_repository(repository: &Repository) -> Error {
+    Error::NotFound(format!(
+        "there is no repository '{}' in registry {}; create it with 'layergate repository create {}'",
+        repository.name, repository.registry, repository.name
+    ))
+}

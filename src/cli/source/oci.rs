@@ -1,0 +1,217 @@
+//! OCI image layouts, as directories and in archives.
+//!
+//! Source: [OCI image specification](https://github.com/opencontainers/image-spec/blob/main/image-layout.md).
+
+use layergate::types::Digest;
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use serde::de::DeserializeOwned;
+
+use super::files::Files;
+use super::{Blob, Hasher, SourceImage};
+use crate::error::Error;
+
+/// How deep indexes may be nested. Real ones are not nested at all.
+const DEEPEST_INDEX: usize = 4;
+
+/// The annotations by which tools name the images of a layout; the second is containerd's and docker save's.
+const NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
+
+const MANIFESTS: [&str; 2] =
+    ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
+const INDEXES: [&str; 2] =
+    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
+
+/// The image that `choice` names, or the only one; with all the images below it.
+pub fn images(files: &Files, choice: Option<&str>) -> Result<Vec<SourceImage>, Error> {
+    let index: ImageIndex = parse(files, "index.json", &required(files, "index.json")?)?;
+    let chosen = choose(files, index.manifests(), choice)?;
+    let mut images = Vec::new();
+    collect(files, &chosen, 0, &mut images)?;
+    Ok(images)
+}
+
+fn choose(files: &Files, roots: &[Descriptor], choice: Option<&str>) -> Result<Descriptor, Error> {
+    let Some(choice) = choice else {
+        // Several tags of one image are several descriptors of it.
+        let Some(first) = roots.first() else {
+            return Err(Error::Source(format!("{} holds no image: its index.json is empty", files.path())));
+        };
+        if roots.iter().all(|root| root.digest() == first.digest()) {
+            return Ok(first.clone());
+        }
+        return Err(Error::Source(format!(
+            "{} holds more than one image; choose one with --image: {}",
+            files.path(),
+            roots.iter().map(label).collect::<Vec<_>>().join(", ")
+        )));
+    };
+    if let Some(named) = roots.iter().find(|root| names(root).any(|name| name == choice)) {
+        return Ok(named.clone());
+    }
+    if let Some(found) = find(files, roots, choice, 0)? {
+        return Ok(found);
+    }
+    Err(Error::Source(format!(
+        "{} holds no image '{choice}'; it has {}",
+        files.path(),
+        roots.iter().map(label).collect::<Vec<_>>().join(", ")
+    )))
+}
+
+/// Looks for a digest, in the indexes too.
+fn find(
+    files: &Files,
+    descriptors: &[Descriptor],
+    digest: &str,
+    depth: usize,
+) -> Result<Option<Descriptor>, Error> {
+    for descriptor in descriptors {
+        if descriptor.digest().as_ref() == digest {
+            return Ok(Some(descriptor.clone()));
+        }
+        if INDEXES.contains(&descriptor.media_type().as_ref()) && depth < DEEPEST_INDEX {
+            let (_, bytes) = manifest(files, descriptor)?;
+            let index: ImageIndex = parse(files, descriptor.digest().as_ref(), &bytes)?;
+            if let Some(found) = find(files, index.manifests(), digest, depth + 1)? {
+                return Ok(Some(found));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn names(descriptor: &Descriptor) -> impl Iterator<Item = &str> {
+    let annotations = descriptor.annotations().as_ref();
+    NAMES.iter().filter_map(move |name| annotations?.get(*name)).map(String::as_str)
+}
+
+fn label(descriptor: &Descriptor) -> String {
+    names(descriptor).next().unwrap_or(descriptor.digest().as_ref()).to_owned()
+}
+
+/// Adds an image, after all the images below it.
+fn collect(
+    files: &Files,
+    descriptor: &Descriptor,
+    depth: usize,
+    images: &mut Vec<SourceImage>,
+) -> Result<(), Error> {
+    let (digest, bytes) = manifest(files, descriptor)?;
+    if images.iter().any(|image| image.digest == digest) {
+        return Ok(());
+    }
+    let media_type = descriptor.media_type().to_string();
+    let mut image =
+        SourceImage { digest, media_type, manifest: Vec::new(), blobs: Vec::new(), images: Vec::new() };
+    if MANIFESTS.contains(&image.media_type.as_str()) {
+        let parsed: ImageManifest = parse(files, descriptor.digest().as_ref(), &bytes)?;
+        check_media_type(files, descriptor, parsed.media_type().as_ref().map(AsRef::as_ref))?;
+        for blob in std::iter::once(parsed.config()).chain(parsed.layers()) {
+            add_blob(files, blob, &mut image.blobs)?;
+        }
+    } else if INDEXES.contains(&image.media_type.as_str()) {
+        let parsed: ImageIndex = parse(files, descriptor.digest().as_ref(), &bytes)?;
+        check_media_type(files, descriptor, parsed.media_type().as_ref().map(AsRef::as_ref))?;
+        if depth == DEEPEST_INDEX {
+            return Err(Error::Source(format!(
+                "the indexes in {} are nested more than {DEEPEST_INDEX} deep",
+                files.path()
+            )));
+        }
+        for child in parsed.manifests() {
+            image.images.push(own_digest(files, child)?);
+            collect(files, child, depth + 1, images)?;
+        }
+    } else {
+        return Err(Error::Source(format!(
+            "the manifest {} in {} has the media type '{}', which is neither an image's nor an index's",
+            descriptor.digest(),
+            files.path(),
+            image.media_type
+        )));
+    }
+    image.manifest = bytes;
+    images.push(image);
+    Ok(())
+}
+
+/// Reads and verifies a manifest.
+fn manifest(files: &Files, descriptor: &Descriptor) -> Result<(Digest, Vec<u8>), Error> {
+    let digest = own_digest(files, descriptor)?;
+    let Some(bytes) = files.read_json(&blob_file(&digest))? else {
+        return Err(Error::Source(format!(
+            "{} lacks the manifest {digest}{}, which its index names; get it whole, or publish one of its images \
+             with --image DIGEST",
+            files.path(),
+            match descriptor.platform() {
+                Some(platform) => format!(" ({}/{})", platform.os(), platform.architecture()),
+                None => String::new(),
+            }
+        )));
+    };
+    let mut hasher = Hasher::of(&digest, files)?;
+    hasher.update(&bytes);
+    if bytes.len() as u64 != descriptor.size() || !hasher.matches(&digest) {
+        return Err(Error::Source(format!(
+            "the manifest {digest} in {} is corrupt: its bytes do not have that digest and size; get the image \
+             again",
+            files.path()
+        )));
+    }
+    Ok((digest, bytes))
+}
+
+fn add_blob(files: &Files, descriptor: &Descriptor, blobs: &mut Vec<Blob>) -> Result<(), Error> {
+    let digest = own_digest(files, descriptor)?;
+    let file = blob_file(&digest);
+    let media_type = descriptor.media_type().to_string();
+    // Layers that may not be redistributed need not be there; their pullers get them elsewhere.
+    let is_foreign = media_type.contains(".nondistributable.") || media_type.contains(".foreign.");
+    match files.size(&file)? {
+        None if is_foreign => return Ok(()),
+        None => {
+            return Err(Error::Source(format!(
+                "{} lacks the blob {digest}, which its manifest names; get the image again",
+                files.path()
+            )));
+        }
+        Some(_) => {}
+    }
+    if !blobs.iter().any(|blob| blob.digest == digest) {
+        blobs.push(Blob { digest, size: descriptor.size(), media_type, file });
+    }
+    Ok(())
+}
+
+/// A manifest that calls itself something else than what names it does would be read in two ways.
+fn check_media_type(files: &Files, descriptor: &Descriptor, own: Option<&str>) -> Result<(), Error> {
+    match own {
+        Some(own) if own != descriptor.media_type().as_ref() => Err(Error::Source(format!(
+            "the manifest {} in {} says that it is '{own}', and what names it says '{}'",
+            descriptor.digest(),
+            files.path(),
+            descriptor.media_type()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn own_digest(files: &Files, descriptor: &Descriptor) -> Result<Digest, Error> {
+    let digest = descriptor.digest().as_ref();
+    Digest::parse(digest)
+        .map_err(|_| Error::Source(format!("{} names the digest '{digest}', which is none", files.path())))
+}
+
+fn blob_file(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+fn required(files: &Files, name: &str) -> Result<Vec<u8>, Error> {
+    let missing = || Error::Source(format!("{} has no file '{name}'", files.path()));
+    files.read_json(name)?.ok_or_else(missing)
+}
+
+fn parse<T: DeserializeOwned>(files: &Files, what: &str, bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Error::Source(format!("{what} in {} cannot be used: {error}", files.path())))
+}

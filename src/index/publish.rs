@@ -1,0 +1,155 @@
+//! Writing images into the index. Every stop between two of these steps is safe, and doing them again
+//! completes them:
+//!
+//! 1. [`LayerIndex::begin_image`], once all the image's bytes are in the store: the image is known, unfinished.
+//! 2. [`LayerIndex::add_layers`]: its layers, each with the reference that makes it downloadable.
+//! 3. [`LayerIndex::finish_image`]: the image is published.
+//! 4. [`LayerIndex::tag_image`].
+//!
+//! The image's record comes first, so that whatever references a stopped publishing leaves can be found and
+//! deleted. Each step checks, in the transaction that does it, that what it builds on was not deleted meanwhile.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem, Update};
+
+use super::transaction::{LARGEST_TRANSACTION, Outcome};
+use super::{LayerIndex, keys};
+use crate::error::Error;
+use crate::types::{Digest, ImageTag, ObjectKey, Repository};
+
+/// The condition that a repository or an image is there and nobody is deleting it.
+const IS_ALIVE: &str = "attribute_exists(pk) AND attribute_not_exists(deleting)";
+
+/// The condition that an image is published and nobody is deleting it.
+const IS_PUBLISHED: &str = "attribute_exists(pushed_at) AND attribute_not_exists(deleting)";
+
+/// A layer of an image. Its config blob is one too.
+#[derive(Debug, Clone)]
+pub struct LayerRecord {
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// How many bytes it has.
+    pub size: u64,
+    /// Its media type, as the manifest has it.
+    pub media_type: String,
+}
+
+/// An image to publish.
+#[derive(Debug, Clone)]
+pub struct NewImage {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// The manifest's media type.
+    pub media_type: String,
+    /// How many bytes the manifest has.
+    pub size: u64,
+    /// Its layers, each once. None if it is an index of images.
+    pub layers: Vec<LayerRecord>,
+    /// The images of an index, such as those for its platforms. None if it is a single image.
+    pub images: Vec<Digest>,
+}
+
+/// How a step went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It is done.
+    Done,
+    /// What it builds on is not there or is being deleted. Nothing was written.
+    Gone,
+}
+
+impl From<Outcome> for Step {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Written => Self::Done,
+            Outcome::Refused => Self::Gone,
+        }
+    }
+}
+
+impl LayerIndex {
+    /// Creates a repository; `false` if it exists.
+    pub async fn create_repository(&self, repository: &Repository) -> Result<bool, Error> {
+        let record = self.put_new(keys::repository(repository), [("created_at", now())]);
+        let listing = self.put(keys::repository_listing(repository), []);
+        Ok(self.transact(vec![record, listing]).await? == Outcome::Written)
+    }
+
+    /// Step 1. [`Step::Gone`] if the repository is missing or being deleted, or the image is being deleted.
+    pub async fn begin_image(&self, repository: &Repository, image: &NewImage) -> Result<Step, Error> {
+        let repository_is_alive = self.check(keys::repository(repository), IS_ALIVE);
+        // An update, because publishing an image again must not take it back meanwhile.
+        let (pk, sk) = keys::image(repository, &image.digest);
+        let layers = image.layers.iter().map(|layer| &layer.digest);
+        let record = Update::builder()
+            .table_name(&self.table_name)
+            .key("pk", AttributeValue::S(pk))
+            .key("sk", AttributeValue::S(sk))
+            .update_expression(
+                "SET media_type = :media_type, #size = :size, layers = :layers, images = :images",
+            )
+            .condition_expression("attribute_not_exists(deleting)")
+            .expression_attribute_names("#size", "size") // a reserved word
+            .expression_attribute_values(":media_type", AttributeValue::S(image.media_type.clone()))
+            .expression_attribute_values(":size", AttributeValue::N(image.size.to_string()))
+            .expression_attribute_values(":layers", digests(layers))
+            .expression_attribute_values(":images", digests(&image.images));
+        let record = record.build().expect("all that is required is set");
+        let record = TransactWriteItem::builder().update(record).build();
+        Ok(self.transact(vec![repository_is_alive, record]).await?.into())
+    }
+
+    /// Step 2. [`Step::Gone`] if the image was deleted meanwhile.
+    pub async fn add_layers(&self, repository: &Repository, image: &NewImage) -> Result<Step, Error> {
+        const ITEMS_PER_LAYER: usize = 3;
+        for layers in image.layers.chunks((LARGEST_TRANSACTION - 1) / ITEMS_PER_LAYER) {
+            let mut items = vec![self.check(keys::image(repository, &image.digest), IS_ALIVE)];
+            for layer in layers {
+                let object_key = ObjectKey::of_layer(&repository.registry, &layer.digest);
+                let record = [
+                    ("object_key", AttributeValue::S(object_key.to_string())),
+                    ("size", AttributeValue::N(layer.size.to_string())),
+                    ("media_type", AttributeValue::S(layer.media_type.clone())),
+                ];
+                items.extend([
+                    self.put(keys::layer(repository, &layer.digest), record),
+                    self.put(keys::reference(repository, &layer.digest, &image.digest), []),
+                    self.put(keys::layer_listing(repository, &layer.digest), []),
+                ]);
+            }
+            if self.transact(items).await? == Outcome::Refused {
+                return Ok(Step::Gone);
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    /// Step 3. [`Step::Gone`] if the image was deleted meanwhile.
+    pub async fn finish_image(&self, repository: &Repository, image: &Digest) -> Result<Step, Error> {
+        let record = self.set(keys::image(repository, image), "pushed_at", now(), IS_ALIVE);
+        Ok(self.transact(vec![record]).await?.into())
+    }
+
+    /// Step 4. Takes the tag from the image that had it. [`Step::Gone`] if the image was deleted meanwhile.
+    pub async fn tag_image(
+        &self,
+        repository: &Repository,
+        image: &Digest,
+        tag: &ImageTag,
+    ) -> Result<Step, Error> {
+        let image_is_published = self.check(keys::image(repository, image), IS_PUBLISHED);
+        let record = [("image_digest", AttributeValue::S(image.canonical()))];
+        let record = self.put(keys::tag(repository, tag.as_ref()), record);
+        Ok(self.transact(vec![image_is_published, record]).await?.into())
+    }
+}
+
+fn now() -> AttributeValue {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    AttributeValue::N(since_1970.as_secs().to_string())
+}
+
+fn digests<'a>(digests: impl IntoIterator<Item = &'a Digest>) -> AttributeValue {
+    AttributeValue::L(digests.into_iter().map(|digest| AttributeValue::S(digest.canonical())).collect())
+}

@@ -1,0 +1,124 @@
+//! The transactions that the tool writes with, and their items.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, Put, TransactWriteItem, Update};
+
+use super::keys::Key;
+use super::{LayerIndex, fault};
+use crate::error::Error;
+
+/// The most items of one transaction.
+/// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
+pub(super) const LARGEST_TRANSACTION: usize = 100;
+
+/// How often a transaction that meets another one is tried, with a wait between that doubles.
+const TRIES: u32 = 8;
+const FIRST_WAIT: Duration = Duration::from_millis(25);
+
+/// How a transaction went.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// All of it is written.
+    Written,
+    /// Some item's condition does not hold. Nothing is written.
+    Refused,
+}
+
+const COMPLETE: &str = "all that is required is set";
+
+impl LayerIndex {
+    /// Writes all of `items` or none. Waits for other transactions on the same items to end.
+    pub(super) async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Outcome, Error> {
+        let mut wait = FIRST_WAIT;
+        let mut tries_left = TRIES;
+        loop {
+            let transaction = self.client.transact_write_items().set_transact_items(Some(items.clone()));
+            let Err(error) = transaction.send().await else { return Ok(Outcome::Written) };
+            let canceled = match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => canceled,
+                _ => return Err(fault(error)),
+            };
+            let reasons: Vec<_> =
+                canceled.cancellation_reasons().iter().filter_map(|reason| reason.code()).collect();
+            if reasons.contains(&"ConditionalCheckFailed") {
+                return Ok(Outcome::Refused);
+            }
+            tries_left -= 1;
+            if !reasons.contains(&"TransactionConflict") || tries_left == 0 {
+                return Err(fault(error));
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+    }
+
+    /// An item that writes a record, over the one that may be there.
+    pub(super) fn put<const N: usize>(
+        &self,
+        key: Key,
+        attributes: [(&str, AttributeValue); N],
+    ) -> TransactWriteItem {
+        TransactWriteItem::builder().put(put(self, key, attributes).build().expect(COMPLETE)).build()
+    }
+
+    /// An item that writes a record that must not be there yet.
+    pub(super) fn put_new<const N: usize>(
+        &self,
+        key: Key,
+        attributes: [(&str, AttributeValue); N],
+    ) -> TransactWriteItem {
+        let put = put(self, key, attributes).condition_expression("attribute_not_exists(pk)");
+        TransactWriteItem::builder().put(put.build().expect(COMPLETE)).build()
+    }
+
+    /// An item that sets one attribute of a record for which `condition` holds.
+    pub(super) fn set(
+        &self,
+        (pk, sk): Key,
+        attribute: &str,
+        value: AttributeValue,
+        condition: &str,
+    ) -> TransactWriteItem {
+        let update = Update::builder()
+            .table_name(&self.table_name)
+            .key("pk", AttributeValue::S(pk))
+            .key("sk", AttributeValue::S(sk))
+            .update_expression(format!("SET {attribute} = :value"))
+            .expression_attribute_values(":value", value)
+            .condition_expression(condition);
+        TransactWriteItem::builder().update(update.build().expect(COMPLETE)).build()
+    }
+
+    /// An item that writes nothing, and lets the others be written only if `condition` holds.
+    pub(super) fn check(&self, (pk, sk): Key, condition: &str) -> TransactWriteItem {
+        let check = ConditionCheck::builder()
+            .table_name(&self.table_name)
+            .key("pk", AttributeValue::S(pk))
+            .key("sk", AttributeValue::S(sk))
+            .condition_expression(condition);
+        TransactWriteItem::builder().condition_check(check.build().expect(COMPLETE)).build()
+    }
+
+    /// An item that deletes a record, if it is there.
+    pub(super) fn delete(&self, (pk, sk): Key) -> TransactWriteItem {
+        let delete = Delete::builder()
+            .table_name(&self.table_name)
+            .key("pk", AttributeValue::S(pk))
+            .key("sk", AttributeValue::S(sk));
+        TransactWriteItem::builder().delete(delete.build().expect(COMPLETE)).build()
+    }
+}
+
+fn put<const N: usize>(
+    index: &LayerIndex,
+    (pk, sk): Key,
+    attributes: [(&str, AttributeValue); N],
+) -> aws_sdk_dynamodb::types::builders::PutBuilder {
+    let put = Put::builder()
+        .table_name(&index.table_name)
+        .item("pk", AttributeValue::S(pk))
+        .item("sk", AttributeValue::S(sk));
+    attributes.into_iter().fold(put, |put, (name, value)| put.item(name, value))
+}
