@@ -1,0 +1,35 @@
+# What a Rust and SAM project's user expects. `make help` lists the targets.
+
+CARGO ?= cargo
+CARGO_FLAGS ?= --locked
+DATA ?= .layergate
+PORT ?= 8642
+
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the Lambda function (target/release/bootstrap) and the tool (target/release/layergate)
+	$(CARGO) build $(CARGO_FLAGS) --release --bin bootstrap
+	$(CARGO) build $(CARGO_FLAGS) --release --bin layergate --features cli --target-dir target/cli
+
+demo: ## Publish a sample image into a local stack and pull its layers, as an ECR client does
+	$(CARGO) build $(CARGO_FLAGS) --features cli --bin layergate
+	$(CARGO) run $(CARGO_FLAGS) --features cli --quiet --example demo
+
+local: ## Run the whole stack on this machine, with its data in DATA, at PORT
+	$(CARGO) run $(CARGO_FLAGS) --features cli --bin layergate -- local --data $(DATA) --port $(PORT)
+
+test: ## Run the tests
+	$(CARGO) test $(CARGO_FLAGS) --all-features
+
+lint: ## Check formatting, clippy and the documentation
+	$(CARGO) fmt --check
+	$(CARGO) clippy $(CARGO_FLAGS) --all-targets --all-features -- -D warnings
+	$(CARGO) clippy $(CARGO_FLAGS) --bin bootstrap -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --no-deps --all-features
+
+check: lint test ## Everything that needs nothing but Rust
+
+.PHONY: help build demo local test lint check
