@@ -23,6 +23,8 @@ pub mod contents;
 mod create_table;
 #[cfg(feature = "cli")]
 mod delete;
+#[cfg(feature = "cli")]
+mod grant;
 mod keys;
 #[cfg(feature = "cli")]
 pub mod publish;
@@ -110,9 +112,7 @@ impl LayerIndex {
                     .build(),
             )
             .retry_config(
-                RetryConfig::standard()
-                    .with_max_attempts(3)
-                    .with_initial_backoff(Duration::from_millis(50)),
+                RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(50)),
             );
         if let Some(endpoint) = &config.dynamodb_endpoint {
             builder = builder.endpoint_url(endpoint);

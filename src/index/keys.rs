@@ -1,9 +1,9 @@
 //! The table's keys, each written down once. The table itself is described in [`index`](super).
 
 use super::{LAYER, REPOSITORY};
-use crate::types::{Digest, Repository};
 #[cfg(feature = "cli")]
 use crate::types::RegistryId;
+use crate::types::{Digest, Repository};
 
 /// A partition key and a sort key.
 pub(super) type Key = (String, String);
