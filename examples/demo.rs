@@ -32,10 +32,11 @@ async fn main() -> Result<()> {
         kill_process(pid, Signal::TERM)?;
     }
     let status = stack.wait().await?;
-    match status.success() {
-        true => Ok(println!("\nThe stack stopped cleanly.")),
-        false => Err(format!("the stack stopped with {status}").into()),
+    if !status.success() {
+        return Err(format!("the stack stopped with {status}").into());
     }
+    println!("\nThe stack stopped cleanly.");
+    Ok(())
 }
 
 /// Starts `layergate local`, which is built beside this example, and waits until it says that it is up.

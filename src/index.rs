@@ -217,6 +217,7 @@ where
         error.code(),
         Some("ProvisionedThroughputExceededException" | "RequestLimitExceeded" | "ThrottlingException")
     );
-    let cause = Box::new(EngineFault { engine: "DynamoDB", source: error.into() });
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let cause = Box::new(EngineFault { engine: "DynamoDB", status, source: error.into() });
     if throttled { Error::Throttling(cause) } else { Error::Server(cause) }
 }

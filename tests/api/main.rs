@@ -1,7 +1,7 @@
 //! Black-box tests against the embedded engines: the handler and the HTTP front as clients meet them, the tool
 //! and the function as the processes that they are.
 
-#![allow(missing_docs, reason = "these are tests")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access;
 mod bootstrap;

@@ -20,10 +20,6 @@ async fn refused(stack: &Stack, source: &Path, options: &[&str], words: &[&str])
         [&["publish", "--create-repository", source.to_str().unwrap(), "app:1"], options].concat();
     assert_refused(&stack.layergate(&arguments).await, 3, words);
     assert_eq!(stack.ask("app", &sha256(LAYER)).await.status, 400, "{words:?}");
-    assert_eq!(
-        stack.json(&["repository", "list"]).await["repositories"].as_array().map_or(0, Vec::len) > 1,
-        false
-    );
 }
 
 #[tokio::test]
@@ -225,8 +221,11 @@ async fn a_truncated_archive_is_refused_wherever_it_ends() {
     Layout::of_layers(&[LAYER]).archive(&whole);
     let bytes = fs::read(&whole).unwrap();
     let cut = folder.path().join("cut.tar");
-    // Two empty blocks end an archive: without them it is still all there.
-    for length in (0..bytes.len() - 1024).step_by(500) {
+    // What follows the last file's bytes is padding: without it the image is still all there.
+    let mut archive = tar::Archive::new(&bytes[..]);
+    let end_of = |entry: tar::Entry<'_, _>| entry.raw_file_position() + entry.size();
+    let end = archive.entries().unwrap().map(|entry| end_of(entry.unwrap())).max().unwrap();
+    for length in (0..usize::try_from(end).unwrap()).step_by(500) {
         fs::write(&cut, &bytes[..length]).unwrap();
         let output =
             stack.layergate(&["publish", "--create-repository", cut.to_str().unwrap(), "app:1"]).await;
@@ -336,7 +335,9 @@ impl Saved {
         let config = json!({"rootfs": {"type": "layers", "diff_ids": self.diff_ids}}).to_string();
         let name = format!("{}.json", &sha256(config.as_bytes())["sha256:".len()..]);
         let name = self.config_name.clone().unwrap_or(name);
-        add(&name, config.as_bytes());
+        if !name.contains("..") {
+            add(&name, config.as_bytes());
+        }
         let mut files = Vec::new();
         for (number, layer) in self.layers.iter().enumerate() {
             let file = format!("{number:064}/layer.tar");
@@ -418,8 +419,8 @@ async fn broken_docker_archives_are_refused() {
         ),
         (
             "a config that points outside",
-            Saved { config_name: Some("x/../config.json".into()), layers: vec![], ..good() },
-            &["has 0 layers"],
+            Saved { config_name: Some("../../etc/passwd".into()), ..good() },
+            &["points outside"],
         ),
     ];
     for (description, saved, words) in cases {
