@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::{LayerIndex, fault, keys};
+use super::{LayerIndex, fault, repository_key};
 use crate::error::Error;
 use crate::types::{AccountId, Repository};
 
@@ -23,7 +23,7 @@ impl LayerIndex {
         account: &AccountId,
         change: &str,
     ) -> Result<bool, Error> {
-        let (pk, sk) = keys::repository(repository);
+        let (pk, sk) = repository_key(repository);
         let update = self
             .client
             .update_item()

@@ -1,23 +1,7 @@
-//! The table's keys, each written down once. The table itself is described in [`index`](super).
+//! The table's keys that only the tool needs. The table itself is described in [`index`](super).
 
-use super::{LAYER, REPOSITORY};
-use crate::types::RegistryId;
-use crate::types::{Digest, Repository};
-
-/// A partition key and a sort key.
-pub(super) type Key = (String, String);
-
-pub(super) fn repository_partition(repository: &Repository) -> String {
-    format!("repository#{repository}")
-}
-
-pub(super) fn layer_partition(repository: &Repository, layer: &Digest) -> String {
-    format!("layer#{repository}@{}", layer.canonical())
-}
-
-pub(super) fn repository(repository: &Repository) -> Key {
-    (repository_partition(repository), REPOSITORY.to_owned())
-}
+use super::{Key, LAYER, layer_partition, repository_partition};
+use crate::types::{Digest, RegistryId, Repository};
 
 pub(super) fn registry_partition(registry: &RegistryId) -> String {
     format!("registry#{registry}")
