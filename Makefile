@@ -34,3 +34,15 @@ lint: ## Check formatting, clippy and the documentation
 check: lint test ## Everything that needs nothing but Rust
 
 .PHONY: help build demo local test lint check
+
+# --- Fuzzing. cargo-fuzz needs features that only nightly compilers admit to, or any told to.
+
+FUZZ_SECONDS ?= 600
+
+fuzz: ## Fuzz the function, from raw event bytes to the response, for FUZZ_SECONDS
+	$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	mkdir -p fuzz/corpus/event
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none event \
+		fuzz/corpus/event events/rest events/http events/url -- -max_total_time=$(FUZZ_SECONDS)
+
+.PHONY: fuzz
