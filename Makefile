@@ -5,6 +5,10 @@ CARGO_FLAGS ?= --locked
 DATA ?= .layergate
 PORT ?= 8642
 
+# What the demo and the tests run. Built in one command, because cargo would build the dependencies again for
+# another choice of targets.
+BUILD_FOR_TESTS = $(CARGO) build $(CARGO_FLAGS) --all-features --bins --examples
+
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -15,8 +19,8 @@ build: ## Build the Lambda function (target/release/bootstrap) and the tool (tar
 	$(CARGO) build $(CARGO_FLAGS) --release --bin layergate --features cli
 
 demo: ## Publish a sample image into a local stack and pull its layers, as an ECR client does
-	$(CARGO) build $(CARGO_FLAGS) --features cli --bin layergate
-	$(CARGO) run $(CARGO_FLAGS) --features cli --quiet --example demo
+	$(BUILD_FOR_TESTS)
+	target/debug/examples/demo
 
 local: ## Run the whole stack on this machine, with its data in DATA, at PORT
 	$(CARGO) run $(CARGO_FLAGS) --features cli --bin layergate -- local --data $(DATA) --port $(PORT)
