@@ -33,3 +33,11 @@ lint: ## Check formatting, clippy and the documentation
 check: lint test ## Everything that needs nothing but Rust
 
 .PHONY: help build demo local test lint check
+
+# Tests with other people's tools. They install what they need.
+
+test-images: ## Publish and pull what skopeo, buildah, podman and umoci write (installed by apt-get, as root)
+	$(CARGO) build $(CARGO_FLAGS) --features cli --bin layergate
+	python3 -m tests.images.test_images
+
+.PHONY: test-images
