@@ -113,9 +113,7 @@ impl Name {
 fn parse_url_expiry(value: String) -> Result<Duration, ConfigError> {
     match value.parse() {
         Ok(seconds @ 60..=604_800) => Ok(Duration::from_secs(seconds)),
-        _ => {
-            Err(error("URL_EXPIRY_SECONDS", must_be("a whole number of seconds from 60 to 604800", &value)))
-        }
+        _ => Err(error("URL_EXPIRY_SECONDS", must_be("a whole number of seconds from 60 to 604800", &value))),
     }
 }
 

@@ -11,10 +11,12 @@ pub type Cause = Box<dyn StdError + Send + Sync>;
 
 /// A failure of DynamoDB or S3.
 #[derive(Debug, thiserror::Error)]
-#[error("{engine}")]
+#[error("{engine}{}", .status.map(|status| format!(" answered {status}")).unwrap_or_default())]
 pub struct EngineFault {
     /// Which of them.
     pub engine: &'static str,
+    /// The HTTP status, if it answered: all that the answer to a HEAD tells.
+    pub status: Option<u16>,
     /// What its SDK says.
     pub source: Cause,
 }

@@ -73,7 +73,8 @@ impl Handler {
             Authorization::Gateway => Caller::Trusted,
             Authorization::Iam => request.caller,
         };
-        let target = request.headers.get("x-amz-target").map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let target =
+            request.headers.get("x-amz-target").map(|value| String::from_utf8_lossy(value.as_bytes()));
         self.registry.call(target.as_deref(), &request.body, &caller, subject).await
     }
 }
@@ -103,7 +104,12 @@ impl Request {
             let event: ApiGatewayProxyRequest = event_from(event)?;
             // Not requestContext.accountId: that is the API's owner.
             let identity = event.request_context.identity;
-            (event.headers, event.body, event.is_base64_encoded, Some((identity.account_id, identity.user_arn)))
+            (
+                event.headers,
+                event.body,
+                event.is_base64_encoded,
+                Some((identity.account_id, identity.user_arn)),
+            )
         };
 
         let body = body.unwrap_or_default();

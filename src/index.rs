@@ -23,6 +23,9 @@ pub mod contents;
 mod create_table;
 #[cfg(feature = "cli")]
 mod delete;
+#[cfg(feature = "cli")]
+mod grant;
+#[cfg(feature = "cli")]
 mod keys;
 #[cfg(feature = "cli")]
 pub mod publish;
@@ -110,9 +113,7 @@ impl LayerIndex {
                     .build(),
             )
             .retry_config(
-                RetryConfig::standard()
-                    .with_max_attempts(3)
-                    .with_initial_backoff(Duration::from_millis(50)),
+                RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(50)),
             );
         if let Some(endpoint) = &config.dynamodb_endpoint {
             builder = builder.endpoint_url(endpoint);
@@ -127,7 +128,7 @@ impl LayerIndex {
         digest: &Digest,
         consistency: Consistency,
     ) -> Result<Layer, Error> {
-        let pk = keys::layer_partition(repository, digest);
+        let pk = layer_partition(repository, digest);
         if pk.len() > LONGEST_KEY {
             return Ok(Layer::Absent); // DynamoDB refuses to look for what it cannot store
         }
@@ -160,7 +161,7 @@ impl LayerIndex {
 
     /// A repository's record, as fresh as can be. One request.
     pub async fn repository(&self, repository: &Repository) -> Result<Option<RepositoryRecord>, Error> {
-        let (pk, sk) = keys::repository(repository);
+        let (pk, sk) = repository_key(repository);
         let found = self
             .client
             .get_item()
@@ -173,6 +174,21 @@ impl LayerIndex {
             .map_err(fault)?;
         found.item.as_ref().map(repository_record).transpose()
     }
+}
+
+/// A partition key and a sort key.
+type Key = (String, String);
+
+fn repository_partition(repository: &Repository) -> String {
+    format!("repository#{repository}")
+}
+
+fn repository_key(repository: &Repository) -> Key {
+    (repository_partition(repository), REPOSITORY.to_owned())
+}
+
+fn layer_partition(repository: &Repository, layer: &Digest) -> String {
+    format!("layer#{repository}@{}", layer.canonical())
 }
 
 fn repository_record(item: &Item) -> Result<RepositoryRecord, Error> {
@@ -217,6 +233,7 @@ where
         error.code(),
         Some("ProvisionedThroughputExceededException" | "RequestLimitExceeded" | "ThrottlingException")
     );
-    let cause = Box::new(EngineFault { engine: "DynamoDB", source: error.into() });
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let cause = Box::new(EngineFault { engine: "DynamoDB", status, source: error.into() });
     if throttled { Error::Throttling(cause) } else { Error::Server(cause) }
 }

@@ -17,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::handler::Handler;
 use crate::operation::Registry;
+use crate::types::AccountId;
+
+use front::Front;
 
 pub use engines::{ACCOUNT, Engines, REGION};
 
@@ -35,7 +38,8 @@ pub struct LocalStack {
     pub url: String,
     /// The file whose `export` lines point the tool and the AWS CLI at this stack.
     pub environment_file: PathBuf,
-    engines: Engines,
+    /// What it stands on.
+    pub engines: Engines,
     front: tokio::task::JoinHandle<()>,
     stop: CancellationToken,
     /// Held as long as the data is in use.
@@ -44,8 +48,8 @@ pub struct LocalStack {
 
 impl LocalStack {
     /// Starts the stack on `port` (0 lets the system pick one), with its data in `directory`, which is created
-    /// if it is missing.
-    pub async fn start(directory: &Path, port: u16) -> Result<Self, LocalError> {
+    /// if it is missing. Calls come from the account `caller`; from the registry's own if that is `None`.
+    pub async fn start(directory: &Path, port: u16, caller: Option<AccountId>) -> Result<Self, LocalError> {
         let lock = lock(directory)?;
         let engines = Engines::start(directory).await?;
         let listener = listen(port).await?;
@@ -55,7 +59,8 @@ impl LocalStack {
         let config = engines.config();
         let handler = Handler::new(Registry::new(&engines.sdk_config(), &config), config.authorization);
         let stop = CancellationToken::new();
-        let front = tokio::spawn(front::serve(listener, Arc::new(handler), stop.clone()));
+        let front = Front { handler, caller: caller.unwrap_or(config.default_registry_id) };
+        let front = tokio::spawn(front::serve(listener, Arc::new(front), stop.clone()));
 
         let environment_file = directory.join("local.env");
         write_private(&environment_file, &environment(&engines, &url))?;
@@ -76,7 +81,9 @@ impl LocalStack {
 async fn listen(port: u16) -> Result<TcpListener, LocalError> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpListener::bind(address).await.map_err(|error| {
-        LocalError(format!("cannot listen on {address}: {error}; choose another --port, or 0 for any free one"))
+        LocalError(format!(
+            "cannot listen on {address}: {error}; choose another --port, or 0 for any free one"
+        ))
     })
 }
 

@@ -13,6 +13,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub fn init(writer: impl for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static, level: Option<&str>) {
     let level = level.and_then(|level| level.parse().ok()).unwrap_or(Level::INFO);
     let lines = fmt::layer().json().flatten_event(true).with_writer(writer);
-    let ours = Targets::new().with_target("layergate", level).with_target("lambda_runtime", Level::ERROR);
+    let ours = Targets::new()
+        .with_targets([("layergate", level), ("bootstrap", level)])
+        .with_target("lambda_runtime", Level::ERROR);
     tracing_subscriber::registry().with(ours).with(lines).init();
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use lambda_runtime::{Error, service_fn};
-use layergate::config::Config;
+use layergate::config::{Authorization, Config};
 use layergate::handler::Handler;
 use layergate::operation::Registry;
 use layergate::{aws, logging};
@@ -23,6 +23,9 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Error> {
     let config = Config::from_env(variable)?;
+    if config.authorization == Authorization::Gateway {
+        tracing::info!("AUTHORIZATION is gateway: whoever the gateway lets in may read every repository");
+    }
     let sdk = aws::from_lambda_environment(Config::region_from_env(variable)?);
     let handler = &Handler::new(Registry::new(&sdk, &config), config.authorization);
     lambda_runtime::run(service_fn(move |event| handler.handle(event))).await

@@ -81,5 +81,6 @@ fn fault<E>(error: SdkError<E>) -> Error
 where
     E: std::error::Error + Send + Sync + 'static,
 {
-    Error::Server(Box::new(EngineFault { engine: "S3", source: error.into() }))
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    Error::Server(Box::new(EngineFault { engine: "S3", status, source: error.into() }))
 }

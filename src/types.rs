@@ -44,10 +44,7 @@ macro_rules! pattern {
     ($text:literal) => {
         Pattern {
             text: $text,
-            regex: LazyLock::new(|| {
-                #[expect(clippy::unwrap_used, reason = "a constant, compiled by the tests")]
-                Regex::new(concat!("^(?:", $text, ")$")).unwrap()
-            }),
+            regex: LazyLock::new(|| Regex::new(concat!("^(?:", $text, ")$")).expect("a constant")),
         }
     };
 }

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use layergate::local::LocalStack;
 use layergate::logging;
+use layergate::types::AccountId;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::reference::account_id;
 
 /// Run the whole stack on this machine: the function, an embedded DynamoDB and an embedded S3
 #[derive(Debug, clap::Args)]
@@ -18,12 +20,15 @@ pub struct Arguments {
     /// Where to listen on 127.0.0.1; 0 for any free port
     #[arg(long, value_name = "N", default_value_t = 8642)]
     port: u16,
+    /// The account that calls come from, to try refusals; the registry's own if not given
+    #[arg(long, value_name = "ACCOUNT", value_parser = account_id)]
+    r#as: Option<AccountId>,
 }
 
 /// Runs the command until `interruption` is cancelled.
 pub async fn run(arguments: Arguments, interruption: CancellationToken) -> Result<(), Error> {
     logging::init(io::stderr, None);
-    let starting = LocalStack::start(&arguments.data, arguments.port);
+    let starting = LocalStack::start(&arguments.data, arguments.port, arguments.r#as);
     let Some(stack) = interruption.run_until_cancelled(starting).await else { return Ok(()) };
     let stack = stack.map_err(|error| Error::Local(error.to_string()))?;
     println!(

@@ -40,7 +40,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Publish(publish::Arguments),
-    /// Create, list and delete repositories
+    /// Manage repositories, and who may read them
     #[command(subcommand)]
     Repository(repository::Command),
     /// List and delete images

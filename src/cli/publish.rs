@@ -58,11 +58,7 @@ impl fmt::Display for Published {
 }
 
 /// Runs the command. When `interruption` is cancelled it cleans up and ends.
-pub async fn run(
-    arguments: Arguments,
-    format: Format,
-    interruption: CancellationToken,
-) -> Result<(), Error> {
+pub async fn run(arguments: Arguments, format: Format, interruption: CancellationToken) -> Result<(), Error> {
     let session = Session::open().await?;
     let repository = session.repository(arguments.reference.repository);
 
@@ -112,11 +108,7 @@ async fn open_source(
     Ok(Arc::new(source))
 }
 
-async fn ensure_repository(
-    session: &Session,
-    repository: &Repository,
-    create: bool,
-) -> Result<(), Error> {
+async fn ensure_repository(session: &Session, repository: &Repository, create: bool) -> Result<(), Error> {
     match session.index.repository(repository).await? {
         Some(record) if record.deleting => Err(being_deleted(repository)),
         Some(_) => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use layergate::types::{Digest, ImageTag, RepositoryName};
+use layergate::types::{AccountId, Digest, ImageTag, RepositoryName};
 
 /// A repository, and perhaps a tag.
 #[derive(Debug, Clone)]
@@ -34,6 +34,11 @@ pub enum ImageId {
 /// Takes a repository's name alone.
 pub fn repository_name(value: &str) -> Result<RepositoryName, String> {
     RepositoryName::parse(value).map_err(|constraint| format!("the repository's name {constraint}"))
+}
+
+/// Takes an AWS account's id.
+pub fn account_id(value: &str) -> Result<AccountId, String> {
+    AccountId::parse(value).map_err(|constraint| format!("the account's id {constraint}"))
 }
 
 impl FromStr for TagReference {

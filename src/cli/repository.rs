@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use layergate::types::{Repository, RepositoryName};
+use layergate::types::{AccountId, Repository, RepositoryName};
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::output::Format;
-use crate::reference::repository_name;
+use crate::reference::{account_id, repository_name};
 use crate::session::{Session, no_such_repository};
 
 /// What to do with repositories.
@@ -20,6 +20,25 @@ pub enum Command {
     },
     /// List the repositories of the registry
     List,
+    /// Show a repository and the accounts that may read it besides the registry's own
+    Show {
+        #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
+        name: RepositoryName,
+    },
+    /// Let another account read a repository
+    Grant {
+        #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
+        name: RepositoryName,
+        #[arg(value_parser = account_id)]
+        account: AccountId,
+    },
+    /// Take a grant back
+    Revoke {
+        #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
+        name: RepositoryName,
+        #[arg(value_parser = account_id)]
+        account: AccountId,
+    },
     /// Delete a repository; its layers stay in the bucket, and nobody gets their URLs any more
     Delete {
         #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
@@ -40,10 +59,7 @@ struct Named {
 
 impl From<Repository> for Named {
     fn from(repository: Repository) -> Self {
-        Self {
-            registry_id: repository.registry.to_string(),
-            repository_name: repository.name.to_string(),
-        }
+        Self { registry_id: repository.registry.to_string(), repository_name: repository.name.to_string() }
     }
 }
 
@@ -64,6 +80,37 @@ impl fmt::Display for Listing {
     }
 }
 
+/// A repository with who may read it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    #[serde(flatten)]
+    repository: Named,
+    /// In seconds since 1970.
+    created_at: u64,
+    /// The accounts, besides the registry's own, that may read it.
+    accounts: Vec<String>,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Named { registry_id, repository_name } = &self.repository;
+        writeln!(f, "{repository_name} in registry {registry_id}")?;
+        self.accounts.iter().try_for_each(|account| writeln!(f, "granted to {account}"))
+    }
+}
+
+async fn show(session: &Session, repository: Repository) -> Result<Shown, Error> {
+    match session.index.repository(&repository).await? {
+        Some(record) => Ok(Shown {
+            repository: Named::from(repository),
+            created_at: record.created_at,
+            accounts: record.accounts,
+        }),
+        None => Err(no_such_repository(&repository)),
+    }
+}
+
 /// Runs the command.
 pub async fn run(command: Command, format: Format) -> Result<(), Error> {
     let session = Session::open().await?;
@@ -81,6 +128,21 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
         Command::List => {
             let repositories = session.index.repositories(&session.registry).await?;
             format.print(&Listing { repositories: repositories.into_iter().map(Named::from).collect() })
+        }
+        Command::Show { name } => format.print(&show(&session, session.repository(name)).await?),
+        Command::Grant { name, account } => {
+            let repository = session.repository(name);
+            if !session.index.grant(&repository, &account).await? {
+                return Err(no_such_repository(&repository));
+            }
+            format.print(&show(&session, repository).await?)
+        }
+        Command::Revoke { name, account } => {
+            let repository = session.repository(name);
+            if !session.index.revoke(&repository, &account).await? {
+                return Err(no_such_repository(&repository));
+            }
+            format.print(&show(&session, repository).await?)
         }
         Command::Delete { name, force } => {
             let repository = session.repository(name);

@@ -1,10 +1,10 @@
 //! What the commands that talk to AWS work with.
 
+use layergate::aws;
 use layergate::config::Config;
 use layergate::index::LayerIndex;
 use layergate::store::LayerStore;
 use layergate::types::{RegistryId, Repository, RepositoryName};
-use layergate::aws;
 
 use crate::error::Error;
 

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::{Item, LayerIndex, RepositoryRecord, broken, fault, keys, number, repository_record, string};
+use super::{
+    Item, LayerIndex, RepositoryRecord, broken, fault, keys, number, repository_partition, repository_record,
+    string,
+};
 use crate::error::Error;
 use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
 
@@ -70,7 +73,7 @@ impl LayerIndex {
     /// All that a repository holds; without a record if there is no such repository.
     pub async fn contents(&self, repository: &Repository) -> Result<Contents, Error> {
         let mut contents = Contents::default();
-        for item in self.partition(keys::repository_partition(repository)).await? {
+        for item in self.partition(repository_partition(repository)).await? {
             match string(&item, "sk")?.split_once('#') {
                 None => contents.record = Some(repository_record(&item)?),
                 Some(("image", digest)) => contents.images.push(image_record(&item, digest)?),

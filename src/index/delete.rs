@@ -4,9 +4,8 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::keys::{self, Key};
 use super::transaction::{LARGEST_TRANSACTION, Outcome};
-use super::{LayerIndex, string};
+use super::{Key, LayerIndex, keys, layer_partition, repository_key, string};
 use crate::error::Error;
 use crate::types::{Digest, ImageTag, Repository};
 
@@ -34,7 +33,7 @@ impl LayerIndex {
 
     /// Deletes a repository with all that it holds. `false` if there is no such repository.
     pub async fn delete_repository(&self, repository: &Repository) -> Result<bool, Error> {
-        let record = keys::repository(repository);
+        let record = repository_key(repository);
         if !self.mark_deleting(record.clone()).await? {
             return Ok(false);
         }
@@ -44,7 +43,7 @@ impl LayerIndex {
         // Nobody can add to the repository any more: this is all of it.
         let contents = self.contents(repository).await?;
         for layer in &contents.layers {
-            let pk = keys::layer_partition(repository, layer);
+            let pk = layer_partition(repository, layer);
             let mut records = Vec::new();
             for item in self.partition(pk.clone()).await? {
                 records.push((pk.clone(), string(&item, "sk")?.to_owned()));

@@ -1,56 +1,32 @@
-//! The table's keys, each written down once. The table itself is described in [`index`](super).
+//! The table's keys that only the tool needs. The table itself is described in [`index`](super).
 
-use super::{LAYER, REPOSITORY};
-use crate::types::{Digest, Repository};
-#[cfg(feature = "cli")]
-use crate::types::RegistryId;
+use super::{Key, LAYER, layer_partition, repository_partition};
+use crate::types::{Digest, RegistryId, Repository};
 
-/// A partition key and a sort key.
-pub(super) type Key = (String, String);
-
-pub(super) fn repository_partition(repository: &Repository) -> String {
-    format!("repository#{repository}")
-}
-
-pub(super) fn layer_partition(repository: &Repository, layer: &Digest) -> String {
-    format!("layer#{repository}@{}", layer.canonical())
-}
-
-pub(super) fn repository(repository: &Repository) -> Key {
-    (repository_partition(repository), REPOSITORY.to_owned())
-}
-
-#[cfg(feature = "cli")]
 pub(super) fn registry_partition(registry: &RegistryId) -> String {
     format!("registry#{registry}")
 }
 
-#[cfg(feature = "cli")]
 pub(super) fn repository_listing(repository: &Repository) -> Key {
     (registry_partition(&repository.registry), format!("repository#{}", repository.name))
 }
 
-#[cfg(feature = "cli")]
 pub(super) fn image(repository: &Repository, image: &Digest) -> Key {
     (repository_partition(repository), format!("image#{}", image.canonical()))
 }
 
-#[cfg(feature = "cli")]
 pub(super) fn tag(repository: &Repository, tag: &str) -> Key {
     (repository_partition(repository), format!("tag#{tag}"))
 }
 
-#[cfg(feature = "cli")]
 pub(super) fn layer_listing(repository: &Repository, layer: &Digest) -> Key {
     (repository_partition(repository), format!("layer#{}", layer.canonical()))
 }
 
-#[cfg(feature = "cli")]
 pub(super) fn layer(repository: &Repository, layer: &Digest) -> Key {
     (layer_partition(repository, layer), LAYER.to_owned())
 }
 
-#[cfg(feature = "cli")]
 pub(super) fn reference(repository: &Repository, layer: &Digest, image: &Digest) -> Key {
     (layer_partition(repository, layer), format!("reference#{}", image.canonical()))
 }

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem, Update};
 
 use super::transaction::{LARGEST_TRANSACTION, Outcome};
-use super::{LayerIndex, keys};
+use super::{LayerIndex, keys, repository_key};
 use crate::error::Error;
 use crate::types::{Digest, ImageTag, ObjectKey, Repository};
 
@@ -71,14 +71,14 @@ impl From<Outcome> for Step {
 impl LayerIndex {
     /// Creates a repository; `false` if it exists.
     pub async fn create_repository(&self, repository: &Repository) -> Result<bool, Error> {
-        let record = self.put_new(keys::repository(repository), [("created_at", now())]);
+        let record = self.put_new(repository_key(repository), [("created_at", now())]);
         let listing = self.put(keys::repository_listing(repository), []);
         Ok(self.transact(vec![record, listing]).await? == Outcome::Written)
     }
 
     /// Step 1. [`Step::Gone`] if the repository is missing or being deleted, or the image is being deleted.
     pub async fn begin_image(&self, repository: &Repository, image: &NewImage) -> Result<Step, Error> {
-        let repository_is_alive = self.check(keys::repository(repository), IS_ALIVE);
+        let repository_is_alive = self.check(repository_key(repository), IS_ALIVE);
         // An update, because publishing an image again must not take it back meanwhile.
         let (pk, sk) = keys::image(repository, &image.digest);
         let layers = image.layers.iter().map(|layer| &layer.digest);

@@ -5,8 +5,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, Put, TransactWriteItem, Update};
 
-use super::keys::Key;
-use super::{LayerIndex, fault};
+use super::{Key, LayerIndex, fault};
 use crate::error::Error;
 
 /// The most items of one transaction.

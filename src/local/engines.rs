@@ -58,7 +58,8 @@ impl Engines {
         let secret_access_key = Uuid::new_v4().simple().to_string();
 
         let database = directory.join("dynamodb.sqlite");
-        let database = dynoxide::Database::new(&database.to_string_lossy()).map_err(|error| failed(&error))?;
+        let database =
+            dynoxide::Database::new(&database.to_string_lossy()).map_err(|error| failed(&error))?;
         let listener = listen(0).await?;
         let dynamodb_url = url(&listener)?;
         let stopped = stop.clone().cancelled_owned();

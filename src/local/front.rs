@@ -18,8 +18,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::ACCOUNT;
 use crate::handler::Handler;
+use crate::types::AccountId;
 
 /// The function's timeout in the template.
 const FUNCTION_TIMEOUT: Duration = Duration::from_secs(6);
@@ -28,21 +28,28 @@ const FUNCTION_TIMEOUT: Duration = Duration::from_secs(6);
 /// Source: [API Gateway quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html).
 const LARGEST_BODY: usize = 10 * 1024 * 1024;
 
+/// What requests are answered with.
+pub(super) struct Front {
+    pub(super) handler: Handler,
+    /// The account they come from.
+    pub(super) caller: AccountId,
+}
+
 /// Serves until `stop` is cancelled.
-pub(super) async fn serve(listener: TcpListener, handler: Arc<Handler>, stop: CancellationToken) {
-    let router = Router::new().fallback(move |request| answer(handler.clone(), request));
+pub(super) async fn serve(listener: TcpListener, front: Arc<Front>, stop: CancellationToken) {
+    let router = Router::new().fallback(move |request| answer(front.clone(), request));
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!(%error, "the HTTP front stopped");
     }
 }
 
-async fn answer(handler: Arc<Handler>, request: Request) -> Response {
+async fn answer(front: Arc<Front>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
         return gateway_error(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long");
     };
-    match invoke(&handler, parts, &body).await {
+    match invoke(&front, parts, &body).await {
         Ok(response) => response,
         Err(error) => {
             tracing::error!(%error, "the HTTP front failed");
@@ -53,12 +60,12 @@ async fn answer(handler: Arc<Handler>, request: Request) -> Response {
 
 /// Calls the handler through JSON both ways, as the runtime does.
 async fn invoke(
-    handler: &Handler,
+    front: &Front,
     parts: Parts,
     body: &[u8],
 ) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
-    let event: Box<RawValue> = to_raw_value(&event(parts, body))?;
-    let Ok(response) = handler.handle(LambdaEvent::new(event, context())).await;
+    let event: Box<RawValue> = to_raw_value(&event(parts, body, &front.caller))?;
+    let Ok(response) = front.handler.handle(LambdaEvent::new(event, context())).await;
     let response: ApiGatewayProxyResponse = serde_json::from_slice(&serde_json::to_vec(&response)?)?;
 
     let body = response.body.map(|body| Vec::from(body.as_ref())).unwrap_or_default();
@@ -69,7 +76,7 @@ async fn invoke(
 }
 
 /// The REST API's event for a request that its IAM authorizer let in.
-fn event(parts: Parts, body: &[u8]) -> ApiGatewayProxyRequest {
+fn event(parts: Parts, body: &[u8], caller: &AccountId) -> ApiGatewayProxyRequest {
     let mut event = ApiGatewayProxyRequest::default();
     event.path = Some(parts.uri.path().to_owned());
     event.http_method = parts.method;
@@ -84,8 +91,8 @@ fn event(parts: Parts, body: &[u8]) -> ApiGatewayProxyRequest {
         }
     }
     let identity = &mut event.request_context.identity;
-    identity.account_id = Some(ACCOUNT.to_owned());
-    identity.user_arn = Some(format!("arn:aws:iam::{ACCOUNT}:user/local"));
+    identity.account_id = Some(caller.to_string());
+    identity.user_arn = Some(format!("arn:aws:iam::{caller}:user/local"));
     event
 }
 

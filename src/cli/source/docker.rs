@@ -68,19 +68,14 @@ pub fn image(files: &Files, choice: Option<&str>) -> Result<SourceImage, Error> 
     if name.len() == digest.len() && name.bytes().all(|byte| byte.is_ascii_hexdigit()) && name != digest {
         return Err(corrupt(files, &saved.config));
     }
-    let mut blobs =
-        vec![blob(saved.config.clone(), &digest, config.len() as u64, MediaType::ImageConfig)?];
+    let mut blobs = vec![blob(saved.config.clone(), &digest, config.len() as u64, MediaType::ImageConfig)?];
     for (layer, diff_id) in saved.layers.iter().zip(&diff_ids) {
         blobs.push(layer_blob(files, layer, diff_id)?);
     }
     with_manifest(blobs).map_err(|error| broken("the image", &error))
 }
 
-fn choose<'a>(
-    files: &Files,
-    saved: &'a [SavedImage],
-    choice: Option<&str>,
-) -> Result<&'a SavedImage, Error> {
+fn choose<'a>(files: &Files, saved: &'a [SavedImage], choice: Option<&str>) -> Result<&'a SavedImage, Error> {
     let tags = |image: &SavedImage| image.repo_tags.clone().unwrap_or_default();
     let found = match (choice, saved) {
         (None, [only]) => Some(only),
@@ -91,11 +86,7 @@ fn choose<'a>(
         let all = saved.iter().flat_map(tags).collect::<Vec<_>>().join(", ");
         Error::Source(match choice {
             Some(choice) => format!("{} holds no image '{choice}'; it has {all}", files.path()),
-            None => format!(
-                "{} holds {} images; choose one with --image: {all}",
-                files.path(),
-                saved.len()
-            ),
+            None => format!("{} holds {} images; choose one with --image: {all}", files.path(), saved.len()),
         })
     })
 }

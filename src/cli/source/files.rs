@@ -96,11 +96,7 @@ impl Files {
         Ok(Some(bytes))
     }
 
-    fn resolve(
-        &self,
-        entries: &HashMap<String, Entry>,
-        name: &str,
-    ) -> Result<Option<(u64, u64)>, Error> {
+    fn resolve(&self, entries: &HashMap<String, Entry>, name: &str) -> Result<Option<(u64, u64)>, Error> {
         let mut name = normalize(Path::new(name), &self.path)?;
         for _ in 0..LONGEST_LINK_CHAIN {
             match entries.get(&name) {

@@ -1,0 +1,203 @@
+//! The function as the process that Lambda starts, driven through the Lambda Runtime API.
+//!
+//! Source: [Runtime API](https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::{Path as UrlPath, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+use tokio::sync::{Mutex, mpsc};
+
+use crate::support::{REQUEST_ID, Stack, answer, sample};
+
+/// The Lambda service's side of the Runtime API: hands out events, takes answers.
+struct RuntimeApi {
+    address: String,
+    events: mpsc::UnboundedSender<Value>,
+    answers: mpsc::UnboundedReceiver<(String, Value)>,
+}
+
+struct Server {
+    events: Mutex<mpsc::UnboundedReceiver<Value>>,
+    answers: mpsc::UnboundedSender<(String, Value)>,
+}
+
+impl RuntimeApi {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (events, next) = mpsc::unbounded_channel();
+        let (answered, answers) = mpsc::unbounded_channel();
+        let server = Arc::new(Server { events: Mutex::new(next), answers: answered });
+        let router = Router::new()
+            .route("/2018-06-01/runtime/invocation/next", get(next_event))
+            .route("/2018-06-01/runtime/invocation/{id}/{kind}", post(take_answer))
+            .with_state(server);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, events, answers }
+    }
+
+    /// Has an event answered; `response` or `error`, and its JSON.
+    async fn invoke(&mut self, event: Value) -> (String, Value) {
+        self.events.send(event).unwrap();
+        tokio::time::timeout(Duration::from_secs(20), self.answers.recv()).await.unwrap().unwrap()
+    }
+}
+
+async fn next_event(State(server): State<Arc<Server>>) -> Response {
+    let Some(event) = server.events.lock().await.recv().await else {
+        return std::future::pending().await;
+    };
+    let deadline = (SystemTime::now() + Duration::from_secs(6)).duration_since(UNIX_EPOCH).unwrap();
+    let headers = [
+        ("lambda-runtime-aws-request-id", REQUEST_ID.to_owned()),
+        ("lambda-runtime-deadline-ms", deadline.as_millis().to_string()),
+        (
+            "lambda-runtime-invoked-function-arn",
+            "arn:aws:lambda:us-east-1:222222222222:function:f".to_owned(),
+        ),
+        ("lambda-runtime-trace-id", "Root=1-6740a1b2-0123456789abcdef01234567".to_owned()),
+    ];
+    (headers, event.to_string()).into_response()
+}
+
+async fn take_answer(
+    State(server): State<Arc<Server>>,
+    UrlPath((id, kind)): UrlPath<(String, String)>,
+    body: String,
+) -> Response {
+    assert_eq!(id, REQUEST_ID);
+    server.answers.send((kind, serde_json::from_str(&body).unwrap())).unwrap();
+    (axum::http::StatusCode::ACCEPTED, "{}").into_response()
+}
+
+/// The function, with a stack's engines and nothing else of this process's environment.
+fn bootstrap(stack: &Stack, runtime_api: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bootstrap"));
+    command
+        .env_clear()
+        .envs(stack.environment())
+        .env("AWS_SESSION_TOKEN", "the-session-token")
+        .env("AWS_LAMBDA_RUNTIME_API", runtime_api)
+        .env("AWS_LAMBDA_FUNCTION_NAME", "layergate")
+        .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
+        .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+async fn end(mut function: Child) -> Output {
+    function.start_kill().unwrap();
+    function.wait_with_output().await.unwrap()
+}
+
+fn event(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("events").join(name);
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+async fn stack_with_sample() -> Stack {
+    let stack = Stack::start().await;
+    stack.json(&["publish", "--create-repository", sample().to_str().unwrap(), "hello:1.0"]).await;
+    stack
+}
+
+#[tokio::test]
+async fn it_answers_from_its_first_event_on_and_logs_one_line_each() {
+    let stack = stack_with_sample().await;
+    let mut api = RuntimeApi::start().await;
+    // The noisiest log level, which must not tell more than the quietest.
+    let function = bootstrap(&stack, &api.address).env("AWS_LAMBDA_LOG_LEVEL", "TRACE").spawn().unwrap();
+
+    let (kind, response) = api.invoke(event("rest/OK.json")).await;
+    assert_eq!(kind, "response");
+    let first = answer(&response);
+    first.assert_well_formed();
+    assert!(first.url().contains("X-Amz-Security-Token=the-session-token"), "its own credentials sign");
+    let (kind, response) = api.invoke(event("http/LayersNotFoundException.json")).await;
+    assert_eq!((kind.as_str(), answer(&response).error()), ("response", "LayersNotFoundException"));
+    let (kind, response) = api.invoke(serde_json::json!({"no": "gateway's event"})).await;
+    assert_eq!((kind.as_str(), answer(&response).error()), ("response", "SerializationException"));
+
+    let output = end(function).await;
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let log = String::from_utf8(output.stdout).unwrap();
+    let secret = &stack.environment()["AWS_SECRET_ACCESS_KEY"];
+    let signature = first.url().rsplit('=').next().unwrap();
+    for hidden in [secret.as_str(), "the-session-token", signature, "X-Amz-", "Authorization", "layers/0000"]
+    {
+        assert!(!log.contains(hidden), "'{hidden}' is in the log: {log}");
+    }
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3, "{log}");
+    let field = |n: usize, name: &str| lines[n][name].clone();
+    let outcomes = [0, 1, 2].map(|n| field(n, "outcome"));
+    assert_eq!(outcomes, ["OK", "LayersNotFoundException", "SerializationException"]);
+    assert_eq!([0, 1, 2].map(|n| field(n, "cold_start")), [true, false, false]);
+    for n in [0, 1] {
+        assert_eq!(field(n, "request_id"), REQUEST_ID);
+        assert_eq!(field(n, "operation"), "GetDownloadUrlForLayer");
+        assert_eq!(field(n, "registry"), "000000000000");
+        assert_eq!(field(n, "repository"), "hello");
+        assert!(field(n, "digest").as_str().unwrap().starts_with("sha256:"));
+        assert!(field(n, "duration_ms").as_f64().unwrap() > 0.0);
+    }
+}
+
+#[tokio::test]
+async fn a_fault_is_told_to_the_log_and_not_to_the_client() {
+    let stack = stack_with_sample().await;
+    let mut api = RuntimeApi::start().await;
+    let function = bootstrap(&stack, &api.address).env("TABLE_NAME", "another-table").spawn().unwrap();
+    let (_, response) = api.invoke(event("url/OK.json")).await;
+    let fault = answer(&response);
+    fault.assert_well_formed();
+    assert_eq!(fault.error(), "ServerException");
+    assert!(!fault.message().contains("ResourceNotFoundException"));
+    let log = String::from_utf8(end(function).await.stdout).unwrap();
+    let line: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert_eq!((&line["outcome"], &line["level"]), (&"ServerException".into(), &"ERROR".into()));
+    let cause = line["cause"].as_str().unwrap();
+    assert!(cause.contains("DynamoDB") && cause.contains("ResourceNotFoundException"), "{cause}");
+}
+
+#[tokio::test]
+async fn a_bad_setting_keeps_it_from_starting_and_is_named() {
+    let stack = Stack::start().await;
+    let api = RuntimeApi::start().await;
+    for (variable, value) in [
+        ("TABLE_NAME", ""),
+        ("BUCKET_NAME", "A bucket"),
+        ("DEFAULT_REGISTRY_ID", "1"),
+        ("URL_EXPIRY_SECONDS", "0"),
+        ("AUTHORIZATION", "open"),
+        ("AWS_REGION", ""),
+    ] {
+        let output = bootstrap(&stack, &api.address).env(variable, value).output().await.unwrap();
+        assert!(!output.status.success(), "{variable}");
+        let log = String::from_utf8(output.stdout).unwrap();
+        let line: Value = serde_json::from_str(log.trim()).unwrap();
+        assert!(line["error"].as_str().unwrap().starts_with(variable), "{log}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    }
+}
+
+#[tokio::test]
+async fn an_open_door_is_told_at_start() {
+    let stack = stack_with_sample().await;
+    let mut api = RuntimeApi::start().await;
+    let function = bootstrap(&stack, &api.address).env("AUTHORIZATION", "gateway").spawn().unwrap();
+    let (_, response) = api.invoke(event("rest/AccessDeniedException.json")).await;
+    assert_eq!(answer(&response).status, 200);
+    let log = String::from_utf8(end(function).await.stdout).unwrap();
+    assert!(log.lines().next().unwrap().contains("AUTHORIZATION is gateway"), "{log}");
+}

@@ -1,0 +1,138 @@
+//! The AWS SDK's ECR client against the HTTP front: what it makes of each answer.
+
+use aws_sdk_ecr::Client;
+use aws_sdk_ecr::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_ecr::config::{BehaviorVersion, ConfigBag, Credentials, Intercept, Region, RuntimeComponents};
+use aws_sdk_ecr::error::BoxError;
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::operation::RequestId;
+use aws_sdk_ecr::operation::get_download_url_for_layer::{
+    GetDownloadUrlForLayerError as Modelled, GetDownloadUrlForLayerOutput,
+};
+use aws_smithy_http_client::Builder;
+use aws_types::SigningName;
+
+use crate::support::{Layout, Stack, sha256};
+
+fn client(endpoint: &str) -> Client {
+    let config = aws_sdk_ecr::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(Builder::new().build_http())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(endpoint)
+        .credentials_provider(Credentials::new("id", "secret", None, None, "test"));
+    Client::from_conf(config.build())
+}
+
+async fn ask(
+    client: &Client,
+    repository: &str,
+    digest: &str,
+) -> Result<GetDownloadUrlForLayerOutput, Modelled> {
+    let call = client.get_download_url_for_layer().repository_name(repository).layer_digest(digest);
+    call.send().await.map_err(SdkError::into_service_error)
+}
+
+#[tokio::test]
+async fn the_sdk_understands_every_answer() {
+    let stack = Stack::start().await;
+    stack.publish(&Layout::of_layers(&[b"kept"]), "app:1").await;
+    stack.publish(&Layout::of_layers(&[b"deleted"]), "app:2").await;
+    stack.json(&["image", "delete", "app:2"]).await;
+    let (kept, deleted) = (sha256(b"kept"), sha256(b"deleted"));
+    // With a stage's path, as an API of API Gateway's has it.
+    let client = client(&format!("{}/Prod", stack.local.url));
+
+    let output = ask(&client, "app", &kept).await.unwrap();
+    assert_eq!(output.layer_digest(), Some(kept.as_str()));
+    assert_eq!(output.request_id().map(str::len), Some(36), "a UUID");
+    let bytes = reqwest::get(output.download_url().unwrap()).await.unwrap().bytes().await.unwrap();
+    assert_eq!(bytes, "kept");
+
+    type Check = fn(&Modelled) -> bool;
+    let cases: [(&str, &str, &str, Check); 4] = [
+        ("a bad name", "App", &kept, Modelled::is_invalid_parameter_exception),
+        ("no repository", "other", &kept, Modelled::is_repository_not_found_exception),
+        ("no layer", "app", &sha256(b"unknown"), Modelled::is_layers_not_found_exception),
+        ("no image", "app", &deleted, Modelled::is_layer_inaccessible_exception),
+    ];
+    for (description, repository, digest, is_expected) in cases {
+        let error = ask(&client, repository, digest).await.unwrap_err();
+        assert!(is_expected(&error), "{description}: {error:?}");
+        assert!(!error.message().unwrap_or_default().is_empty(), "{description}");
+        assert!(error.request_id().is_some(), "{description}");
+    }
+}
+
+#[tokio::test]
+async fn the_sdk_understands_a_fault() {
+    use axum::routing::any;
+    // The function on an index that is gone, behind the same front, is the local stack whose engines stopped.
+    let stack = Stack::start().await;
+    let handler = stack.handler_with(|config| config.table_name = "other".to_owned());
+    let event = crate::support::event(
+        crate::support::Shape::Rest,
+        Some(crate::support::TARGET),
+        br#"{"repositoryName":"app","layerDigest":"sha256:00"}"#,
+        Some(layergate::local::ACCOUNT),
+    );
+    let fault = crate::support::send(&handler, &event).await;
+    let status = u16::try_from(fault.status).unwrap();
+    let answer = move || async move {
+        let mut response = axum::response::Response::new(axum::body::Body::from(fault.body.to_string()));
+        *response.status_mut() = status.try_into().unwrap();
+        response.headers_mut().extend(fault.headers.iter().map(|(name, value)| {
+            (
+                name.parse::<axum::http::HeaderName>().unwrap(),
+                value.parse::<axum::http::HeaderValue>().unwrap(),
+            )
+        }));
+        response
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().route("/", any(answer))).await });
+
+    let error = ask(&client(&endpoint), "app", "sha256:00").await.unwrap_err();
+    assert!(error.is_server_exception(), "{error:?}");
+}
+
+/// Signs for the service that API Gateway's IAM authorizer wants.
+#[derive(Debug)]
+struct ExecuteApi;
+
+impl Intercept for ExecuteApi {
+    fn name(&self) -> &'static str {
+        "ExecuteApi"
+    }
+
+    fn modify_before_signing(
+        &self,
+        _: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        config.interceptor_state().store_put(SigningName::from_static("execute-api"));
+        Ok(())
+    }
+}
+
+/// A deployed API, called with the credentials of the environment: `make test-deployed`.
+#[tokio::test]
+async fn a_deployed_api_answers_as_the_local_one() {
+    let Ok(url) = std::env::var("API_URL") else {
+        eprintln!("skipped: API_URL is not set, so no deployed API was tested");
+        return;
+    };
+    let sdk = aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .http_client(layergate::aws::http_client())
+        .load()
+        .await;
+    let config = aws_sdk_ecr::config::Builder::from(&sdk).endpoint_url(url).interceptor(ExecuteApi);
+    let client = Client::from_conf(config.build());
+
+    let error = ask(&client, "App", "sha256:00").await.unwrap_err();
+    assert!(error.is_invalid_parameter_exception(), "{error:?}");
+    let error = ask(&client, "layergate/there-is-no-such-repository", "sha256:00").await.unwrap_err();
+    assert!(error.is_repository_not_found_exception(), "{error:?}");
+}

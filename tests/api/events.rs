@@ -1,0 +1,30 @@
+//! The events in `events/`: each is named by its outcome, and has it.
+
+use std::path::Path;
+
+use crate::support::{Stack, sample, send};
+
+#[tokio::test]
+async fn every_event_has_the_outcome_that_it_is_named_by() {
+    let stack = Stack::start().await;
+    let sample = sample();
+    let sample = sample.to_str().unwrap();
+    stack.json(&["publish", "--create-repository", sample, "hello:1.0"]).await;
+    stack.json(&["publish", "--create-repository", sample, "retired:1.0"]).await;
+    stack.json(&["image", "delete", "retired:1.0"]).await;
+
+    let mut count = 0;
+    for shape in ["rest", "http", "url"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("events").join(shape);
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let event = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            let answer = send(&stack.handler, &event).await;
+            answer.assert_well_formed();
+            let outcome = if answer.status == 200 { "OK" } else { answer.error() };
+            assert_eq!(outcome, path.file_stem().unwrap(), "{}", path.display());
+            count += 1;
+        }
+    }
+    assert_eq!(count, 3 * 8, "each shape has an event for each outcome");
+}

@@ -1,0 +1,216 @@
+//! `layergate publish`: large and many layers, interruptions, and running it again.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::Notify;
+
+use crate::support::{Layout, Stack, assert_refused, sample, sha256, stderr};
+
+/// Bytes that are the same in every run and do not repeat within a part.
+fn bytes(length: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[tokio::test]
+async fn a_layer_of_several_parts_arrives_whole() {
+    let stack = Stack::start().await;
+    const MEBIBYTE: usize = 1024 * 1024;
+    for length in [0, 8 * MEBIBYTE, 8 * MEBIBYTE + 1, 20 * MEBIBYTE] {
+        let layer = bytes(length);
+        stack.publish(&Layout::of_layers(&[&layer]), "app:1").await;
+        let answer = stack.ask("app", &sha256(&layer)).await;
+        let downloaded = reqwest::get(answer.url()).await.unwrap().bytes().await.unwrap();
+        assert!(downloaded == layer, "{length} bytes");
+    }
+    assert!(stack.unfinished_uploads().is_empty());
+}
+
+#[tokio::test]
+async fn an_image_may_have_127_layers() {
+    let stack = Stack::start().await;
+    let layers: Vec<_> = (0..127).map(|n| format!("layer {n}").into_bytes()).collect();
+    let layers: Vec<_> = layers.iter().map(Vec::as_slice).collect();
+    let published = stack.publish(&Layout::of_layers(&layers), "app:1").await;
+    assert_eq!(published["layers"].as_array().unwrap().len(), 128, "the config blob too");
+    for layer in &layers {
+        assert_eq!(stack.ask("app", &sha256(layer)).await.status, 200);
+    }
+    stack.json(&["image", "delete", "app:1"]).await;
+    for layer in &layers {
+        assert_eq!(stack.ask("app", &sha256(layer)).await.error(), "LayerInaccessibleException");
+    }
+}
+
+#[tokio::test]
+async fn the_same_layer_twice_in_an_image_is_one_layer() {
+    let stack = Stack::start().await;
+    let published = stack.publish(&Layout::of_layers(&[b"same", b"same"]), "app:1").await;
+    assert_eq!(published["layers"].as_array().unwrap().len(), 2);
+    assert_eq!(stack.ask("app", &sha256(b"same")).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_the_registry_has_is_not_sent_again() {
+    let stack = Stack::start().await;
+    let layout = Layout::of_layers(&[b"layer"]);
+    let uploaded = |published: serde_json::Value| -> Vec<bool> {
+        let layers = published["layers"].as_array().unwrap().clone();
+        layers.iter().map(|layer| layer["uploaded"].as_bool().unwrap()).collect()
+    };
+    assert_eq!(uploaded(stack.publish(&layout, "app:1").await), [true, true]);
+    assert_eq!(uploaded(stack.publish(&layout, "app:1").await), [false, false]);
+    assert_eq!(uploaded(stack.publish(&layout, "other:1").await), [false, false], "in any repository");
+    let more = Layout::of_layers(&[b"layer", b"one more"]);
+    assert_eq!(uploaded(stack.publish(&more, "app:2").await), [true, false, true]);
+}
+
+#[tokio::test]
+async fn a_missing_repository_is_made_only_when_asked() {
+    let stack = Stack::start().await;
+    let sample = sample();
+    let sample = sample.to_str().unwrap();
+    let output = stack.layergate(&["publish", sample, "app:1"]).await;
+    assert_refused(&output, 4, &["'app'", "000000000000", "repository create app"]);
+    assert_eq!(stack.json(&["repository", "list"]).await["repositories"], serde_json::json!([]));
+    let output = stack.layergate(&["publish", "--create-repository", sample, "app:1"]).await;
+    assert!(output.status.success());
+    let printed = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(printed.starts_with("published app:1 as sha256:"), "{printed}");
+    let lines = stderr(&output);
+    assert_eq!(lines.lines().filter(|line| line.ends_with("uploaded")).count(), 5, "{lines}");
+}
+
+#[tokio::test]
+async fn names_that_cannot_be_are_refused_before_anything_is_done() {
+    let stack = Stack::start().await;
+    let sample = sample();
+    let sample = sample.to_str().unwrap();
+    for reference in ["App:1", "app:", "app:a b", "a", "app:-1", ":1", "app@sha256:00"] {
+        let output = stack.layergate(&["publish", "--create-repository", sample, reference]).await;
+        assert_eq!(output.status.code(), Some(2), "{reference}");
+        assert!(stderr(&output).contains(reference), "{}", stderr(&output));
+    }
+}
+
+#[tokio::test]
+async fn settings_and_endpoints_that_do_not_work_are_told() {
+    let stack = Stack::start().await;
+    let sample = sample();
+    let publish = ["publish", sample.to_str().unwrap(), "app:1"];
+    let nobody_listens = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let cases: [(&str, &str, i32, &[&str]); 6] = [
+        ("TABLE_NAME", "", 2, &["TABLE_NAME is not set"]),
+        ("DEFAULT_REGISTRY_ID", "12", 2, &["DEFAULT_REGISTRY_ID must be", "'12'"]),
+        ("AWS_ENDPOINT_URL_S3", "nowhere", 2, &["AWS_ENDPOINT_URL_S3 must be"]),
+        ("AWS_ENDPOINT_URL_DYNAMODB", &nobody_listens, 1, &["DynamoDB", "Connection refused", "endpoint"]),
+        ("TABLE_NAME", "other", 1, &["DynamoDB", "ResourceNotFoundException", "TABLE_NAME"]),
+        ("AWS_ACCESS_KEY_ID", "stranger", 1, &["S3 answered 403", "credentials"]),
+    ];
+    stack.json(&["repository", "create", "app"]).await;
+    for (variable, value, status, words) in cases {
+        let output = stack.command(&publish).env(variable, value).output().await.unwrap();
+        assert_refused(&output, status, words);
+    }
+}
+
+/// An S3 that lets the first `passing` parts of uploads through, and holds the others until it is dropped.
+async fn holding_s3(engine: &str, passing: usize) -> (String, Arc<Notify>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (engine, client) = (engine.to_owned(), reqwest::Client::new());
+    let parts = Arc::new(AtomicUsize::new(0));
+    let held = Arc::new(Notify::new());
+    let is_held = held.clone();
+    let forward = move |request: Request| async move {
+        let is_part = request.uri().query().is_some_and(|query| query.contains("partNumber="));
+        if is_part && parts.fetch_add(1, Ordering::SeqCst) >= passing {
+            is_held.notify_one();
+            std::future::pending::<()>().await;
+        }
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let path = format!("{engine}{}", parts.uri);
+        let answer = client.request(parts.method, path).headers(parts.headers).body(body).send().await;
+        let answer = answer.unwrap();
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = answer.status();
+        *response.headers_mut() = answer.headers().clone();
+        *response.body_mut() = Body::from(answer.bytes().await.unwrap());
+        response
+    };
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(forward)).await });
+    (url, held)
+}
+
+#[tokio::test]
+async fn an_interrupted_publish_leaves_nothing_and_completes_when_run_again() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let stack = Stack::start().await;
+        let large = bytes(40 * 1024 * 1024);
+        let layout = Layout::of_layers(&[&large]);
+        stack.json(&["repository", "create", "app"]).await;
+
+        let (s3, held) = holding_s3(&stack.local.engines.s3_url, 2).await;
+        let mut publish = stack.command(&["publish", &layout.path(), "app:1"]);
+        let publish = publish.env("AWS_ENDPOINT_URL_S3", s3).stderr(Stdio::piped()).stdout(Stdio::piped());
+        let publish = publish.spawn().unwrap();
+        held.notified().await;
+        assert!(!stack.unfinished_uploads().is_empty(), "it is in the midst of an upload");
+
+        let pid = Pid::from_raw(publish.id().unwrap().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+        let output = publish.wait_with_output().await.unwrap();
+        assert_refused(&output, 130, &["interrupted", "again"]);
+        assert_eq!(stack.unfinished_uploads(), Vec::<std::path::PathBuf>::new());
+        let answer = stack.ask("app", &sha256(&large)).await;
+        assert_eq!(answer.error(), "LayersNotFoundException");
+        assert_eq!(stack.json(&["image", "list", "app"]).await["images"], serde_json::json!([]));
+
+        stack.publish(&layout, "app:1").await;
+        assert_eq!(stack.ask("app", &sha256(&large)).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_corrupt_large_layer_is_never_there_to_download() {
+    let stack = Stack::start().await;
+    let large = bytes(20 * 1024 * 1024);
+    let layout = Layout::of_layers(&[&large]);
+    let mut corrupt = large.clone();
+    corrupt[19 * 1024 * 1024] ^= 1;
+    std::fs::write(layout.blob(&sha256(&large)), corrupt).unwrap();
+
+    let output = stack.layergate(&["publish", "--create-repository", &layout.path(), "app:1"]).await;
+    assert_refused(&output, 3, &[&sha256(&large), "corrupt"]);
+    assert!(stack.unfinished_uploads().is_empty());
+    let stored =
+        stack.folder.path().join("s3/layergate/layers/000000000000/sha256").join(&sha256(&large)[7..]);
+    assert!(!stored.exists());
+    assert_eq!(stack.ask("app", &sha256(&large)).await.error(), "LayersNotFoundException");
+
+    std::fs::write(layout.blob(&sha256(&large)), &large).unwrap();
+    stack.publish(&layout, "app:1").await;
+    assert_eq!(stack.ask("app", &sha256(&large)).await.status, 200, "with the right bytes it goes on");
+}
+
+#[test]
+fn help_tells_the_exit_statuses() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_layergate")).arg("--help").output().unwrap();
+    let text = BufReader::new(&output.stdout[..]).lines().map(Result::unwrap).collect::<Vec<_>>().join("\n");
+    assert!(text.contains("Exit status: 0 done") && text.contains("130 interrupted"), "{text}");
+}

@@ -1,0 +1,69 @@
+//! The settings: what each takes, and how a bad one is told.
+
+use std::time::Duration;
+
+use layergate::config::{Authorization, Config};
+
+fn read(changes: &[(&str, &str)]) -> Result<Config, String> {
+    let good = [
+        ("TABLE_NAME", "layergate"),
+        ("BUCKET_NAME", "layers.example"),
+        ("DEFAULT_REGISTRY_ID", "123456789012"),
+    ];
+    let value = |name: &str| {
+        let change = changes.iter().chain(&good).find(|(changed, _)| *changed == name);
+        change.map(|(_, value)| (*value).to_owned())
+    };
+    Config::from_env(value).map_err(|error| error.to_string())
+}
+
+#[test]
+fn what_is_not_set_has_its_default() {
+    let config = read(&[]).unwrap();
+    assert_eq!(config.url_expiry, Duration::from_secs(3600));
+    assert_eq!(config.authorization, Authorization::Iam);
+    assert_eq!((config.dynamodb_endpoint, config.s3_endpoint), (None, None));
+}
+
+#[test]
+fn good_values_are_taken() {
+    let config = read(&[
+        ("URL_EXPIRY_SECONDS", "60"),
+        ("AUTHORIZATION", "gateway"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:8000"),
+        ("AWS_ENDPOINT_URL_S3", "https://s3.example"),
+    ])
+    .unwrap();
+    assert_eq!(config.url_expiry, Duration::from_secs(60));
+    assert_eq!(config.authorization, Authorization::Gateway);
+    assert_eq!(config.dynamodb_endpoint.unwrap(), "http://127.0.0.1:8000");
+    assert_eq!(read(&[("URL_EXPIRY_SECONDS", "604800")]).unwrap().url_expiry.as_secs(), 604_800);
+    assert_eq!(read(&[("URL_EXPIRY_SECONDS", "")]).unwrap().url_expiry.as_secs(), 3600, "empty is unset");
+}
+
+#[test]
+fn a_bad_value_is_told_with_its_variable() {
+    let cases = [
+        ("TABLE_NAME", ""),
+        ("TABLE_NAME", "ab"),
+        ("TABLE_NAME", "a table"),
+        ("BUCKET_NAME", ""),
+        ("BUCKET_NAME", "Layers"),
+        ("BUCKET_NAME", "-layers"),
+        ("DEFAULT_REGISTRY_ID", ""),
+        ("DEFAULT_REGISTRY_ID", "12345678901"),
+        ("URL_EXPIRY_SECONDS", "59"),
+        ("URL_EXPIRY_SECONDS", "604801"),
+        ("URL_EXPIRY_SECONDS", "1h"),
+        ("URL_EXPIRY_SECONDS", "-60"),
+        ("AUTHORIZATION", "none"),
+        ("AUTHORIZATION", "IAM"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "127.0.0.1:8000"),
+        ("AWS_ENDPOINT_URL_S3", "s3.example"),
+        ("AWS_ENDPOINT_URL_S3", "ftp://s3.example"),
+    ];
+    for (variable, value) in cases {
+        let error = read(&[(variable, value)]).map(|_| ()).unwrap_err();
+        assert!(error.starts_with(variable) && error.contains("must be"), "{variable}={value}: {error}");
+    }
+}
