@@ -12,7 +12,7 @@ help: ## List the targets
 
 build: ## Build the Lambda function (target/release/bootstrap) and the tool (target/release/layergate)
 	$(CARGO) build $(CARGO_FLAGS) --release --bin bootstrap
-	$(CARGO) build $(CARGO_FLAGS) --release --bin layergate --features cli --target-dir target/cli
+	$(CARGO) build $(CARGO_FLAGS) --release --bin layergate --features cli
 
 demo: ## Publish a sample image into a local stack and pull its layers, as an ECR client does
 	$(CARGO) build $(CARGO_FLAGS) --features cli --bin layergate
@@ -29,10 +29,23 @@ lint: ## Check formatting, clippy and the documentation
 	$(CARGO) clippy $(CARGO_FLAGS) --all-targets --all-features -- -D warnings
 	$(CARGO) clippy $(CARGO_FLAGS) --bin bootstrap -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --no-deps --all-features
+	! $(CARGO) tree $(CARGO_FLAGS) --edges normal --prefix none | grep -E '^(aws-lc|axum|clap|dynoxide|openssl|s3s) '
 
 check: lint test ## Everything that needs nothing but Rust
 
 .PHONY: help build demo local test lint check
+
+# --- Fuzzing. cargo-fuzz needs features that only nightly compilers admit to, or any told to.
+
+FUZZ_SECONDS ?= 600
+
+fuzz: ## Fuzz the function, from raw event bytes to the response, for FUZZ_SECONDS
+	$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	mkdir -p fuzz/corpus/event
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none event \
+		fuzz/corpus/event events/rest events/http events/url -- -max_total_time=$(FUZZ_SECONDS)
+
+.PHONY: fuzz
 
 # Tests with other people's tools. They install what they need.
 

@@ -11,6 +11,7 @@ mod events;
 mod index;
 mod local;
 mod properties;
+mod protocol;
 mod publish;
 mod settings;
 mod sources;

@@ -28,7 +28,7 @@ const MOST_PARTS: u64 = 10_000;
 const BLOBS_AT_ONCE: usize = 4;
 
 /// How many parts are in memory at once, of all blobs together: what bounds the memory.
-const PARTS_AT_ONCE: usize = 5;
+const PARTS_AT_ONCE: usize = 4;
 
 /// How a blob got into the store.
 #[derive(Debug, Serialize)]
