@@ -1,6 +1,7 @@
 //! The settings, from the environment.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::Uri;
@@ -20,6 +21,10 @@ pub struct Config {
     /// `URL_EXPIRY_SECONDS`: how long a download URL lives; 60 to 604800 (the most S3 takes), 3600 if unset.
     /// A URL dies earlier when the credentials that signed it do.
     pub url_expiry: Duration,
+    /// `CACHE_SECONDS`: how long a layer that was seen to be referenced is taken to be so without asking the
+    /// index again; 0 to 300, 0 to ask always, 10 if unset. For so long a deleted image's layer may still be
+    /// given.
+    pub cache_life: Duration,
     /// `AUTHORIZATION`: who decides which caller may read what; `iam` if unset.
     pub authorization: Authorization,
     /// `AWS_ENDPOINT_URL_DYNAMODB`: where DynamoDB is, if not at its AWS endpoint.
@@ -63,6 +68,7 @@ impl Config {
                     .map_err(|_| error("DEFAULT_REGISTRY_ID", must_be(REGISTRY_MEANING, &value)))
             })?,
             url_expiry: optional("URL_EXPIRY_SECONDS").map_or(Ok(DEFAULT_URL_EXPIRY), parse_url_expiry)?,
+            cache_life: optional("CACHE_SECONDS").map_or(Ok(DEFAULT_CACHE_LIFE), parse_cache_life)?,
             authorization: optional("AUTHORIZATION").map_or(Ok(Authorization::Iam), parse_authorization)?,
             dynamodb_endpoint: endpoint("AWS_ENDPOINT_URL_DYNAMODB")?,
             s3_endpoint: endpoint("AWS_ENDPOINT_URL_S3")?,
@@ -79,6 +85,8 @@ impl Config {
 const REGISTRY_MEANING: &str = "a registry's id, the twelve digits of an AWS account";
 
 const DEFAULT_URL_EXPIRY: Duration = Duration::from_secs(3600);
+
+const DEFAULT_CACHE_LIFE: Duration = Duration::from_secs(10);
 
 /// A name whose rule is a pattern.
 struct Name {
@@ -111,9 +119,24 @@ impl Name {
 }
 
 fn parse_url_expiry(value: String) -> Result<Duration, ConfigError> {
+    parse_seconds("URL_EXPIRY_SECONDS", value, 60..=604_800)
+}
+
+fn parse_cache_life(value: String) -> Result<Duration, ConfigError> {
+    parse_seconds("CACHE_SECONDS", value, 0..=300)
+}
+
+fn parse_seconds(
+    variable: &'static str,
+    value: String,
+    range: RangeInclusive<u64>,
+) -> Result<Duration, ConfigError> {
     match value.parse() {
-        Ok(seconds @ 60..=604_800) => Ok(Duration::from_secs(seconds)),
-        _ => Err(error("URL_EXPIRY_SECONDS", must_be("a whole number of seconds from 60 to 604800", &value))),
+        Ok(seconds) if range.contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => {
+            let meaning = format!("a whole number of seconds from {} to {}", range.start(), range.end());
+            Err(error(variable, must_be(meaning, &value)))
+        }
     }
 }
 

@@ -17,6 +17,7 @@
 //! pulls one repository's layers all at once. `layer` sorts before `reference#…`, so one query for two items
 //! tells whether a layer is stored and whether any image references it, however many do.
 
+mod cache;
 #[cfg(feature = "cli")]
 pub mod contents;
 #[cfg(feature = "cli")]
@@ -44,7 +45,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::config::Config;
 use crate::error::{EngineFault, Error};
-use crate::types::{AccountId, Digest, ObjectKey, Repository};
+use crate::types::{AccountId, Digest, ObjectKey, RegistryId, Repository};
+use cache::ReferencedLayers;
 
 const LAYER: &str = "layer";
 const REPOSITORY: &str = "repository";
@@ -56,16 +58,18 @@ const LONGEST_KEY: usize = 2048;
 type Item = HashMap<String, AttributeValue>;
 
 /// The table, read by the function and written by the tool.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct LayerIndex {
     client: Client,
     table_name: String,
+    referenced: Option<ReferencedLayers>,
 }
 
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consistency {
-    /// May miss what was written in the last moments, at half the price.
+    /// May miss what was written in the last moments, at half the price; or at none, where the layer was seen
+    /// to be referenced less than `CACHE_SECONDS` ago.
     Eventual,
     /// Sees every write that was answered before it.
     Strong,
@@ -118,10 +122,14 @@ impl LayerIndex {
         if let Some(endpoint) = &config.dynamodb_endpoint {
             builder = builder.endpoint_url(endpoint);
         }
-        Self { client: Client::from_conf(builder.build()), table_name: config.table_name.clone() }
+        Self {
+            client: Client::from_conf(builder.build()),
+            table_name: config.table_name.clone(),
+            referenced: ReferencedLayers::new(config.cache_life),
+        }
     }
 
-    /// What is known of a layer. One request.
+    /// What is known of a layer. One request, or none.
     pub async fn layer(
         &self,
         repository: &Repository,
@@ -132,31 +140,27 @@ impl LayerIndex {
         if pk.len() > LONGEST_KEY {
             return Ok(Layer::Absent); // DynamoDB refuses to look for what it cannot store
         }
+        if let (Consistency::Eventual, Some(referenced)) = (consistency, &self.referenced)
+            && let Some(object_key) = referenced.get(&pk)
+        {
+            return Ok(Layer::Referenced(object_key));
+        }
         let found = self
             .client
             .query()
             .table_name(&self.table_name)
             .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", AttributeValue::S(pk))
+            .expression_attribute_values(":pk", AttributeValue::S(pk.clone()))
             .consistent_read(consistency == Consistency::Strong)
             .limit(2)
             .send()
             .await
             .map_err(fault)?;
-
-        let mut items = found.items.unwrap_or_default().into_iter();
-        let Some(mut layer) = items.next().filter(|item| string(item, "sk") == Ok(LAYER)) else {
-            return Ok(Layer::Absent);
-        };
-        match items.next() {
-            None => Ok(Layer::Unreferenced),
-            Some(_) => match layer.remove("object_key") {
-                Some(AttributeValue::S(key)) => ObjectKey::parse_layer(&repository.registry, key)
-                    .map(Layer::Referenced)
-                    .ok_or_else(|| broken("object_key")),
-                _ => Err(broken("object_key")),
-            },
+        let layer = layer(&repository.registry, found.items.unwrap_or_default())?;
+        if let (Layer::Referenced(object_key), Some(referenced)) = (&layer, &self.referenced) {
+            referenced.insert(pk, object_key.clone());
         }
+        Ok(layer)
     }
 
     /// A repository's record, as fresh as can be. One request.
@@ -189,6 +193,22 @@ fn repository_key(repository: &Repository) -> Key {
 
 fn layer_partition(repository: &Repository, layer: &Digest) -> String {
     format!("layer#{repository}@{}", layer.canonical())
+}
+
+/// Reads the first two items of a layer's partition.
+fn layer(registry: &RegistryId, items: Vec<Item>) -> Result<Layer, Error> {
+    let mut items = items.into_iter();
+    let Some(mut layer) = items.next().filter(|item| string(item, "sk") == Ok(LAYER)) else {
+        return Ok(Layer::Absent);
+    };
+    if items.next().is_none() {
+        return Ok(Layer::Unreferenced);
+    }
+    let object_key = match layer.remove("object_key") {
+        Some(AttributeValue::S(object_key)) => ObjectKey::parse_layer(registry, object_key),
+        _ => None,
+    };
+    object_key.map(Layer::Referenced).ok_or_else(|| broken("object_key"))
 }
 
 fn repository_record(item: &Item) -> Result<RepositoryRecord, Error> {

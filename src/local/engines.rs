@@ -105,6 +105,8 @@ impl Engines {
             bucket_name: "layergate".to_owned(),
             default_registry_id: RegistryId::parse(ACCOUNT).expect("it has twelve digits"),
             url_expiry: URL_EXPIRY,
+            // To see at once what was published and deleted.
+            cache_life: Duration::ZERO,
             authorization: Authorization::Iam,
             dynamodb_endpoint: Some(self.dynamodb_url.clone()),
             s3_endpoint: Some(self.s3_url.clone()),

@@ -1,5 +1,7 @@
 //! The AWS SDK's ECR client against the HTTP front: what it makes of each answer.
 
+use std::sync::Arc;
+
 use aws_sdk_ecr::Client;
 use aws_sdk_ecr::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_ecr::config::{BehaviorVersion, ConfigBag, Credentials, Intercept, Region, RuntimeComponents};
@@ -11,8 +13,11 @@ use aws_sdk_ecr::operation::get_download_url_for_layer::{
 };
 use aws_smithy_http_client::Builder;
 use aws_types::SigningName;
+use axum::body::Body;
+use axum::response::Response;
+use layergate::local::ACCOUNT;
 
-use crate::support::{Layout, Stack, sha256};
+use crate::support::{Layout, Shape, Stack, TARGET, call, serve, sha256};
 
 fn client(endpoint: &str) -> Client {
     let config = aws_sdk_ecr::Config::builder()
@@ -66,33 +71,21 @@ async fn the_sdk_understands_every_answer() {
 
 #[tokio::test]
 async fn the_sdk_understands_a_fault() {
-    use axum::routing::any;
-    // The function on an index that is gone, behind the same front, is the local stack whose engines stopped.
     let stack = Stack::start().await;
-    let handler = stack.handler_with(|config| config.table_name = "other".to_owned());
-    let event = crate::support::event(
-        crate::support::Shape::Rest,
-        Some(crate::support::TARGET),
-        br#"{"repositoryName":"app","layerDigest":"sha256:00"}"#,
-        Some(layergate::local::ACCOUNT),
-    );
-    let fault = crate::support::send(&handler, &event).await;
-    let status = u16::try_from(fault.status).unwrap();
-    let answer = move || async move {
-        let mut response = axum::response::Response::new(axum::body::Body::from(fault.body.to_string()));
-        *response.status_mut() = status.try_into().unwrap();
-        response.headers_mut().extend(fault.headers.iter().map(|(name, value)| {
-            (
-                name.parse::<axum::http::HeaderName>().unwrap(),
-                value.parse::<axum::http::HeaderValue>().unwrap(),
-            )
-        }));
-        response
-    };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, axum::Router::new().route("/", any(answer))).await });
-
+    let handler = Arc::new(stack.handler_with(|config| config.table_name = "no-such-table".to_owned()));
+    let endpoint = serve(move |_| {
+        let handler = handler.clone();
+        async move {
+            let body = br#"{"repositoryName":"app","layerDigest":"sha256:00"}"#;
+            let fault = call(&handler, Shape::Rest, Some(TARGET), body, Some(ACCOUNT)).await;
+            let mut response = Response::builder().status(u16::try_from(fault.status).unwrap());
+            for (name, value) in &fault.headers {
+                response = response.header(name, value);
+            }
+            response.body(Body::from(fault.body.to_string())).unwrap()
+        }
+    })
+    .await;
     let error = ask(&client(&endpoint), "app", "sha256:00").await.unwrap_err();
     assert!(error.is_server_exception(), "{error:?}");
 }

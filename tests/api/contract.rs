@@ -6,7 +6,8 @@ use layergate::local::ACCOUNT;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Layout, OUTSIDER, SHAPES, Shape, Stack, TARGET, call, event, send, send_with_deadline, sha256,
+    Answer, Layout, OUTSIDER, SHAPES, Shape, Stack, TARGET, call, event, send, send_with_deadline, serve,
+    sha256,
 };
 
 const LAYER: &[u8] = b"the layer of the contract's image";
@@ -410,16 +411,18 @@ async fn the_answer_comes_before_the_deadline() {
 
 #[tokio::test]
 async fn a_throttling_index_is_told_by_the_name_that_clients_retry() {
-    use axum::http::StatusCode;
+    use axum::body::Body;
+    use axum::response::Response;
 
     let stack = stack().await;
     // DynamoDB's own answer, in its place: the embedded one never throttles.
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let throttling = format!("http://{}", listener.local_addr().unwrap());
-    let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"x"}"#;
-    let router = axum::Router::new().fallback(move || async move { (StatusCode::BAD_REQUEST, body) });
-    tokio::spawn(async move { axum::serve(listener, router).await });
-
+    let throttling = serve(|_| async {
+        let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException"}"#;
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = axum::http::StatusCode::BAD_REQUEST;
+        response
+    })
+    .await;
     let handler = stack.handler_with(|config| config.dynamodb_endpoint = Some(throttling));
     for shape in SHAPES {
         let answer = call(&handler, shape, Some(TARGET), request(json!({})).as_bytes(), Some(ACCOUNT)).await;

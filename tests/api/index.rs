@@ -1,14 +1,10 @@
 //! What the index makes of publishing and deleting, and what an answer costs.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use axum::body::Body;
-use axum::extract::Request;
-use axum::response::Response;
 use serde_json::json;
 
-use crate::support::{Layout, Shape, Stack, TARGET, assert_refused, call, sha256};
+use crate::support::{Layout, Shape, Stack, TARGET, assert_refused, call, count_requests, sha256};
 
 #[tokio::test]
 async fn what_was_published_a_moment_ago_is_found_at_once() {
@@ -144,29 +140,6 @@ async fn a_deleted_repository_leaves_nothing_behind() {
     }
     assert_refused(&stack.layergate(&["repository", "delete", "absent"]).await, 4, &["absent"]);
     assert_refused(&stack.layergate(&["repository", "create", "app"]).await, 5, &["app", "exists"]);
-}
-
-/// Counts the requests that go to an engine. Its answers are the engine's own.
-async fn count_requests(engine: &str) -> (String, Arc<AtomicUsize>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let count = Arc::new(AtomicUsize::new(0));
-    let (counter, engine, client) = (count.clone(), engine.to_owned(), reqwest::Client::new());
-    let forward = move |request: Request| async move {
-        counter.fetch_add(1, Ordering::SeqCst);
-        let (parts, body) = request.into_parts();
-        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        let path = format!("{engine}{}", parts.uri);
-        let answer = client.request(parts.method, path).headers(parts.headers).body(body).send().await;
-        let answer = answer.unwrap();
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = answer.status();
-        *response.headers_mut() = answer.headers().clone();
-        *response.body_mut() = Body::from(answer.bytes().await.unwrap());
-        response
-    };
-    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(forward)).await });
-    (url, count)
 }
 
 #[tokio::test]

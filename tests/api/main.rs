@@ -5,6 +5,7 @@
 
 mod access;
 mod bootstrap;
+mod cache;
 mod client;
 mod contract;
 mod events;

@@ -5,13 +5,11 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::body::Body;
 use axum::extract::Request;
-use axum::response::Response;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::Notify;
 
-use crate::support::{Layout, Stack, assert_refused, sample, sha256, stderr};
+use crate::support::{Layout, Stack, assert_refused, forward, sample, serve, sha256, stderr};
 
 /// Bytes that are the same in every run and do not repeat within a part.
 fn bytes(length: usize) -> Vec<u8> {
@@ -128,33 +126,24 @@ async fn settings_and_endpoints_that_do_not_work_are_told() {
     }
 }
 
-/// An S3 that lets the first `passing` parts of uploads through, and holds the others until it is dropped.
+/// An S3 that lets the first `passing` parts of uploads through, and never answers the others.
 async fn holding_s3(engine: &str, passing: usize) -> (String, Arc<Notify>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let (engine, client) = (engine.to_owned(), reqwest::Client::new());
-    let parts = Arc::new(AtomicUsize::new(0));
     let held = Arc::new(Notify::new());
-    let is_held = held.clone();
-    let forward = move |request: Request| async move {
-        let is_part = request.uri().query().is_some_and(|query| query.contains("partNumber="));
-        if is_part && parts.fetch_add(1, Ordering::SeqCst) >= passing {
-            is_held.notify_one();
-            std::future::pending::<()>().await;
+    let (engine, client, is_held) = (engine.to_owned(), reqwest::Client::new(), held.clone());
+    let parts = Arc::new(AtomicUsize::new(0));
+    let url = serve(move |request: Request| {
+        let (engine, client, parts, is_held) =
+            (engine.clone(), client.clone(), parts.clone(), is_held.clone());
+        async move {
+            let is_part = request.uri().query().is_some_and(|query| query.contains("partNumber="));
+            if is_part && parts.fetch_add(1, Ordering::SeqCst) >= passing {
+                is_held.notify_one();
+                std::future::pending::<()>().await;
+            }
+            forward(&client, &engine, request).await
         }
-        let (parts, body) = request.into_parts();
-        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        let path = format!("{engine}{}", parts.uri);
-        let answer = client.request(parts.method, path).headers(parts.headers).body(body).send().await;
-        let answer = answer.unwrap();
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = answer.status();
-        *response.headers_mut() = answer.headers().clone();
-        *response.body_mut() = Body::from(answer.bytes().await.unwrap());
-        response
-    };
-    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(forward)).await });
-    (url, held)
+    });
+    (url.await, held)
 }
 
 #[tokio::test]

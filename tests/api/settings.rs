@@ -21,6 +21,7 @@ fn read(changes: &[(&str, &str)]) -> Result<Config, String> {
 fn what_is_not_set_has_its_default() {
     let config = read(&[]).unwrap();
     assert_eq!(config.url_expiry, Duration::from_secs(3600));
+    assert_eq!(config.cache_life, Duration::from_secs(10));
     assert_eq!(config.authorization, Authorization::Iam);
     assert_eq!((config.dynamodb_endpoint, config.s3_endpoint), (None, None));
 }
@@ -56,6 +57,8 @@ fn a_bad_value_is_told_with_its_variable() {
         ("URL_EXPIRY_SECONDS", "604801"),
         ("URL_EXPIRY_SECONDS", "1h"),
         ("URL_EXPIRY_SECONDS", "-60"),
+        ("CACHE_SECONDS", "301"),
+        ("CACHE_SECONDS", "-1"),
         ("AUTHORIZATION", "none"),
         ("AUTHORIZATION", "IAM"),
         ("AWS_ENDPOINT_URL_DYNAMODB", "127.0.0.1:8000"),

@@ -1,6 +1,7 @@
 //! What the tests share: a stack of their own each, and calls through every shape of event.
 
 mod layout;
+mod proxy;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 pub use layout::{Layout, sha256};
+pub use proxy::{count_requests, forward, serve};
 
 pub const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetDownloadUrlForLayer";
 
