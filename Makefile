@@ -54,7 +54,7 @@ test-images: ## Publish and pull what skopeo, buildah, podman and umoci write (i
 	python3 -m tests.images.test_images
 
 test-clients: ## Call the local stack with the AWS CLI, boto3 and the JavaScript SDK (installed into .clients)
-	$(CARGO) build $(CARGO_FLAGS) --features cli --bin layergate
+	$(CARGO) build $(CARGO_FLAGS) --features cli --bin layergate --example execute_api
 	python3 -m tests.clients.test_clients
 
 .PHONY: test-images test-clients
