@@ -50,3 +50,15 @@ fuzz: ## Fuzz the function, from raw event bytes to the response, for FUZZ_SECON
 		fuzz/corpus/event events/rest events/http events/url -- -max_total_time=$(FUZZ_SECONDS)
 
 .PHONY: fuzz
+
+# Tests with other people's tools. They install what they need.
+
+test-images: ## Publish and pull what skopeo, buildah, podman and umoci write (installed by apt-get, as root)
+	$(CARGO) build $(CARGO_FLAGS) --features cli --bin layergate
+	python3 -m tests.images.test_images
+
+test-clients: ## Call the local stack with the AWS CLI, boto3 and the JavaScript SDK (installed into .clients)
+	$(CARGO) build $(CARGO_FLAGS) --features cli --bin layergate --example execute_api
+	python3 -m tests.clients.test_clients
+
+.PHONY: test-images test-clients

@@ -1,0 +1,67 @@
+//! Asks for a layer's URL from behind API Gateway, signing as its IAM authorizer wants:
+//!
+//! ```sh
+//! endpoint=https://ID.execute-api.REGION.amazonaws.com/STAGE
+//! url=$(cargo run --quiet --features cli --example execute_api -- $endpoint REPOSITORY DIGEST)
+//! curl --fail --output FILE "$url"
+//! ```
+//!
+//! Credentials and region are those that the SDK finds by itself: `AWS_REGION`, `AWS_PROFILE` and so on.
+
+use std::process::ExitCode;
+
+use aws_sdk_ecr::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_ecr::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_ecr::error::{BoxError, DisplayErrorContext, ProvideErrorMetadata};
+use aws_types::SigningName;
+
+/// An ECR client signs for the service `ecr`, which API Gateway refuses.
+#[derive(Debug)]
+struct SignForExecuteApi;
+
+impl Intercept for SignForExecuteApi {
+    fn name(&self) -> &'static str {
+        "SignForExecuteApi"
+    }
+
+    fn modify_before_signing(
+        &self,
+        _: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        config.interceptor_state().store_put(SigningName::from_static("execute-api"));
+        Ok(())
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [endpoint, repository, digest] = arguments.as_slice() else {
+        eprintln!("usage: execute_api ENDPOINT REPOSITORY DIGEST");
+        return ExitCode::from(2);
+    };
+
+    let aws = aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .http_client(layergate::aws::http_client()) // only for this package, which turns the SDK's own one off
+        .load()
+        .await;
+    let config =
+        aws_sdk_ecr::config::Builder::from(&aws).endpoint_url(endpoint).interceptor(SignForExecuteApi).build();
+    let ecr = aws_sdk_ecr::Client::from_conf(config);
+
+    match ecr.get_download_url_for_layer().repository_name(repository).layer_digest(digest).send().await {
+        Ok(answer) => {
+            println!("{}", answer.download_url().unwrap_or_default());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            match (error.code(), error.message()) {
+                (Some(code), Some(message)) => eprintln!("{code}: {message}"),
+                _ => eprintln!("{}", DisplayErrorContext(&error)),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

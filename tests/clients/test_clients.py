@@ -1,0 +1,541 @@
+"""Clients that people have, unmodified, against the local stack: what each makes of every answer.
+
+The AWS CLI, boto3 and the SDK for JavaScript call through a wire that notes each request, and can answer in the
+stack's place. So the tests see what is signed, and how often a client asks. The other clients sign as API Gateway
+wants it: the CLI and boto3 with the service model in clients/, and the examples in JavaScript and Rust.
+
+Run it with `make test-clients`. It installs the pinned versions of requirements.txt and package.json into .clients.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from functools import partial
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Callable, NamedTuple
+from urllib.parse import urlsplit
+
+from tests.local_stack import LAYERGATE, PATIENCE, ROOT, LocalStack, ask, download, run_table, temporary_folder
+
+HERE = Path(__file__).resolve().parent
+INSTALLED = ROOT / ".clients"
+PYTHON = INSTALLED / "python/bin/python"
+AWS = INSTALLED / "python/bin/aws"
+JAVASCRIPT = INSTALLED / "javascript"
+EXECUTE_API = os.environ.get("EXECUTE_API", str(ROOT / "target/debug/examples/execute_api"))
+
+SAMPLE = ROOT / "examples/hello-image"
+# Of the sample; in the repository `app` an image references it, in `deleted` none does any more.
+LAYER = "sha256:abd571529ee041da3b30e9ce413f689f2b8b061a45f476ed0d333203b51041b1"
+UNKNOWN = f"sha256:{'0' * 64}"
+REGISTRY = "000000000000"
+OUTSIDER = "111111111111"
+
+# The clients make one retry, as told by their own setting; how they wait before it is theirs.
+ATTEMPTS = 2
+
+
+class Wire:
+    """A server between a client and the stack. Notes the requests, and answers those that `answers` has one for."""
+
+    def __init__(self, upstream: str):
+        self.upstream = urlsplit(upstream)
+        self.requests = []
+        self.request_ids = []
+        self.answers = []
+        wire = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            timeout = PATIENCE
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                wire.requests.append((self.path, self.headers))
+                answer = wire.answers.pop(0) if wire.answers else wire.forward(self.path, self.headers, body)
+                status, headers, body = answer
+                wire.request_ids.append(headers["x-amzn-requestid"])
+                self.send_response_only(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        # With a stage's path, as APIs of API Gateway have it.
+        self.url = f"http://127.0.0.1:{self.server.server_port}/Prod"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def forward(self, path, headers, body):
+        connection = HTTPConnection(self.upstream.hostname, self.upstream.port, timeout=PATIENCE)
+        try:
+            connection.request("POST", path, body, dict(headers))
+            response = connection.getresponse()
+            return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+        finally:
+            connection.close()
+
+    def reset(self, *answers):
+        """Forgets what it noted. The next requests get these answers, and those after them the stack's."""
+        self.requests.clear()
+        self.request_ids.clear()
+        self.answers[:] = answers
+
+
+def error_answer(status: int, code: str, message: str):
+    """An error in the form that the function gives it."""
+    body = json.dumps({"__type": code, "message": message}, separators=(",", ":")).encode()
+    headers = {
+        "content-type": "application/x-amz-json-1.1",
+        "x-amzn-requestid": "5f0c1a52-6f4e-4f0e-9c39-1d2b6d3f8a10",
+        "x-amzn-errortype": code,
+        "content-length": str(len(body)),
+    }
+    return status, headers, body
+
+
+SERVER_FAULT = error_answer(
+    500, "ServerException", "The service could not answer this request because of an internal fault; try again"
+)
+THROTTLED = error_answer(400, "ThrottlingException", "Rate exceeded")
+
+
+class Outcome(NamedTuple):
+    """What a client made of an answer."""
+
+    url: str = ""
+    digest: str = ""
+    # The exception's class, and the code and message in it.
+    type: str = ""
+    code: str = ""
+    message: str = ""
+    request_id: str = ""
+
+
+class Client(NamedTuple):
+    """A client, as its user has it."""
+
+    name: str
+    # Makes a call: endpoint, operation, members.
+    call: Callable
+    # The service that it signs for.
+    signs_for: str
+    # The class of exceptions that its model does not have; nothing for a command, which has no exceptions.
+    generic: str
+    # The exceptions that its model has.
+    modelled: set
+
+
+def command_line(service: str, endpoint: str, operation: str, members: dict) -> Outcome:
+    """Calls with the AWS CLI."""
+    command = [AWS, service, kebab(operation), "--endpoint-url", endpoint, "--output", "json"]
+    if all(isinstance(value, str) for value in members.values()):
+        for name, value in members.items():
+            command += [f"--{kebab(name)}", value]
+    else:
+        command += ["--cli-input-json", json.dumps(members)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    if done.returncode == 0:
+        return succeeded(json.loads(done.stdout))
+    error = re.fullmatch(
+        rf"\s*(?:aws: \[ERROR\]: )?An error occurred \((\w+)\) when calling the {operation} operation"
+        r"(?: \(reached max retries: \d+\))?: (.*?)\s*",
+        done.stderr,
+        re.DOTALL,
+    )
+    assert error and done.returncode == 255, f"exits with {done.returncode}: {done.stderr}"
+    return Outcome(code=error[1], message=error[2])
+
+
+def example_in_rust(endpoint: str, operation: str, members: dict) -> Outcome:
+    """Calls with the SDK for Rust, as its example shows it."""
+    command = [EXECUTE_API, endpoint, members["repositoryName"], members["layerDigest"]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    if done.returncode == 0:
+        return Outcome(url=done.stdout.strip())
+    code, message = done.stderr.strip().split(": ", 1)
+    return Outcome(code=code, message=message)
+
+
+def script(*command) -> Callable:
+    """Calls with a small program that says as JSON what came of it."""
+
+    def call(endpoint: str, operation: str, members: dict) -> Outcome:
+        arguments = [*command, endpoint, operation, json.dumps(members)]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        if "code" not in answer:
+            return succeeded(answer)
+        return Outcome(
+            type=answer["type"],
+            code=answer["code"],
+            message=answer["message"],
+            request_id=answer["requestId"],
+        )
+
+    return call
+
+
+def succeeded(answer: dict) -> Outcome:
+    return Outcome(url=answer["downloadUrl"], digest=answer["layerDigest"])
+
+
+def kebab(name: str) -> str:
+    return re.sub("(?<!^)([A-Z])", r"-\1", name).lower()
+
+
+BOTO3 = [PYTHON, HERE / "ecr_boto3.py"]
+ECR_ERRORS = {
+    "InvalidParameterException",
+    "LayerInaccessibleException",
+    "LayersNotFoundException",
+    "RepositoryNotFoundException",
+    "ServerException",
+}
+OUR_ERRORS = ECR_ERRORS | {"AccessDeniedException", "ThrottlingException"}
+CLIENTS = [
+    Client("AWS CLI", partial(command_line, "ecr"), "ecr", "", set()),
+    Client("boto3", script(*BOTO3, "ecr"), "ecr", "ClientError", ECR_ERRORS),
+    Client(
+        "JavaScript",
+        script("node", "--no-warnings", JAVASCRIPT / "ecr_javascript.mjs"),
+        "ecr",
+        "ECRServiceException",
+        ECR_ERRORS,
+    ),
+    Client("AWS CLI with our model", partial(command_line, "layergate"), "execute-api", "", set()),
+    Client("boto3 with our model", script(*BOTO3, "layergate"), "execute-api", "ClientError", OUR_ERRORS),
+    Client("Rust, examples/execute_api.rs", example_in_rust, "execute-api", "", set()),
+]
+
+
+class Row(NamedTuple):
+    """A call that the stack refuses."""
+
+    description: str
+    code: str
+    message: str
+    members: dict
+    operation: str = "GetDownloadUrlForLayer"
+
+
+INVALID = "Invalid parameter at '{}' failed to satisfy constraint: 'must satisfy regular expression '{}''"
+REFUSALS = [
+    Row(
+        "a repository name with a capital",
+        "InvalidParameterException",
+        INVALID.format(
+            "repositoryName", r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
+        ),
+        {"repositoryName": "App", "layerDigest": LAYER},
+    ),
+    Row(
+        "a digest that is none",
+        "InvalidParameterException",
+        INVALID.format("layerDigest", "[a-zA-Z0-9-_+.]+:[a-fA-F0-9]+"),
+        {"repositoryName": "app", "layerDigest": "latest"},
+    ),
+    Row(
+        "a registry that is no account",
+        "InvalidParameterException",
+        INVALID.format("registryId", "[0-9]{12}"),
+        {"registryId": "12", "repositoryName": "app", "layerDigest": LAYER},
+    ),
+    Row(
+        "a repository that there is not",
+        "RepositoryNotFoundException",
+        f"The repository with name 'other' does not exist in the registry with id '{REGISTRY}'",
+        {"repositoryName": "other", "layerDigest": LAYER},
+    ),
+    Row(
+        "a layer that there is not",
+        "LayersNotFoundException",
+        f"The layer with digest '{UNKNOWN}' does not exist within the repository with name 'app' in the registry"
+        f" with id '{REGISTRY}'",
+        {"repositoryName": "app", "layerDigest": UNKNOWN},
+    ),
+    Row(
+        "a layer whose image was deleted",
+        "LayerInaccessibleException",
+        f"The layer with digest '{LAYER}' in the repository with name 'deleted' in the registry with id '{REGISTRY}'"
+        " is not associated with an image",
+        {"repositoryName": "deleted", "layerDigest": LAYER},
+    ),
+    Row(
+        "somebody else's registry",
+        "AccessDeniedException",
+        f"User: arn:aws:iam::{REGISTRY}:user/local is not authorized to perform: ecr:GetDownloadUrlForLayer on"
+        " resource: arn:aws:ecr:us-east-1:222222222222:repository/app because no resource-based policy allows the"
+        " ecr:GetDownloadUrlForLayer action",
+        {"registryId": "222222222222", "repositoryName": "app", "layerDigest": LAYER},
+    ),
+    Row(
+        "a member of the wrong type",
+        "SerializationException",
+        "The member 'layerDigest' must be a string, and is a number",
+        {"repositoryName": "app", "layerDigest": 5},
+    ),
+    Row(
+        "another operation of ECR's",
+        "UnknownOperationException",
+        "The operation in X-Amz-Target is not one of this service's:"
+        " 'AmazonEC2ContainerRegistry_V20150921.DescribeRepositories'",
+        {},
+        "DescribeRepositories",
+    ),
+]
+
+
+def refusal_of_outsider(repository: str) -> str:
+    return (
+        f"User: arn:aws:iam::{OUTSIDER}:user/local is not authorized to perform: ecr:GetDownloadUrlForLayer on"
+        f" resource: arn:aws:ecr:us-east-1:{REGISTRY}:repository/{repository} because no resource-based policy allows"
+        " the ecr:GetDownloadUrlForLayer action"
+    )
+
+
+def gets_layer(client: Client, wire: Wire, repository: str):
+    """The client gets a URL, and behind it is the layer; it asks once, and signs for the service that it should."""
+    outcome = client.call(wire.url, "GetDownloadUrlForLayer", {"repositoryName": repository, "layerDigest": LAYER})
+    assert outcome.digest in (LAYER, ""), outcome  # the example in Rust prints the URL alone
+    assert download(outcome.url)[0] == LAYER
+    for path, headers in wire.requests:
+        assert path.rstrip("/") == "/Prod", path
+        assert f"/us-east-1/{client.signs_for}/aws4_request," in headers["Authorization"], headers["Authorization"]
+
+
+def refused(client: Client, wire: Wire, row: Row, requests: int = 1):
+    """The client has the exception of that name with that message, after so many requests."""
+    outcome = client.call(wire.url, row.operation, row.members)
+    assert (outcome.code, outcome.message) == (row.code, row.message), outcome
+    if client.generic:
+        assert outcome.type == (row.code if row.code in client.modelled else client.generic), outcome
+        assert outcome.request_id == wire.request_ids[-1], outcome
+    assert len(wire.requests) == requests, f"{len(wire.requests)} requests"
+
+
+def can_make(client: Client, row: Row) -> bool:
+    """Whether a client has a way to make a call: our model has one operation, the example in Rust two arguments."""
+    if row.operation != "GetDownloadUrlForLayer":
+        return client.signs_for == "ecr"
+    if client.call is example_in_rust:
+        return row.members.keys() == {"repositoryName", "layerDigest"} and row.members["layerDigest"] != 5
+    return True
+
+
+def answers_of(client: Client, wire: Wire):
+    """The table for one client, with a line each."""
+
+    def case(description: str, test: Callable, *arguments, answers=()):
+        def checked():
+            wire.reset(*answers)
+            test(client, wire, *arguments)
+
+        return f"{client.name}: {description}", checked
+
+    members = {"repositoryName": "app", "layerDigest": LAYER}
+
+    def got_after_retry(client: Client, wire: Wire):
+        gets_layer(client, wire, "app")
+        assert len(wire.requests) == 2, f"{len(wire.requests)} requests"
+
+    def got_at_once(client: Client, wire: Wire):
+        gets_layer(client, wire, "app")
+        assert len(wire.requests) == 1, f"{len(wire.requests)} requests"
+
+    yield case("a layer, asked for once, signed, downloaded", got_at_once)
+    for row in REFUSALS:
+        if can_make(client, row):
+            yield case(f"{row.description}: {row.code}, asked for once", refused, row)
+    for answer, description in [(SERVER_FAULT, "a fault"), (THROTTLED, "too many calls")]:
+        error = json.loads(answer[2])
+        row = Row(description, error["__type"], error["message"], members)
+        yield case(f"{description}, then a layer: retried", got_after_retry, answers=[answer])
+        yield case(
+            f"{description}, again and again: {row.code} after {ATTEMPTS} requests",
+            refused,
+            row,
+            ATTEMPTS,
+            answers=[answer] * ATTEMPTS,
+        )
+
+
+def scripted_answers_are_the_stacks(stack: LocalStack):
+    """What stands in for the stack's faults has the form of the answers that it does give."""
+    row = next(row for row in REFUSALS if row.code == "RepositoryNotFoundException")
+    status, headers, body = ask(stack.url, **row.members)
+    ours = error_answer(400, row.code, row.message)
+    assert (status, body) == (ours[0], ours[2]), body
+    # The date is the server's, not the function's.
+    assert headers.keys() - {"date"} == ours[1].keys(), headers
+    for name in ours[1].keys() - {"x-amzn-requestid"}:
+        assert headers[name] == ours[1][name], headers
+
+
+def example_in_javascript(wire: Wire, digest: str, refusal: str):
+    """clients/pull.mjs writes a layer, or says in a line why not; it signs as API Gateway wants."""
+    wire.reset()
+    command = ["node", "--no-warnings", JAVASCRIPT / "pull.mjs", wire.url, "app", digest]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE)
+    if refusal:
+        assert done.returncode == 1 and done.stderr.decode().startswith(f"{refusal}: "), done
+    else:
+        assert done.returncode == 0, done.stderr
+        assert f"sha256:{hashlib.sha256(done.stdout).hexdigest()}" == digest
+    assert [path.rstrip("/") for path, _ in wire.requests] == ["/Prod"]
+    assert "/us-east-1/execute-api/aws4_request," in wire.requests[0][1]["Authorization"]
+
+
+def access(stack: LocalStack, wire: Wire):
+    """What an account sees that the registry does not belong to."""
+    seen = {}
+
+    def look():
+        """What goes over the wire, but for the request's own id and the time."""
+        status, headers, body = ask(stack.url, repositoryName="team/app", layerDigest=LAYER)
+        return status, {name: headers[name] for name in headers.keys() - {"x-amzn-requestid", "date"}}, body
+
+    def nothing_there():
+        seen["missing"] = look()
+        assert json.loads(seen["missing"][2])["message"] == refusal_of_outsider("team/app"), seen
+
+    def nothing_told():
+        stack.publish(SAMPLE, "team/app:1.0")
+        assert look() == seen["missing"]
+
+    def each_refused(client: Client):
+        wire.reset()
+        members = {"repositoryName": "team/app", "layerDigest": LAYER}
+        refused(client, wire, Row("", "AccessDeniedException", refusal_of_outsider("team/app"), members))
+
+    def each_allowed(client: Client):
+        wire.reset()
+        gets_layer(client, wire, "team/app")
+
+    def granted(verb: str, accounts: list):
+        done = stack.layergate("repository", verb, "team/app", OUTSIDER)
+        assert done.returncode == 0, done.stderr
+        shown = stack.layergate("repository", "show", "team/app")
+        assert json.loads(shown.stdout)["accounts"] == accounts, shown.stdout
+
+    yield "an outsider is refused a repository that there is not", nothing_there
+    yield "an outsider gets the same bytes once there is one", nothing_told
+    for client in CLIENTS:
+        yield f"{client.name}: an outsider is refused", partial(each_refused, client)
+    yield "grant shows in the repository", partial(granted, "grant", [OUTSIDER])
+    for client in CLIENTS:
+        yield f"{client.name}: an outsider gets the layer after grant", partial(each_allowed, client)
+    yield "revoke shows in the repository", partial(granted, "revoke", [])
+    for client in CLIENTS:
+        yield f"{client.name}: an outsider is refused after revoke", partial(each_refused, client)
+    yield "after revoke an outsider gets the same bytes as at first", lambda: check_equal(look(), seen["missing"])
+
+
+def check_equal(seen, wanted):
+    assert seen == wanted, f"{seen} is not {wanted}"
+
+
+def install():
+    """Installs the clients, unless the ones of these very files are there already."""
+    if not shutil.which("node") or not shutil.which("npm"):
+        sys.exit("this needs Node.js 20 or later, with npm; install it")
+    python, javascript = HERE / "requirements.txt", HERE / "package-lock.json"
+    wanted = hashlib.sha256(python.read_bytes() + javascript.read_bytes()).hexdigest()
+    stamp = INSTALLED / "installed"
+    if not stamp.is_file() or stamp.read_text() != wanted:
+        shutil.rmtree(INSTALLED, ignore_errors=True)
+        JAVASCRIPT.mkdir(parents=True)
+        for file in ["package.json", "package-lock.json"]:
+            shutil.copy(HERE / file, JAVASCRIPT)
+        subprocess.run([sys.executable, "-m", "venv", INSTALLED / "python"], check=True)
+        pip = [PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", "--requirement", python], check=True)
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=JAVASCRIPT, check=True)
+        stamp.write_text(wanted)
+    # Node finds the SDK in the folder that a program is in.
+    for program in [HERE / "ecr_javascript.mjs", ROOT / "clients/pull.mjs"]:
+        shutil.copy(program, JAVASCRIPT)
+
+
+def isolate(folder: Path):
+    """Keeps whatever AWS configuration the user has out of the tests, and the tests out of it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    config = folder / "config"
+    # Without it the clients themselves refuse what the server is to refuse.
+    config.write_text("[default]\nparameter_validation = false\n")
+    os.environ.update(
+        HOME=str(folder),
+        AWS_CONFIG_FILE=str(config),
+        AWS_EC2_METADATA_DISABLED="true",
+        AWS_MAX_ATTEMPTS=str(ATTEMPTS),
+        AWS_PAGER="",
+        # The secret matters to S3 only, which sees URLs that the function signed.
+        AWS_ACCESS_KEY_ID="somebody",
+        AWS_SECRET_ACCESS_KEY="secret",
+        AWS_REGION="us-east-1",
+        AWS_DEFAULT_REGION="us-east-1",
+    )
+
+
+def add_model():
+    """Installs our service model, by the command in the README."""
+    command = [AWS, "configure", "add-model", "--service-name", "layergate"]
+    subprocess.run([*command, "--service-model", "file://clients/service-2.json"], cwd=ROOT, check=True)
+
+
+def main() -> int:
+    for program in [LAYERGATE, EXECUTE_API]:
+        if not Path(program).is_file():
+            sys.exit(f"there is no {program}; make test-clients builds it")
+    install()
+    with temporary_folder() as folder, ExitStack() as running:
+        isolate(folder)
+        add_model()
+        stack = running.enter_context(LocalStack(folder / "own"))
+        wire = running.enter_context(Wire(stack.url))
+        stack.publish(SAMPLE, "app:1.0")
+        stack.publish(SAMPLE, "deleted:1.0")
+        assert stack.layergate("image", "delete", "deleted:1.0").returncode == 0
+
+        outside = running.enter_context(LocalStack(folder / "outside", "--as", OUTSIDER))
+        wire_outside = running.enter_context(Wire(outside.url))
+
+        cases = [
+            (
+                "the faults in these tests have the form of the stack's errors",
+                partial(scripted_answers_are_the_stacks, stack),
+            ),
+            *(case for client in CLIENTS for case in answers_of(client, wire)),
+            ("clients/pull.mjs: a layer", partial(example_in_javascript, wire, LAYER, "")),
+            (
+                "clients/pull.mjs: a layer that there is not",
+                partial(example_in_javascript, wire, UNKNOWN, "LayersNotFoundException"),
+            ),
+            *access(outside, wire_outside),
+        ]
+        return run_table(cases)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
