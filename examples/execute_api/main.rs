@@ -8,32 +8,12 @@
 //!
 //! Credentials and region are those that the SDK finds by itself: `AWS_REGION`, `AWS_PROFILE` and so on.
 
+mod signing;
+
 use std::process::ExitCode;
 
-use aws_sdk_ecr::config::interceptors::BeforeTransmitInterceptorContextMut;
-use aws_sdk_ecr::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_ecr::error::{BoxError, DisplayErrorContext, ProvideErrorMetadata};
-use aws_types::SigningName;
-
-/// An ECR client signs for the service `ecr`, which API Gateway refuses.
-#[derive(Debug)]
-struct SignForExecuteApi;
-
-impl Intercept for SignForExecuteApi {
-    fn name(&self) -> &'static str {
-        "SignForExecuteApi"
-    }
-
-    fn modify_before_signing(
-        &self,
-        _: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        config.interceptor_state().store_put(SigningName::from_static("execute-api"));
-        Ok(())
-    }
-}
+use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata};
+use signing::SignForExecuteApi;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -47,8 +27,10 @@ async fn main() -> ExitCode {
         .http_client(layergate::aws::http_client()) // only for this package, which turns the SDK's own one off
         .load()
         .await;
-    let config =
-        aws_sdk_ecr::config::Builder::from(&aws).endpoint_url(endpoint).interceptor(SignForExecuteApi).build();
+    let config = aws_sdk_ecr::config::Builder::from(&aws)
+        .endpoint_url(endpoint)
+        .interceptor(SignForExecuteApi)
+        .build();
     let ecr = aws_sdk_ecr::Client::from_conf(config);
 
     match ecr.get_download_url_for_layer().repository_name(repository).layer_digest(digest).send().await {
