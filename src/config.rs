@@ -77,8 +77,14 @@ impl Config {
 
     /// `AWS_REGION`, which Lambda sets. For the function: the tool has other places to find it in.
     pub fn region_from_env(variable: impl Fn(&'static str) -> Option<String>) -> Result<String, ConfigError> {
-        let region = variable("AWS_REGION").filter(|value| !value.is_empty());
-        region.ok_or_else(|| error("AWS_REGION", "is not set; it must be an AWS region's name".to_owned()))
+        variable("AWS_REGION").filter(|value| !value.is_empty()).ok_or_else(ConfigError::no_region)
+    }
+}
+
+impl ConfigError {
+    /// There is no region anywhere.
+    pub fn no_region() -> Self {
+        error("AWS_REGION", "is not set; it must be an AWS region's name".to_owned())
     }
 }
 

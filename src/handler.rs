@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use crate::config::Authorization;
 use crate::error::Error;
 use crate::operation::{Caller, Registry, Subject};
-use crate::protocol::{self, Reply};
+use crate::protocol::{self, Members, Reply};
 use crate::types::AccountId;
 
 /// How long before Lambda's deadline an answer is given whatever happens, so that it still gets out.
@@ -75,15 +75,32 @@ impl Handler {
         };
         let target =
             request.headers.get("x-amz-target").map(|value| String::from_utf8_lossy(value.as_bytes()));
-        self.registry.call(target.as_deref(), &request.body, &caller, subject).await
+        let members = || Members::parse(&request.body.read()?);
+        self.registry.call(target.as_deref(), members, &caller, subject).await
     }
 }
 
 /// What the shapes of events have in common.
 struct Request {
     headers: HeaderMap,
-    body: Vec<u8>,
+    body: RequestBody,
     caller: Caller,
+}
+
+struct RequestBody {
+    text: String,
+    is_base64: bool,
+}
+
+impl RequestBody {
+    fn read(self) -> Result<Vec<u8>, Error> {
+        match self.is_base64 {
+            false => Ok(self.text.into_bytes()),
+            true => BASE64_STANDARD
+                .decode(self.text)
+                .map_err(|_| Error::Serialization("The body is not valid base64".to_owned())),
+        }
+    }
 }
 
 impl Request {
@@ -95,7 +112,7 @@ impl Request {
         }
         let shape: Shape = event_from(event)?;
 
-        let (headers, body, is_base64_encoded, identity) = if shape.version.as_deref() == Some("2.0") {
+        let (headers, text, is_base64, identity) = if shape.version.as_deref() == Some("2.0") {
             let event: ApiGatewayV2httpRequest = event_from(event)?;
             let iam = event.request_context.authorizer.and_then(|authorizer| authorizer.iam);
             let identity = iam.map(|iam| (iam.account_id, iam.user_arn));
@@ -112,13 +129,7 @@ impl Request {
             )
         };
 
-        let body = body.unwrap_or_default();
-        let body = match is_base64_encoded {
-            false => body.into_bytes(),
-            true => BASE64_STANDARD
-                .decode(body)
-                .map_err(|_| Error::Serialization("The body is not valid base64".to_owned()))?,
-        };
+        let body = RequestBody { text: text.unwrap_or_default(), is_base64 };
         Ok(Self { headers, body, caller: caller(identity) })
     }
 }
@@ -161,7 +172,7 @@ fn log(request_id: &str, subject: &Subject, error: Option<&Error>, duration: Dur
     let repository = subject.repository.as_ref();
     let registry = repository.map(|repository| repository.registry.as_ref());
     let repository = repository.map(|repository| repository.name.as_ref());
-    let digest = subject.digest.as_ref().map(ToString::to_string);
+    let digest = subject.digest.as_ref().map(|digest| format!("{digest:.200}")); // it may have megabytes
     let duration_ms = (duration.as_secs_f64() * 1e6).round() / 1e3;
     macro_rules! line {
         ($level:ident, $outcome:expr $(, $cause:ident)?) => {

@@ -23,7 +23,7 @@ pub mod contents;
 #[cfg(feature = "cli")]
 mod create_table;
 #[cfg(feature = "cli")]
-mod delete;
+pub mod delete;
 #[cfg(feature = "cli")]
 mod grant;
 #[cfg(feature = "cli")]
@@ -68,8 +68,9 @@ pub struct LayerIndex {
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consistency {
-    /// May miss what was written in the last moments, at half the price; or at none, where the layer was seen
-    /// to be referenced less than `CACHE_SECONDS` ago.
+    /// No read at all, where the layer was seen to be referenced less than `CACHE_SECONDS` ago; else eventual.
+    Remembered,
+    /// May miss what was written in the last moments, at half the price.
     Eventual,
     /// Sees every write that was answered before it.
     Strong,
@@ -140,7 +141,7 @@ impl LayerIndex {
         if pk.len() > LONGEST_KEY {
             return Ok(Layer::Absent); // DynamoDB refuses to look for what it cannot store
         }
-        if let (Consistency::Eventual, Some(referenced)) = (consistency, &self.referenced)
+        if let (Consistency::Remembered, Some(referenced)) = (consistency, &self.referenced)
             && let Some(object_key) = referenced.get(&pk)
         {
             return Ok(Layer::Referenced(object_key));

@@ -38,14 +38,14 @@ pub enum Caller {
     Anonymous,
 }
 
-/// What a call is about, as far as it could be read: for the log.
+/// What a call is about, for the log.
 #[derive(Debug, Default)]
 pub struct Subject {
     /// The operation, if this service has it.
     pub operation: Option<&'static str>,
-    /// The repository, if the request names a valid one.
+    /// The repository, if the whole request is valid.
     pub repository: Option<Repository>,
-    /// The layer, if the request names a valid one.
+    /// The layer, likewise.
     pub digest: Option<Digest>,
 }
 
@@ -69,19 +69,19 @@ impl Registry {
     }
 
     /// Calls the operation that `target`, the `X-Amz-Target` header, asks for; gives its output as JSON.
+    /// `members` reads the body, which nobody looks at before the target.
     /// `subject` is filled in as soon as it is known, so that a call that fails can be logged with it.
     pub async fn call(
         &self,
         target: Option<&str>,
-        body: &[u8],
+        members: impl FnOnce() -> Result<Members, Error>,
         caller: &Caller,
         subject: &mut Subject,
     ) -> Result<Value, Error> {
         match protocol::operation_name(target)? {
             get_download_url_for_layer::NAME => {
                 subject.operation = Some(get_download_url_for_layer::NAME);
-                let members = Members::parse(body)?;
-                let input = get_download_url_for_layer::Input::parse(members, &self.default_registry_id)?;
+                let input = get_download_url_for_layer::Input::parse(members()?, &self.default_registry_id)?;
                 subject.repository = Some(input.repository.clone());
                 subject.digest = Some(input.layer_digest.clone());
                 to_json(get_download_url_for_layer::call(self, caller, input).await?)

@@ -177,7 +177,7 @@ impl Eq for Digest {}
 /// The digest as it was given, in the case it was given in: what an answer echoes.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.as_given)
+        f.pad(&self.as_given)
     }
 }
 

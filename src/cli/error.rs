@@ -1,7 +1,9 @@
 //! Why a command failed: one sentence for a person, one exit status for a script.
 
+use std::error::Error as StdError;
+
 use layergate::config::ConfigError;
-use layergate::error::Error as Fault;
+use layergate::error::{EngineFault, Error as Fault};
 
 /// A command's failure. `Display` is the sentence: what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -21,11 +23,8 @@ pub enum Error {
     /// What the command works on is in a state that does not allow it.
     #[error("{0}")]
     Conflict(String),
-    /// DynamoDB or S3 failed, or cannot be reached.
-    #[error(
-        "{}; check the endpoint, the region, the credentials, and that TABLE_NAME and BUCKET_NAME exist there",
-        .0.cause()
-    )]
+    /// DynamoDB or S3 failed, or cannot be reached; or the table holds what cannot be read.
+    #[error("{}; {}", .0.cause(), advice(.0))]
     Service(Fault),
     /// The user interrupted the command.
     #[error("interrupted; nothing half-done is left, and running the command again completes it")]
@@ -35,6 +34,16 @@ pub enum Error {
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         Self::Service(fault)
+    }
+}
+
+fn advice(fault: &Fault) -> &'static str {
+    let is_of_an_engine = fault.source().is_some_and(<dyn StdError>::is::<EngineFault>);
+    match is_of_an_engine {
+        true => {
+            "check the endpoint, the region, the credentials, and that TABLE_NAME and BUCKET_NAME exist there"
+        }
+        false => "the table holds what this version of layergate did not write",
     }
 }
 

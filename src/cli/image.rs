@@ -142,7 +142,7 @@ async fn delete(session: &Session, repository: Repository, image: &ImageId) -> R
             let digest = contents.tagged(tag).ok_or_else(|| not_found(format!("with the tag '{tag}'")))?;
             if contents.tags_of(digest).count() > 1 {
                 image_tag = Some(tag.to_string());
-                session.index.delete_tag(&repository, tag).await?;
+                session.index.delete_tag(&repository, tag, digest).await?;
             }
             digest
         }
@@ -155,10 +155,9 @@ async fn delete(session: &Session, repository: Repository, image: &ImageId) -> R
                 index.digest
             )));
         }
-        for digest in deleted_with(image, &contents) {
-            session.index.delete_image(&repository, digest).await?;
-            image_digests.push(digest.to_string());
-        }
+        let images = deleted_with(image, &contents);
+        session.index.delete_images(&repository, &images).await?;
+        image_digests.extend(images.into_iter().map(Digest::to_string));
     }
     Ok(Deleted {
         registry_id: repository.registry.to_string(),

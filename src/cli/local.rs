@@ -1,6 +1,6 @@
 //! `layergate local`.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use layergate::local::LocalStack;
@@ -31,14 +31,17 @@ pub async fn run(arguments: Arguments, interruption: CancellationToken) -> Resul
     let starting = LocalStack::start(&arguments.data, arguments.port, arguments.r#as);
     let Some(stack) = interruption.run_until_cancelled(starting).await else { return Ok(()) };
     let stack = stack.map_err(|error| Error::Local(error.to_string()))?;
-    println!(
-        "layergate is at {url}. In another terminal:\n\n  \
-         . {environment}\n  \
-         layergate publish --create-repository SOURCE REPOSITORY:TAG\n  \
-         aws ecr get-download-url-for-layer --repository-name REPOSITORY --layer-digest DIGEST\n",
+    let welcome = format!(
+        "layergate is at {url}. In another terminal:
+
+  . '{environment}'
+  layergate publish --create-repository SOURCE REPOSITORY:TAG
+  aws ecr get-download-url-for-layer --repository-name REPOSITORY --layer-digest DIGEST
+",
         url = stack.url,
         environment = stack.environment_file.display(),
     );
+    let _ = writeln!(io::stdout(), "{welcome}"); // nobody has to read it
     interruption.cancelled().await;
     stack.stop().await;
     Ok(())

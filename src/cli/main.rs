@@ -11,6 +11,7 @@ mod repository;
 mod session;
 mod source;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -73,13 +74,14 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
     }
 }
 
-/// Is cancelled by the first SIGINT or SIGTERM. The second ends the process on the spot.
+/// Is cancelled by the first SIGINT, SIGTERM or SIGHUP. The second ends the process on the spot.
 fn interruption() -> Result<CancellationToken, Error> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let failed = |error| Error::Local(format!("cannot listen to signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {
@@ -87,6 +89,7 @@ fn interruption() -> Result<CancellationToken, Error> {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = hang_up.recv() => {}
             }
             if cancelled.is_cancelled() {
                 std::process::exit(Error::Interrupted.exit_status().into());
@@ -98,6 +101,12 @@ fn interruption() -> Result<CancellationToken, Error> {
 }
 
 fn fail(error: &Error) -> ExitCode {
-    eprintln!("layergate: {error}");
+    // The sentence may name what is in an archive, which may try to draw on the terminal.
+    let sentence: String = error
+        .to_string()
+        .chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect();
+    let _ = writeln!(io::stderr(), "layergate: {sentence}"); // nobody has to read it
     ExitCode::from(error.exit_status())
 }

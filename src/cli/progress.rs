@@ -1,6 +1,6 @@
 //! How far a publishing is: bars on a terminal, a line for each blob elsewhere. On standard error.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use layergate::types::Digest;
@@ -30,6 +30,11 @@ impl Progress {
         Self { bars: MultiProgress::with_draw_target(target), is_terminal }
     }
 
+    /// Tells what the user should know, and goes on.
+    pub fn warn(&self, warning: &str) {
+        self.bars.suspend(|| say(&format!("layergate: {warning}")));
+    }
+
     /// Begins a blob of `size` bytes.
     pub fn blob(&self, digest: &Digest, size: u64) -> BlobProgress {
         let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -49,7 +54,12 @@ impl BlobProgress {
     pub fn finish(self, how: &'static str) {
         self.bar.finish_with_message(how);
         if !self.is_terminal {
-            eprintln!("{} {} {how}", self.digest, HumanBytes(self.bar.length().unwrap_or_default()));
+            say(&format!("{} {} {how}", self.digest, HumanBytes(self.bar.length().unwrap_or_default())));
         }
     }
+}
+
+/// Prints a line. Nobody has to read it: a reader that is gone must not stop the publishing.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use layergate::index::publish::{LayerRecord, NewImage, Step};
-use layergate::types::{ImageTag, ObjectKey, Repository};
+use layergate::types::{ImageTag, Repository};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -18,8 +18,8 @@ use crate::session::{Session, no_such_repository};
 use crate::source::{Source, SourceImage};
 use upload::UploadedBlob;
 
-/// The most layers of an image: their digests have to fit into one DynamoDB item of 400 KB.
-const MOST_LAYERS: usize = 4000;
+/// The most bytes of digests that an image may name: its record holds them, and an item of DynamoDB 400 KB.
+const MOST_DIGEST_BYTES: usize = 350 * 1000;
 
 /// Publish an image, or a multi-platform index of images
 #[derive(Debug, clap::Args)]
@@ -63,14 +63,17 @@ pub async fn run(arguments: Arguments, format: Format, interruption: Cancellatio
     let repository = session.repository(arguments.reference.repository);
 
     let source = open_source(arguments.source, arguments.image, &interruption).await?;
-    ensure_repository(&session, &repository, arguments.create_repository).await?;
-    let layers = upload::blobs(&session, &source, &interruption).await?;
-    for image in &source.images {
-        let object_key = ObjectKey::of_manifest(&session.registry, &image.digest);
-        session.store.put(&object_key, image.manifest.clone()).await?;
+    let is_missing = session.index.repository(&repository).await?.is_none();
+    if is_missing && !arguments.create_repository {
+        return Err(no_such_repository(&repository));
     }
+    let layers = upload::blobs(&session, &source, &interruption).await?;
+    upload::manifests(&session, &source, &interruption).await?;
     if interruption.is_cancelled() {
         return Err(Error::Interrupted);
+    }
+    if is_missing {
+        session.index.create_repository(&repository).await?;
     }
     // From here on nothing is slow, and stopping halfway would leave more to do than going on.
     index_images(&session, &repository, &source.images, arguments.reference.tag.as_ref()).await?;
@@ -97,27 +100,17 @@ async fn open_source(
         Some(opened) => opened.map_err(|error| Error::Local(error.to_string()))??,
     };
     for image in &source.images {
-        if image.blobs.len() > MOST_LAYERS {
+        let layers = image.blobs.iter().map(|blob| &blob.digest).chain(&image.absent_layers);
+        let named: Vec<_> = layers.chain(&image.images).collect();
+        if named.iter().map(|digest| digest.canonical().len()).sum::<usize>() > MOST_DIGEST_BYTES {
             return Err(Error::Source(format!(
-                "the image {} has {} layers; the most that can be published is {MOST_LAYERS}",
+                "{} names {} layers or images, more than an image's record can hold (about 4,900)",
                 image.digest,
-                image.blobs.len()
+                named.len()
             )));
         }
     }
     Ok(Arc::new(source))
-}
-
-async fn ensure_repository(session: &Session, repository: &Repository, create: bool) -> Result<(), Error> {
-    match session.index.repository(repository).await? {
-        Some(record) if record.deleting => Err(being_deleted(repository)),
-        Some(_) => Ok(()),
-        None if create => {
-            session.index.create_repository(repository).await?;
-            Ok(())
-        }
-        None => Err(no_such_repository(repository)),
-    }
 }
 
 fn being_deleted(repository: &Repository) -> Error {
@@ -163,6 +156,7 @@ fn new_image(image: &SourceImage) -> NewImage {
         media_type: image.media_type.clone(),
         size: image.manifest.len() as u64,
         layers: layers.collect(),
+        absent_layers: image.absent_layers.clone(),
         images: image.images.clone(),
     }
 }

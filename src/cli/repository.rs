@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use layergate::index::delete::Deletion;
 use layergate::types::{AccountId, Repository, RepositoryName};
 use serde::Serialize;
 
@@ -146,18 +147,14 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
         }
         Command::Delete { name, force } => {
             let repository = session.repository(name);
-            let contents = session.index.contents(&repository).await?;
-            if !contents.images.is_empty() && !force {
-                return Err(Error::Conflict(format!(
-                    "the repository '{}' has {} images; delete them first, or all at once with --force",
+            match session.index.delete_repository(&repository, force).await? {
+                Deletion::Done => format.print(&Named::from(repository)),
+                Deletion::Missing => Err(no_such_repository(&repository)),
+                Deletion::HasImages(count) => Err(Error::Conflict(format!(
+                    "the repository '{}' has {count} images; delete them first, or all at once with --force",
                     repository.name,
-                    contents.images.len()
-                )));
+                ))),
             }
-            if !session.index.delete_repository(&repository).await? {
-                return Err(no_such_repository(&repository));
-            }
-            format.print(&Named::from(repository))
         }
     }
 }

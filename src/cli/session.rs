@@ -1,7 +1,7 @@
 //! What the commands that talk to AWS work with.
 
 use layergate::aws;
-use layergate::config::Config;
+use layergate::config::{Config, ConfigError};
 use layergate::index::LayerIndex;
 use layergate::store::LayerStore;
 use layergate::types::{RegistryId, Repository, RepositoryName};
@@ -25,8 +25,8 @@ impl Session {
         let config = Config::from_env(|name| std::env::var(name).ok())?;
         let sdk = aws::from_standard_chain().await;
         if sdk.region().is_none() {
-            // Without one the SDK fails at the first request, in many words.
-            Config::region_from_env(|_| None)?;
+            // The SDK would fail at the first request, in many words.
+            return Err(ConfigError::no_region().into());
         }
         Ok(Self {
             index: LayerIndex::new(&sdk, &config),

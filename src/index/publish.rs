@@ -44,8 +44,10 @@ pub struct NewImage {
     pub media_type: String,
     /// How many bytes the manifest has.
     pub size: u64,
-    /// Its layers, each once. None if it is an index of images.
+    /// Its layers that are in the store, each once. None if it is an index of images.
     pub layers: Vec<LayerRecord>,
+    /// Its layers that are not. An earlier publishing may have had them.
+    pub absent_layers: Vec<Digest>,
     /// The images of an index, such as those for its platforms. None if it is a single image.
     pub images: Vec<Digest>,
 }
@@ -81,7 +83,8 @@ impl LayerIndex {
         let repository_is_alive = self.check(repository_key(repository), IS_ALIVE);
         // An update, because publishing an image again must not take it back meanwhile.
         let (pk, sk) = keys::image(repository, &image.digest);
-        let layers = image.layers.iter().map(|layer| &layer.digest);
+        // All that it may reference, so that deleting it takes every reference away.
+        let layers = image.layers.iter().map(|layer| &layer.digest).chain(&image.absent_layers);
         let record = Update::builder()
             .table_name(&self.table_name)
             .key("pk", AttributeValue::S(pk))

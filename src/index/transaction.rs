@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::builders::{DeleteBuilder, PutBuilder, UpdateBuilder};
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, Put, TransactWriteItem, Update};
 
-use super::{Key, LayerIndex, fault};
+use super::{Key, LayerIndex, fault, keys};
 use crate::error::Error;
+use crate::types::{Digest, Repository};
 
 /// The most items of one transaction.
 /// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
@@ -75,18 +77,21 @@ impl LayerIndex {
     /// An item that sets one attribute of a record for which `condition` holds.
     pub(super) fn set(
         &self,
-        (pk, sk): Key,
+        key: Key,
         attribute: &str,
         value: AttributeValue,
         condition: &str,
     ) -> TransactWriteItem {
-        let update = Update::builder()
-            .table_name(&self.table_name)
-            .key("pk", AttributeValue::S(pk))
-            .key("sk", AttributeValue::S(sk))
+        let update = update(self, key)
             .update_expression(format!("SET {attribute} = :value"))
             .expression_attribute_values(":value", value)
             .condition_expression(condition);
+        TransactWriteItem::builder().update(update.build().expect(COMPLETE)).build()
+    }
+
+    /// An item that removes one attribute of a record.
+    pub(super) fn remove(&self, key: Key, attribute: &str) -> TransactWriteItem {
+        let update = update(self, key).update_expression(format!("REMOVE {attribute}"));
         TransactWriteItem::builder().update(update.build().expect(COMPLETE)).build()
     }
 
@@ -101,11 +106,20 @@ impl LayerIndex {
     }
 
     /// An item that deletes a record, if it is there.
-    pub(super) fn delete(&self, (pk, sk): Key) -> TransactWriteItem {
-        let delete = Delete::builder()
-            .table_name(&self.table_name)
-            .key("pk", AttributeValue::S(pk))
-            .key("sk", AttributeValue::S(sk));
+    pub(super) fn delete(&self, key: Key) -> TransactWriteItem {
+        TransactWriteItem::builder().delete(delete(self, key).build().expect(COMPLETE)).build()
+    }
+
+    /// An item that deletes a tag that must still be this image's.
+    pub(super) fn delete_tag_of(
+        &self,
+        repository: &Repository,
+        tag: &str,
+        image: &Digest,
+    ) -> TransactWriteItem {
+        let delete = delete(self, keys::tag(repository, tag))
+            .condition_expression("image_digest = :image")
+            .expression_attribute_values(":image", AttributeValue::S(image.canonical()));
         TransactWriteItem::builder().delete(delete.build().expect(COMPLETE)).build()
     }
 }
@@ -114,10 +128,24 @@ fn put<const N: usize>(
     index: &LayerIndex,
     (pk, sk): Key,
     attributes: [(&str, AttributeValue); N],
-) -> aws_sdk_dynamodb::types::builders::PutBuilder {
+) -> PutBuilder {
     let put = Put::builder()
         .table_name(&index.table_name)
         .item("pk", AttributeValue::S(pk))
         .item("sk", AttributeValue::S(sk));
     attributes.into_iter().fold(put, |put, (name, value)| put.item(name, value))
+}
+
+fn update(index: &LayerIndex, (pk, sk): Key) -> UpdateBuilder {
+    Update::builder()
+        .table_name(&index.table_name)
+        .key("pk", AttributeValue::S(pk))
+        .key("sk", AttributeValue::S(sk))
+}
+
+fn delete(index: &LayerIndex, (pk, sk): Key) -> DeleteBuilder {
+    Delete::builder()
+        .table_name(&index.table_name)
+        .key("pk", AttributeValue::S(pk))
+        .key("sk", AttributeValue::S(sk))
 }

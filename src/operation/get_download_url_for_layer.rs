@@ -64,8 +64,9 @@ pub async fn call(registry: &Registry, caller: &Caller, input: Input) -> Result<
     let index = &registry.index;
 
     let hint = match registry.access(caller, &repository) {
-        Access::Allowed => index.layer(&repository, &layer_digest, Consistency::Eventual).await?,
+        Access::Allowed => index.layer(&repository, &layer_digest, Consistency::Remembered).await?,
         Access::IfGrantedTo(account) => {
+            // Nothing remembered here: it would be quicker for what exists, and an outsider could tell.
             let (layer, record) = tokio::join!(
                 index.layer(&repository, &layer_digest, Consistency::Eventual),
                 index.repository(&repository),

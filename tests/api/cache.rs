@@ -111,7 +111,12 @@ async fn what_one_caller_was_given_opens_nothing_to_another() {
     stack.json(&["repository", "grant", "app", OUTSIDER]).await;
     requests.store(0, Ordering::SeqCst);
     assert_eq!(ask(&handler, OUTSIDER, ACCOUNT, "app", &digest).await.status, 200);
-    assert_eq!(requests.load(Ordering::SeqCst), 1, "the grant is looked up each time");
+    assert_eq!(requests.load(Ordering::SeqCst), 2, "the grant is looked up each time, and with it the layer");
+    requests.store(0, Ordering::SeqCst);
+    ask(&handler, "222222222222", ACCOUNT, "app", &digest).await;
+    let existing = requests.swap(0, Ordering::SeqCst);
+    ask(&handler, "222222222222", ACCOUNT, "absent", &digest).await;
+    assert_eq!(existing, requests.load(Ordering::SeqCst), "a refusal costs the same, whatever exists");
     stack.json(&["repository", "revoke", "app", OUTSIDER]).await;
     assert_eq!(ask(&handler, OUTSIDER, ACCOUNT, "app", &digest).await.error(), "AccessDeniedException");
 }

@@ -355,8 +355,15 @@ async fn an_event_that_no_gateway_sends_is_answered_too() {
     panics["headers"] = Value::Object(too_many_headers);
     let mut not_base64 = event(Shape::Http, Some(TARGET), b"{}", Some(ACCOUNT));
     not_base64["body"] = "?".into();
+    let mut no_target = not_base64.clone();
+    no_target["headers"] = json!({});
     let cases = [
         ("an empty object", json!({}), "SerializationException"),
+        (
+            "no target, and a body that is not base64: the target is looked at first",
+            no_target,
+            "UnknownOperationException",
+        ),
         ("not an object", json!([1]), "SerializationException"),
         ("another service's event", json!({"Records": []}), "SerializationException"),
         ("a body that is not base64", not_base64, "SerializationException"),

@@ -90,7 +90,7 @@ async fn publishing_through_a_fault_completes_or_says_so_and_completes_when_run_
         }
         // A fault that ends while it is retried goes unnoticed.
         let proxy = FaultProxy::to(url).await;
-        proxy.set_for(Fault::Reset, 2);
+        proxy.set_on("", Fault::Reset, 2);
         let publish = ["publish", &layout.path(), "app:1"];
         let output = stack.command(&publish).env(variable, &proxy.url).output().await.unwrap();
         assert!(output.status.success(), "{engine}: {}", crate::support::stderr(&output));
@@ -101,4 +101,22 @@ async fn publishing_through_a_fault_completes_or_says_so_and_completes_when_run_
         stack.json(&["repository", "create", "app"]).await;
         std::fs::remove_dir_all(stack.folder.path().join("s3/layergate/layers")).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_fault_in_the_midst_of_an_upload_leaves_no_part_of_it() {
+    let stack = Stack::start().await;
+    let layout = Layout::of_layers(&[&vec![7; 20 * 1024 * 1024]]);
+    let publish = ["publish", "--create-repository", &layout.path(), "app:1"];
+    for target in ["partNumber=2", "POST /layergate/layers/000000000000/sha256"] {
+        let proxy = FaultProxy::to(&stack.local.engines.s3_url).await;
+        // The uploads' own requests begin with this too, and have to pass.
+        let breaks = if target.starts_with("POST") { "?uploadId=" } else { target };
+        proxy.set_on(breaks, Fault::InternalError, 4);
+        let output = stack.command(&publish).env("AWS_ENDPOINT_URL_S3", &proxy.url).output().await.unwrap();
+        assert_refused(&output, 1, &["S3 answered 500"]);
+        assert_eq!(stack.unfinished_uploads(), Vec::<std::path::PathBuf>::new(), "{target}");
+        assert_eq!(stack.json(&["repository", "list"]).await["repositories"], json!([]), "{target}");
+    }
+    stack.publish(&layout, "app:1").await;
 }

@@ -70,6 +70,7 @@ fn any_values_of_members_get_a_well_formed_answer() {
             let answer =
                 runtime.block_on(call(&stack.handler, shape, Some(TARGET), body.as_bytes(), Some(ACCOUNT)));
             answer.assert_well_formed();
+            assert_ne!(answer.status, 500, "as a panic would be: {body}");
         }
     });
 }
@@ -127,6 +128,8 @@ fn any_json_as_event_gets_a_well_formed_answer() {
             .prop_map(|members| Value::Object(members.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()))
     });
     check(event, |runtime, stack, event| {
-        runtime.block_on(send(&stack.handler, &event)).assert_well_formed();
+        let answer = runtime.block_on(send(&stack.handler, &event));
+        answer.assert_well_formed();
+        assert_ne!(answer.status, 500, "as a panic would be: {event}");
     });
 }

@@ -148,13 +148,19 @@ async fn holding_s3(engine: &str, passing: usize) -> (String, Arc<Notify>) {
 
 #[tokio::test]
 async fn an_interrupted_publish_leaves_nothing_and_completes_when_run_again() {
-    for signal in [Signal::INT, Signal::TERM] {
+    let cases = [
+        (Signal::INT, "while parts are still read", 40, 2),
+        (Signal::TERM, "while the last parts are on their way", 9, 0),
+        (Signal::HUP, "when the terminal is closed", 9, 1),
+    ];
+    for (signal, when, mebibytes, passing) in cases {
+        eprintln!("{when}");
         let stack = Stack::start().await;
-        let large = bytes(40 * 1024 * 1024);
+        let large = bytes(mebibytes * 1024 * 1024);
         let layout = Layout::of_layers(&[&large]);
         stack.json(&["repository", "create", "app"]).await;
 
-        let (s3, held) = holding_s3(&stack.local.engines.s3_url, 2).await;
+        let (s3, held) = holding_s3(&stack.local.engines.s3_url, passing).await;
         let mut publish = stack.command(&["publish", &layout.path(), "app:1"]);
         let publish = publish.env("AWS_ENDPOINT_URL_S3", s3).stderr(Stdio::piped()).stdout(Stdio::piped());
         let publish = publish.spawn().unwrap();
@@ -184,7 +190,8 @@ async fn a_corrupt_large_layer_is_never_there_to_download() {
     corrupt[19 * 1024 * 1024] ^= 1;
     std::fs::write(layout.blob(&sha256(&large)), corrupt).unwrap();
 
-    let output = stack.layergate(&["publish", "--create-repository", &layout.path(), "app:1"]).await;
+    stack.json(&["repository", "create", "app"]).await;
+    let output = stack.layergate(&["publish", &layout.path(), "app:1"]).await;
     assert_refused(&output, 3, &[&sha256(&large), "corrupt"]);
     assert!(stack.unfinished_uploads().is_empty());
     let stored =

@@ -25,7 +25,7 @@ async fn refused(stack: &Stack, source: &Path, options: &[&str], words: &[&str])
 #[tokio::test]
 async fn broken_layouts_are_refused() {
     type Break = fn(&Layout);
-    let cases: [(&str, Break, &[&str]); 13] = [
+    let cases: [(&str, Break, &[&str]); 14] = [
         (
             "a corrupt layer",
             |layout| fs::write(layout.blob(&sha256(LAYER)), b"a layer's bytez").unwrap(),
@@ -40,6 +40,19 @@ async fn broken_layouts_are_refused() {
             "a layer too long",
             |layout| fs::write(layout.blob(&sha256(LAYER)), b"a layer's bytes and more").unwrap(),
             &["has 24 bytes"],
+        ),
+        (
+            "a layer of two sizes",
+            |layout| {
+                let image = layout.add_image(&[LAYER]);
+                let config = layout.add_blob("application/vnd.oci.image.config.v1+json", b"{}");
+                let wrong = json!({
+                    "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": sha256(LAYER), "size": 16,
+                });
+                let other = layout.add_manifest(&config, &[wrong]);
+                layout.set_index(&[layout.add_index(&[image, other])]);
+            },
+            &["has 15 bytes", "says 16"],
         ),
         (
             "a missing layer",
@@ -194,6 +207,41 @@ async fn archives_that_point_outside_of_themselves_are_refused() {
 }
 
 #[tokio::test]
+async fn directories_that_point_outside_of_themselves_are_refused() {
+    let stack = Stack::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = json!({"rootfs": {"type": "layers", "diff_ids": [sha256(LAYER)]}}).to_string();
+    fs::write(folder.path().join("config.json"), config).unwrap();
+    let cases = [
+        ("an absolute layer", "config.json", "/dev/zero", "points outside"),
+        ("a config further up", "../config.json", "layer.tar", "points outside"),
+        ("a layer that is a folder", "config.json", "folder", "has no file 'folder'"),
+    ];
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    for (description, config, layer, words) in cases {
+        eprintln!("{description}");
+        let manifest = json!([{"Config": config, "RepoTags": null, "Layers": [layer]}]);
+        fs::write(folder.path().join("manifest.json"), manifest.to_string()).unwrap();
+        refused(&stack, folder.path(), &[], &[words]).await;
+    }
+}
+
+#[tokio::test]
+async fn an_archive_with_endless_headers_is_refused() {
+    let stack = Stack::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("image.tar");
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::GNULongName);
+    header.set_size(1 << 30);
+    header.set_cksum();
+    let mut file = File::create(&archive).unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    file.set_len(2 << 30).unwrap();
+    refused(&stack, &archive, &[], &["header of 1073741824 bytes"]).await;
+}
+
+#[tokio::test]
 async fn archives_with_other_oddities_are_read() {
     let cases = [
         ("an empty folder", "blobs/x/", EntryType::Directory, None),
@@ -287,6 +335,16 @@ async fn layers_of_any_type_are_published() {
     assert_eq!(stack.ask("charts/app", &sha256(b"a chart")).await.status, 200);
     let absent = stack.ask("charts/app", &sha256(b"not redistributed")).await;
     assert_eq!(absent.error(), "LayersNotFoundException", "it may be elsewhere; it is not here");
+
+    // Whoever has its bytes publishes it; deleting the image takes it away, even if it was published without since.
+    layout.add_blob("", b"not redistributed");
+    stack.publish(&layout, "charts/app:1").await;
+    assert_eq!(stack.ask("charts/app", &sha256(b"not redistributed")).await.status, 200);
+    fs::remove_file(layout.blob(&sha256(b"not redistributed"))).unwrap();
+    stack.publish(&layout, "charts/app:1").await;
+    stack.json(&["image", "delete", "charts/app:1"]).await;
+    let deleted = stack.ask("charts/app", &sha256(b"not redistributed")).await;
+    assert_eq!(deleted.error(), "LayerInaccessibleException");
 }
 
 #[tokio::test]
@@ -377,6 +435,9 @@ async fn older_docker_archives_are_published() {
         assert_eq!(stack.ask("app", &sha256(layer)).await.status, 200);
     }
     assert_eq!(stack.json(&publish).await["imageDigest"], first["imageDigest"], "the same every time");
+
+    Saved::of_layers(&[]).write(&archive);
+    assert_eq!(stack.json(&publish).await["layers"].as_array().unwrap().len(), 1, "a config and no layer");
 
     Saved { link_second: true, ..Saved::of_layers(&[b"linked", b"linked"]) }.write(&archive);
     stack.json(&publish).await;

@@ -90,6 +90,20 @@ pub async fn blobs(
     }
 }
 
+/// Uploads the manifests of all images, which were verified when they were read.
+pub async fn manifests(
+    session: &Session,
+    source: &Source,
+    interruption: &CancellationToken,
+) -> Result<(), Error> {
+    for image in &source.images {
+        let object_key = ObjectKey::of_manifest(&session.registry, &image.digest);
+        let put = session.store.put(&object_key, image.manifest.clone());
+        interruption.run_until_cancelled(put).await.ok_or(Error::Interrupted)??;
+    }
+    Ok(())
+}
+
 impl Uploads<'_> {
     async fn blob(&self, blob: &Blob) -> Result<UploadedBlob, Error> {
         if blob.size > PART_SIZE as u64 * MOST_PARTS {
@@ -121,7 +135,13 @@ impl Uploads<'_> {
                 Err(error) => Err(error),
             };
             if let Err(error) = completed {
-                store.abort_upload(&upload).await?;
+                if let Err(fault) = store.abort_upload(&upload).await {
+                    self.progress.warn(&format!(
+                        "the upload of {} could not be aborted ({}); the bucket's lifecycle rule will",
+                        blob.digest,
+                        fault.cause()
+                    ));
+                }
                 return Err(error);
             }
         }
@@ -150,11 +170,24 @@ impl Uploads<'_> {
     /// Sends a blob in parts, a few at once. The parts are those of a verified blob.
     async fn parts(
         &self,
-        mut reader: BlobReader,
+        reader: BlobReader,
         upload: &MultipartUpload,
         progress: &BlobProgress,
     ) -> Result<Vec<Part>, Error> {
         let mut sending = JoinSet::new();
+        let sent = self.send_parts(&mut sending, reader, upload, progress).await;
+        // A part that is still on its way would outlive the abort of its upload.
+        sending.shutdown().await;
+        sent
+    }
+
+    async fn send_parts(
+        &self,
+        sending: &mut JoinSet<Result<(Part, u64), layergate::error::Error>>,
+        mut reader: BlobReader,
+        upload: &MultipartUpload,
+        progress: &BlobProgress,
+    ) -> Result<Vec<Part>, Error> {
         let mut parts = Vec::new();
         for number in 1.. {
             let memory = self.memory().await?;
@@ -162,13 +195,13 @@ impl Uploads<'_> {
             reader = rest;
             sending.spawn(send(self.session.store.clone(), upload.clone(), number, bytes, memory));
             let is_last = reader.left() == 0;
-            while let Some(sent) = if is_last { sending.join_next().await } else { sending.try_join_next() } {
+            while let Some(sent) = match is_last {
+                true => self.unless_stopped(sending.join_next()).await?,
+                false => sending.try_join_next(),
+            } {
                 let (part, size) = sent.map_err(|error| Error::Local(error.to_string()))??;
                 progress.advance(size);
                 parts.push(part);
-                if self.stop.is_cancelled() {
-                    return Err(Error::Interrupted);
-                }
             }
             if is_last {
                 break;

@@ -22,7 +22,8 @@ use crate::error::Error;
 struct SavedImage {
     config: String,
     repo_tags: Option<Vec<String>>,
-    layers: Vec<String>,
+    /// `null` for an image of none.
+    layers: Option<Vec<String>>,
 }
 
 /// What is read of an image's config.
@@ -33,6 +34,7 @@ struct Config {
 
 #[derive(Deserialize)]
 struct RootFs {
+    #[serde(default)]
     diff_ids: Vec<String>,
 }
 
@@ -42,6 +44,12 @@ pub fn image(files: &Files, choice: Option<&str>) -> Result<SourceImage, Error> 
         Error::Source(format!("{what} in {} cannot be used: {error}", files.path()))
     };
     let saved = files.read_json("manifest.json")?.unwrap_or_default();
+    if saved.trim_ascii_start().starts_with(b"{") {
+        return Err(Error::Source(format!(
+            "{0} is in skopeo's own form; copy it first, with 'skopeo copy dir:{0} oci:LAYOUT:TAG'",
+            files.path()
+        )));
+    }
     let saved: Vec<SavedImage> =
         serde_json::from_slice(&saved).map_err(|error| broken("manifest.json", &error))?;
     let saved = choose(files, &saved, choice)?;
@@ -53,11 +61,12 @@ pub fn image(files: &Files, choice: Option<&str>) -> Result<SourceImage, Error> 
         .map_err(|error| broken(&saved.config, &error))?
         .rootfs
         .diff_ids;
-    if diff_ids.len() != saved.layers.len() {
+    let layers = saved.layers.as_deref().unwrap_or_default();
+    if diff_ids.len() != layers.len() {
         return Err(Error::Source(format!(
             "the image in {} has {} layers, and its config names {}",
             files.path(),
-            saved.layers.len(),
+            layers.len(),
             diff_ids.len()
         )));
     }
@@ -69,7 +78,7 @@ pub fn image(files: &Files, choice: Option<&str>) -> Result<SourceImage, Error> 
         return Err(corrupt(files, &saved.config));
     }
     let mut blobs = vec![blob(saved.config.clone(), &digest, config.len() as u64, MediaType::ImageConfig)?];
-    for (layer, diff_id) in saved.layers.iter().zip(&diff_ids) {
+    for (layer, diff_id) in layers.iter().zip(&diff_ids) {
         blobs.push(layer_blob(files, layer, diff_id)?);
     }
     with_manifest(blobs).map_err(|error| broken("the image", &error))
@@ -162,6 +171,7 @@ fn with_manifest(mut blobs: Vec<Blob>) -> Result<SourceImage, oci_spec::OciSpecE
         media_type: MediaType::ImageManifest.to_string(),
         manifest,
         blobs,
+        absent_layers: Vec::new(),
         images: Vec::new(),
     })
 }

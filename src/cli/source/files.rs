@@ -12,6 +12,9 @@ use crate::error::Error;
 /// The largest JSON file that is read: the limit of most registries for a manifest.
 const LARGEST_JSON: u64 = 4 * 1024 * 1024;
 
+/// The largest entry of an archive that extends the next one's header, in bytes.
+const LARGEST_EXTENSION: u64 = 1024 * 1024;
+
 /// How many links to links are followed.
 const LONGEST_LINK_CHAIN: usize = 8;
 
@@ -48,12 +51,16 @@ impl Files {
     pub fn size(&self, name: &str) -> Result<Option<u64>, Error> {
         match &self.entries {
             Some(entries) => Ok(self.resolve(entries, name)?.map(|(_, size)| size)),
-            None => match self.path.join(name).metadata() {
-                Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
-                Ok(_) => Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(unreadable(&self.path.join(name), &error)),
-            },
+            None => {
+                let path = self.path.join(normalize(Path::new(name), &self.path)?);
+                match path.metadata() {
+                    // Links are followed, as some tools make layouts of them; a device would never end.
+                    Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
+                    Ok(_) => Ok(None),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(unreadable(&path, &error)),
+                }
+            }
         }
     }
 
@@ -61,10 +68,10 @@ impl Files {
     pub fn open_file(&self, name: &str) -> Result<Box<dyn Read + Send>, Error> {
         let missing = || Error::Source(format!("{} has no file '{name}'; it is incomplete", self.path()));
         let Some(entries) = &self.entries else {
+            self.size(name)?.ok_or_else(missing)?;
             let path = self.path.join(name);
             return match File::open(&path) {
                 Ok(file) => Ok(Box::new(file)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing()),
                 Err(error) => Err(unreadable(&path, &error)),
             };
         };
@@ -126,7 +133,26 @@ fn read_archive(path: &Path) -> Result<HashMap<String, Entry>, Error> {
         ))
     };
 
-    let mut archive = tar::Archive::new(file);
+    // The library reads the entries that extend the next one's header whole, into memory.
+    let mut archive = tar::Archive::new(&file);
+    for entry in archive.entries_with_seek().map_err(damaged)?.raw(true) {
+        let entry = entry.map_err(damaged)?;
+        let kind = entry.header().entry_type();
+        let is_extension = kind.is_gnu_longname()
+            || kind.is_gnu_longlink()
+            || kind.is_pax_local_extensions()
+            || kind.is_pax_global_extensions();
+        if is_extension && entry.size() > LARGEST_EXTENSION {
+            return Err(Error::Source(format!(
+                "{} holds a header of {} bytes; it is not to be trusted",
+                path.display(),
+                entry.size()
+            )));
+        }
+    }
+    file.rewind().map_err(|error| unreadable(path, &error))?;
+
+    let mut archive = tar::Archive::new(&file);
     let mut entries = HashMap::new();
     for entry in archive.entries_with_seek().map_err(damaged)? {
         let entry = entry.map_err(damaged)?;
@@ -162,13 +188,13 @@ fn read_archive(path: &Path) -> Result<HashMap<String, Entry>, Error> {
     Ok(entries)
 }
 
-/// The name of an archive's entry, without `.` and `..`. Nothing is ever unpacked, but an archive that names what is outside
-/// of it is hostile or broken, and not to be trusted with the rest.
+/// A file's name within its source, without `.` and `..`. Nothing is ever unpacked, but a source that names
+/// what is outside of it is hostile or broken, and not to be trusted with the rest.
 fn normalize(name: &Path, archive: &Path) -> Result<String, Error> {
     let mut parts: Vec<&str> = Vec::new();
     let outside = || {
         Error::Source(format!(
-            "{} holds an entry that points outside of it, '{}'; it is not to be trusted",
+            "{} names a file that points outside of it, '{}'; it is not to be trusted",
             archive.display(),
             name.display()
         ))
@@ -176,7 +202,13 @@ fn normalize(name: &Path, archive: &Path) -> Result<String, Error> {
     for component in name.components() {
         match component {
             Component::CurDir => {}
-            Component::Normal(part) => parts.push(part.to_str().ok_or_else(outside)?),
+            Component::Normal(part) => parts.push(part.to_str().ok_or_else(|| {
+                Error::Source(format!(
+                    "{} holds a file whose name is not UTF-8, '{}'; no image has such a name",
+                    archive.display(),
+                    name.display()
+                ))
+            })?),
             Component::ParentDir => {
                 parts.pop().ok_or_else(outside)?;
             }

@@ -5,6 +5,7 @@
 use layergate::types::Digest;
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use super::files::Files;
 use super::{Blob, Hasher, SourceImage};
@@ -23,7 +24,12 @@ const INDEXES: [&str; 2] =
 
 /// The image that `choice` names, or the only one; with all the images below it.
 pub fn images(files: &Files, choice: Option<&str>) -> Result<Vec<SourceImage>, Error> {
-    let index: ImageIndex = parse(files, "index.json", &required(files, "index.json")?)?;
+    let mut index: Value = parse(files, "index.json", &required(files, "index.json")?)?;
+    if index["manifests"].is_null() {
+        index["manifests"] = json!([]); // umoci's word for none
+    }
+    let index =
+        serde_json::from_value::<ImageIndex>(index).map_err(|error| unusable(files, "index.json", &error))?;
     let chosen = choose(files, index.manifests(), choice)?;
     let mut images = Vec::new();
     collect(files, &chosen, 0, &mut images)?;
@@ -48,7 +54,7 @@ fn choose(files: &Files, roots: &[Descriptor], choice: Option<&str>) -> Result<D
     if let Some(named) = roots.iter().find(|root| names(root).any(|name| name == choice)) {
         return Ok(named.clone());
     }
-    if let Some(found) = find(files, roots, choice, 0)? {
+    if let Some(found) = find(files, roots, choice, 0, &mut Vec::new())? {
         return Ok(found);
     }
     Err(Error::Source(format!(
@@ -64,15 +70,18 @@ fn find(
     descriptors: &[Descriptor],
     digest: &str,
     depth: usize,
+    seen: &mut Vec<oci_spec::image::Digest>,
 ) -> Result<Option<Descriptor>, Error> {
     for descriptor in descriptors {
         if descriptor.digest().as_ref() == digest {
             return Ok(Some(descriptor.clone()));
         }
-        if INDEXES.contains(&descriptor.media_type().as_ref()) && depth < DEEPEST_INDEX {
-            let (_, bytes) = manifest(files, descriptor)?;
+        let is_index = INDEXES.contains(&descriptor.media_type().as_ref());
+        if is_index && depth < DEEPEST_INDEX && !seen.contains(descriptor.digest()) {
+            seen.push(descriptor.digest().clone());
+            let bytes = manifest(files, descriptor)?;
             let index: ImageIndex = parse(files, descriptor.digest().as_ref(), &bytes)?;
-            if let Some(found) = find(files, index.manifests(), digest, depth + 1)? {
+            if let Some(found) = find(files, index.manifests(), digest, depth + 1, seen)? {
                 return Ok(Some(found));
             }
         }
@@ -96,18 +105,24 @@ fn collect(
     depth: usize,
     images: &mut Vec<SourceImage>,
 ) -> Result<(), Error> {
-    let (digest, bytes) = manifest(files, descriptor)?;
+    let digest = own_digest(files, descriptor)?;
     if images.iter().any(|image| image.digest == digest) {
         return Ok(());
     }
-    let media_type = descriptor.media_type().to_string();
-    let mut image =
-        SourceImage { digest, media_type, manifest: Vec::new(), blobs: Vec::new(), images: Vec::new() };
+    let bytes = manifest(files, descriptor)?;
+    let mut image = SourceImage {
+        digest,
+        media_type: descriptor.media_type().to_string(),
+        manifest: Vec::new(),
+        blobs: Vec::new(),
+        absent_layers: Vec::new(),
+        images: Vec::new(),
+    };
     if MANIFESTS.contains(&image.media_type.as_str()) {
         let parsed: ImageManifest = parse(files, descriptor.digest().as_ref(), &bytes)?;
         check_media_type(files, descriptor, parsed.media_type().as_ref().map(AsRef::as_ref))?;
         for blob in std::iter::once(parsed.config()).chain(parsed.layers()) {
-            add_blob(files, blob, &mut image.blobs)?;
+            add_blob(files, blob, &mut image)?;
         }
     } else if INDEXES.contains(&image.media_type.as_str()) {
         let parsed: ImageIndex = parse(files, descriptor.digest().as_ref(), &bytes)?;
@@ -136,7 +151,7 @@ fn collect(
 }
 
 /// Reads and verifies a manifest.
-fn manifest(files: &Files, descriptor: &Descriptor) -> Result<(Digest, Vec<u8>), Error> {
+fn manifest(files: &Files, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
     let digest = own_digest(files, descriptor)?;
     let Some(bytes) = files.read_json(&blob_file(&digest))? else {
         return Err(Error::Source(format!(
@@ -158,27 +173,38 @@ fn manifest(files: &Files, descriptor: &Descriptor) -> Result<(Digest, Vec<u8>),
             files.path()
         )));
     }
-    Ok((digest, bytes))
+    Ok(bytes)
 }
 
-fn add_blob(files: &Files, descriptor: &Descriptor, blobs: &mut Vec<Blob>) -> Result<(), Error> {
+fn add_blob(files: &Files, descriptor: &Descriptor, image: &mut SourceImage) -> Result<(), Error> {
     let digest = own_digest(files, descriptor)?;
     let file = blob_file(&digest);
     let media_type = descriptor.media_type().to_string();
     // Layers that may not be redistributed need not be there; their pullers get them elsewhere.
     let is_foreign = media_type.contains(".nondistributable.") || media_type.contains(".foreign.");
     match files.size(&file)? {
-        None if is_foreign => return Ok(()),
+        None if is_foreign => {
+            image.absent_layers.push(digest);
+            return Ok(());
+        }
         None => {
             return Err(Error::Source(format!(
                 "{} lacks the blob {digest}, which its manifest names; get the image again",
                 files.path()
             )));
         }
-        Some(_) => {}
-    }
-    if !blobs.iter().any(|blob| blob.digest == digest) {
-        blobs.push(Blob { digest, size: descriptor.size(), media_type, file });
+        Some(size) if size != descriptor.size() => {
+            return Err(Error::Source(format!(
+                "the blob {digest} in {} has {size} bytes, and its manifest says {}; get the image again",
+                files.path(),
+                descriptor.size()
+            )));
+        }
+        Some(size) => {
+            if !image.blobs.iter().any(|blob| blob.digest == digest) {
+                image.blobs.push(Blob { digest, size, media_type, file });
+            }
+        }
     }
     Ok(())
 }
@@ -212,6 +238,9 @@ fn required(files: &Files, name: &str) -> Result<Vec<u8>, Error> {
 }
 
 fn parse<T: DeserializeOwned>(files: &Files, what: &str, bytes: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Error::Source(format!("{what} in {} cannot be used: {error}", files.path())))
+    serde_json::from_slice(bytes).map_err(|error| unusable(files, what, &error))
+}
+
+fn unusable(files: &Files, what: &str, error: &serde_json::Error) -> Error {
+    Error::Source(format!("{what} in {} cannot be used: {error}", files.path()))
 }

@@ -31,11 +31,19 @@ pub enum Fault {
     Slow(Duration),
 }
 
+/// Which requests to break, and how.
+struct Plan {
+    fault: Fault,
+    /// What the request's first line has in it.
+    target: &'static str,
+    /// How many more.
+    left: usize,
+}
+
 /// The proxy. It serves until the test ends.
 pub struct FaultProxy {
     pub url: String,
-    /// The fault, and how many requests it is to break.
-    fault: Arc<Mutex<(Fault, usize)>>,
+    plan: Arc<Mutex<Plan>>,
 }
 
 impl FaultProxy {
@@ -44,8 +52,8 @@ impl FaultProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let engine: Arc<str> = engine.strip_prefix("http://").unwrap().into();
-        let fault = Arc::new(Mutex::new((Fault::None, 0)));
-        let current = fault.clone();
+        let plan = Arc::new(Mutex::new(Plan { fault: Fault::None, target: "", left: 0 }));
+        let current = plan.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (engine, current) = (engine.clone(), current.clone());
@@ -53,38 +61,37 @@ impl FaultProxy {
                 tokio::spawn(async move { serve(client, &engine, &current).await });
             }
         });
-        Self { url, fault }
+        Self { url, plan }
     }
 
     /// Breaks the requests from now on.
     pub fn set(&self, fault: Fault) {
-        self.set_for(fault, usize::MAX);
+        self.set_on("", fault, usize::MAX);
     }
 
-    /// Breaks so many requests, and no more.
-    pub fn set_for(&self, fault: Fault, requests: usize) {
-        *self.fault.lock().unwrap() = (fault, requests);
-    }
-}
-
-fn next_fault(fault: &Mutex<(Fault, usize)>) -> Fault {
-    let (fault, left) = &mut *fault.lock().unwrap();
-    match left.checked_sub(1) {
-        Some(rest) => {
-            *left = rest;
-            *fault
-        }
-        None => Fault::None,
+    /// Breaks so many requests whose first line has `target` in it, and no others.
+    pub fn set_on(&self, target: &'static str, fault: Fault, requests: usize) {
+        *self.plan.lock().unwrap() = Plan { fault, target, left: requests };
     }
 }
 
-async fn serve(mut client: TcpStream, engine: &str, fault: &Mutex<(Fault, usize)>) -> std::io::Result<()> {
+fn fault_for(request: &[u8], plan: &Mutex<Plan>) -> Fault {
+    let first_line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let plan = &mut *plan.lock().unwrap();
+    if plan.left == 0 || !String::from_utf8_lossy(first_line).contains(plan.target) {
+        return Fault::None;
+    }
+    plan.left -= 1;
+    plan.fault
+}
+
+async fn serve(mut client: TcpStream, engine: &str, plan: &Mutex<Plan>) -> std::io::Result<()> {
     let request = read_request(&mut client).await?;
     let answer = |status: &str, length: usize, body: &str| {
         format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
     };
     let whole = |status: &str, body: &str| answer(status, body.len(), body);
-    let fault = next_fault(fault);
+    let fault = fault_for(&request, plan);
     let bytes = match fault {
         Fault::None => return pass(client, engine, &request).await,
         Fault::Slow(delay) => {
