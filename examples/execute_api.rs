@@ -47,8 +47,10 @@ async fn main() -> ExitCode {
         .http_client(layergate::aws::http_client()) // only for this package, which turns the SDK's own one off
         .load()
         .await;
-    let config =
-        aws_sdk_ecr::config::Builder::from(&aws).endpoint_url(endpoint).interceptor(SignForExecuteApi).build();
+    let config = aws_sdk_ecr::config::Builder::from(&aws)
+        .endpoint_url(endpoint)
+        .interceptor(SignForExecuteApi)
+        .build();
     let ecr = aws_sdk_ecr::Client::from_conf(config);
 
     match ecr.get_download_url_for_layer().repository_name(repository).layer_digest(digest).send().await {
