@@ -5,6 +5,10 @@ CARGO_FLAGS ?= --locked
 DATA ?= .layergate
 PORT ?= 8642
 
+# What the demo and the tests run. Built in one command, because cargo would build the dependencies again for
+# another choice of targets.
+BUILD_FOR_TESTS = $(CARGO) build $(CARGO_FLAGS) --all-features --bins --examples
+
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -15,8 +19,8 @@ build: ## Build the Lambda function (target/release/bootstrap) and the tool (tar
 	$(CARGO) build $(CARGO_FLAGS) --release --bin layergate --features cli
 
 demo: ## Publish a sample image into a local stack and pull its layers, as an ECR client does
-	$(CARGO) build $(CARGO_FLAGS) --features cli --bin layergate
-	$(CARGO) run $(CARGO_FLAGS) --features cli --quiet --example demo
+	$(BUILD_FOR_TESTS)
+	target/debug/examples/demo
 
 local: ## Run the whole stack on this machine, with its data in DATA, at PORT
 	$(CARGO) run $(CARGO_FLAGS) --features cli --bin layergate -- local --data $(DATA) --port $(PORT)
@@ -50,11 +54,18 @@ fuzz: ## Fuzz the function, from raw event bytes to the response, for FUZZ_SECON
 # Tests with other people's tools. They install what they need.
 
 test-images: ## Publish and pull what skopeo, buildah, podman and umoci write (installed by apt-get, as root)
-	$(CARGO) build $(CARGO_FLAGS) --features cli --bin layergate
+	$(BUILD_FOR_TESTS)
 	python3 -m tests.images.test_images
 
 test-clients: ## Call the local stack with the AWS CLI, boto3 and the JavaScript SDK (installed into .clients)
-	$(CARGO) build $(CARGO_FLAGS) --features cli --bin layergate --example execute_api
+	$(BUILD_FOR_TESTS)
 	python3 -m tests.clients.test_clients
 
-.PHONY: test-images test-clients
+test-deployed: ## Call the API at API_URL with the caller's own credentials
+ifdef API_URL
+	API_URL='$(API_URL)' $(CARGO) test $(CARGO_FLAGS) --all-features --test api -- --ignored a_deployed_api
+else
+	@echo 'SKIPPED: API_URL is not set, so no deployed API was called' >&2
+endif
+
+.PHONY: test-images test-clients test-deployed

@@ -156,7 +156,9 @@ impl LayerIndex {
             .send()
             .await
             .map_err(fault)?;
-        let layer = layer(&repository.registry, found.items.unwrap_or_default())?;
+        // An answer without items is not an answer to a query, and must not read as "no such layer".
+        let items = found.items.ok_or_else(|| Error::Server("DynamoDB's answer has no items".into()))?;
+        let layer = layer(&repository.registry, items)?;
         if let (Layer::Referenced(object_key), Some(referenced)) = (&layer, &self.referenced) {
             referenced.insert(pk, object_key.clone());
         }

@@ -9,6 +9,7 @@ mod cache;
 mod client;
 mod contract;
 mod events;
+mod faults;
 mod index;
 mod local;
 mod properties;

@@ -1,5 +1,6 @@
 //! What the tests share: a stack of their own each, and calls through every shape of event.
 
+mod faults;
 mod layout;
 mod proxy;
 
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
+pub use faults::{Fault, FaultProxy};
 pub use layout::{Layout, sha256};
 pub use proxy::{count_requests, forward, serve};
 

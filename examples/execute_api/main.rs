@@ -8,32 +8,12 @@
 //!
 //! Credentials and region are those that the SDK finds by itself: `AWS_REGION`, `AWS_PROFILE` and so on.
 
+mod signing;
+
 use std::process::ExitCode;
 
-use aws_sdk_ecr::config::interceptors::BeforeTransmitInterceptorContextMut;
-use aws_sdk_ecr::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_ecr::error::{BoxError, DisplayErrorContext, ProvideErrorMetadata};
-use aws_types::SigningName;
-
-/// An ECR client signs for the service `ecr`, which API Gateway refuses.
-#[derive(Debug)]
-struct SignForExecuteApi;
-
-impl Intercept for SignForExecuteApi {
-    fn name(&self) -> &'static str {
-        "SignForExecuteApi"
-    }
-
-    fn modify_before_signing(
-        &self,
-        _: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        config.interceptor_state().store_put(SigningName::from_static("execute-api"));
-        Ok(())
-    }
-}
+use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata};
+use signing::SignForExecuteApi;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -1,0 +1,26 @@
+//! What makes an ECR client's calls acceptable to API Gateway.
+
+use aws_sdk_ecr::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_ecr::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_ecr::error::BoxError;
+use aws_types::SigningName;
+
+/// An ECR client signs for the service `ecr`, which API Gateway refuses.
+#[derive(Debug)]
+pub struct SignForExecuteApi;
+
+impl Intercept for SignForExecuteApi {
+    fn name(&self) -> &'static str {
+        "SignForExecuteApi"
+    }
+
+    fn modify_before_signing(
+        &self,
+        _: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        config.interceptor_state().store_put(SigningName::from_static("execute-api"));
+        Ok(())
+    }
+}
