@@ -227,7 +227,7 @@ CLIENTS = [
     ),
     Client("AWS CLI with our model", partial(command_line, "layergate"), "execute-api", "", set()),
     Client("boto3 with our model", script(*BOTO3, "layergate"), "execute-api", "ClientError", OUR_ERRORS),
-    Client("Rust, examples/execute_api.rs", example_in_rust, "execute-api", "", set()),
+    Client("Rust, examples/execute_api", example_in_rust, "execute-api", "", set()),
 ]
 
 
