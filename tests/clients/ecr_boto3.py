@@ -8,7 +8,7 @@ from botocore import xform_name
 from botocore.exceptions import ClientError
 
 service, endpoint, operation, members = sys.argv[1:]
-client = boto3.client(service, endpoint_url=endpoint)
+client = boto3.client(service, endpoint_url=endpoint or None)
 try:
     answer = getattr(client, xform_name(operation))(**json.loads(members))
 except ClientError as error:

@@ -3,7 +3,7 @@
 import * as ecr from "@aws-sdk/client-ecr";
 
 const [endpoint, operation, members] = process.argv.slice(2);
-const client = new ecr.ECRClient({ endpoint });
+const client = new ecr.ECRClient(endpoint ? { endpoint } : {});
 let answer;
 try {
   answer = await client.send(new ecr[`${operation}Command`](JSON.parse(members)));

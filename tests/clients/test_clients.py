@@ -135,7 +135,7 @@ class Client(NamedTuple):
     """A client, as its user has it."""
 
     name: str
-    # Makes a call: endpoint, operation, members.
+    # Makes a call: endpoint (none: from the environment), operation, members, environment.
     call: Callable
     # The service that it signs for.
     signs_for: str
@@ -145,15 +145,17 @@ class Client(NamedTuple):
     modelled: set
 
 
-def command_line(service: str, endpoint: str, operation: str, members: dict) -> Outcome:
+def command_line(service: str, endpoint: str, operation: str, members: dict, environment=None) -> Outcome:
     """Calls with the AWS CLI."""
-    command = [AWS, service, kebab(operation), "--endpoint-url", endpoint, "--output", "json"]
+    command = [AWS, service, kebab(operation), "--output", "json"]
+    if endpoint:
+        command += ["--endpoint-url", endpoint]
     if all(isinstance(value, str) for value in members.values()):
         for name, value in members.items():
             command += [f"--{kebab(name)}", value]
     else:
         command += ["--cli-input-json", json.dumps(members)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     if done.returncode == 0:
         return succeeded(json.loads(done.stdout))
     error = re.fullmatch(
@@ -166,10 +168,10 @@ def command_line(service: str, endpoint: str, operation: str, members: dict) -> 
     return Outcome(code=error[1], message=error[2])
 
 
-def example_in_rust(endpoint: str, operation: str, members: dict) -> Outcome:
+def example_in_rust(endpoint: str, operation: str, members: dict, environment=None) -> Outcome:
     """Calls with the SDK for Rust, as its example shows it."""
     command = [EXECUTE_API, endpoint, members["repositoryName"], members["layerDigest"]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     if done.returncode == 0:
         return Outcome(url=done.stdout.strip())
     code, message = done.stderr.strip().split(": ", 1)
@@ -179,9 +181,9 @@ def example_in_rust(endpoint: str, operation: str, members: dict) -> Outcome:
 def script(*command) -> Callable:
     """Calls with a small program that says as JSON what came of it."""
 
-    def call(endpoint: str, operation: str, members: dict) -> Outcome:
+    def call(endpoint: str, operation: str, members: dict, environment=None) -> Outcome:
         arguments = [*command, endpoint, operation, json.dumps(members)]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout)
         if "code" not in answer:
@@ -225,7 +227,7 @@ CLIENTS = [
     ),
     Client("AWS CLI with our model", partial(command_line, "layergate"), "execute-api", "", set()),
     Client("boto3 with our model", script(*BOTO3, "layergate"), "execute-api", "ClientError", OUR_ERRORS),
-    Client("Rust, examples/execute_api.rs", example_in_rust, "execute-api", "", set()),
+    Client("Rust, examples/execute_api", example_in_rust, "execute-api", "", set()),
 ]
 
 
@@ -392,6 +394,26 @@ def scripted_answers_are_the_stacks(stack: LocalStack):
         assert headers[name] == ours[1][name], headers
 
 
+def finds_endpoint(client: Client, environment: dict):
+    """The client needs no other settings than those of the environment."""
+    members = {"repositoryName": "app", "layerDigest": LAYER}
+    outcome = client.call("", "GetDownloadUrlForLayer", members, environment)
+    assert download(outcome.url)[0] == LAYER
+
+
+def endpoints(stack: LocalStack, wire: Wire):
+    """The two ways to tell a client by its environment where to call."""
+    ours = {**os.environ, "AWS_ENDPOINT_URL_LAYERGATE": wire.url}
+    for client in CLIENTS:
+        if client.call is example_in_rust:
+            continue  # takes the endpoint as an argument
+        if client.signs_for == "ecr":
+            yield f"{client.name}: needs nothing but local.env", partial(finds_endpoint, client, stack.environment)
+        else:
+            name = "AWS_ENDPOINT_URL_LAYERGATE"
+            yield f"{client.name}: needs nothing but {name}", partial(finds_endpoint, client, ours)
+
+
 def example_in_javascript(wire: Wire, digest: str, refusal: str):
     """clients/pull.mjs writes a layer, or says in a line why not; it signs as API Gateway wants."""
     wire.reset()
@@ -527,6 +549,7 @@ def main() -> int:
                 partial(scripted_answers_are_the_stacks, stack),
             ),
             *(case for client in CLIENTS for case in answers_of(client, wire)),
+            *endpoints(stack, wire),
             ("clients/pull.mjs: a layer", partial(example_in_javascript, wire, LAYER, "")),
             (
                 "clients/pull.mjs: a layer that there is not",

@@ -188,16 +188,16 @@ OCI_LAYOUTS = [
     ),
     Case(
         "umoci raw add-layer: a layer that somebody else made",
-        "umoci init --layout layout && umoci new --image layout:v1 && echo hello > hello && tar -cf layer.tar hello &&"
-        " umoci raw add-layer --image layout:v1 layer.tar",
+        "umoci init --layout layout && umoci new --image layout:v1 && echo hello > hello &&"
+        " tar -cf layer.tar hello && umoci raw add-layer --image layout:v1 layer.tar",
         "layout",
         "oci:layout:v1",
         layers=GZIP,
     ),
     Case(
         "umoci unpack, repack: buildah's image with a file more",
-        "buildah push -q app oci:layout:v1 && umoci unpack --image layout:v1 bundle && echo hello > bundle/rootfs/more &&"
-        " umoci repack --image layout:v2 bundle",
+        "buildah push -q app oci:layout:v1 && umoci unpack --image layout:v1 bundle &&"
+        " echo hello > bundle/rootfs/more && umoci repack --image layout:v2 bundle",
         "layout",
         "oci:layout:v2",
         image="v2",
