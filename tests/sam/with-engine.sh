@@ -22,7 +22,8 @@ fi
 
 if ! { command -v podman && command -v runc && command -v busybox; } >/dev/null; then
     apt-get update -qq
-    apt-get install -qq -y --no-install-recommends busybox-static podman runc >/dev/null
+    apt-get install -qq -y --no-install-recommends \
+        busybox-static containernetworking-plugins iptables podman runc >/dev/null
 fi
 
 work=$(mktemp -d)
@@ -74,7 +75,8 @@ python3 "${BASH_SOURCE%/*}/relay.py" "$gateway" "$dynamodb_port" &
 started+=($!)
 endpoint_at "$gateway"
 
-"${engine[@]}" system service --time=0 "unix://$work/podman.sock" 2>"$work/service" &
+# In a session of its own: an interrupt is for the command, which then still asks the engine to stop containers.
+setsid "${engine[@]}" system service --time=0 "unix://$work/podman.sock" 2>"$work/service" &
 started+=($!)
 for _ in {1..100}; do
     [[ -S $work/podman.sock ]] && break
