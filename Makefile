@@ -51,7 +51,7 @@ fuzz: ## Fuzz the function, from raw event bytes to the response, for FUZZ_SECON
 
 .PHONY: fuzz
 
-# Tests with other people's tools. They install what they need.
+# --- Tests with other people's tools. They install what they need.
 
 test-images: ## Publish and pull what skopeo, buildah, podman and umoci write (installed by apt-get, as root)
 	$(BUILD_FOR_TESTS)
@@ -69,3 +69,46 @@ else
 endif
 
 .PHONY: test-images test-clients test-deployed
+
+# --- Deploying with SAM, and running under sam local. The tools come from PyPI into folders that git ignores.
+
+EVENT ?= events/rest/OK.json
+SAM_FLAGS ?=
+
+SAM_ENVIRONMENT := PATH="$(CURDIR)/.venv-sam/bin:$$PATH" SAM_CLI_TELEMETRY=0
+SAM := $(SAM_ENVIRONMENT) sam
+SAM_LOCAL := $(SAM_ENVIRONMENT) tests/sam/with-engine.sh sam local
+
+sam-build: .venv-sam/installed
+	$(SAM) build $(SAM_FLAGS)
+
+deploy: sam-build ## Build the function and deploy the stack to the AWS account of your credentials
+	$(SAM) deploy $(SAM_FLAGS)
+
+outputs: .venv-sam/installed ## Print what was deployed as export lines, for the tool and for clients
+	@$(SAM) list stack-outputs $(SAM_FLAGS) --output json | .venv-sam/bin/python tests/sam/outputs.py
+
+invoke: sam-build ## Answer EVENT in a container, with the stack that `make local` runs
+	. $(abspath $(DATA))/local.env && $(SAM_LOCAL) invoke --event $(EVENT) --skip-pull-image
+
+start-api: sam-build ## Serve the API at port 3000 from a container, with the stack that `make local` runs
+	. $(abspath $(DATA))/local.env && AUTHORIZATION=gateway $(SAM_LOCAL) start-api --skip-pull-image
+
+lint-template: .venv-sam/installed .venv-checkov/installed ## Check the templates: SAM, every rule of cfn-lint, checkov, and what must never change
+	$(SAM) validate --lint --region us-east-1
+	.venv-sam/bin/cfn-lint --include-experimental --include-checks I --non-zero-exit-code informational -- template.yaml front-door.yaml
+	.venv-checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation --file template.yaml front-door.yaml
+	.venv-sam/bin/pytest --quiet tests/sam/test_template.py
+
+test-sam: sam-build ## Run every event, the AWS CLI and boto3 against the function in sam local
+	$(BUILD_FOR_TESTS)
+	$(SAM_ENVIRONMENT) tests/sam/run.sh
+
+.venv-sam/installed: tests/sam/requirements.txt
+.venv-checkov/installed: tests/sam/requirements-checkov.txt
+.venv-%/installed:
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --requirement $<
+	touch $@
+
+.PHONY: sam-build deploy outputs invoke start-api lint-template test-sam
