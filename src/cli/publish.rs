@@ -63,7 +63,11 @@ pub async fn run(arguments: Arguments, format: Format, interruption: Cancellatio
     let repository = session.repository(arguments.reference.repository);
 
     let source = open_source(arguments.source, arguments.image, &interruption).await?;
-    let is_missing = session.index.repository(&repository).await?.is_none();
+    let record = session.index.repository(&repository).await?;
+    let is_missing = record.is_none();
+    if record.is_some_and(|record| record.deleting) {
+        return Err(being_deleted(&repository));
+    }
     if is_missing && !arguments.create_repository {
         return Err(no_such_repository(&repository));
     }

@@ -18,7 +18,7 @@ use axum::response::Response;
 use layergate::local::ACCOUNT;
 use signing::SignForExecuteApi;
 
-use crate::support::{Layout, Shape, Stack, TARGET, call, serve, sha256};
+use crate::support::{Layout, OUTSIDER, Shape, Stack, TARGET, call, serve, sha256};
 
 fn client(endpoint: &str) -> Client {
     let config = aws_sdk_ecr::Config::builder()
@@ -68,6 +68,16 @@ async fn the_sdk_understands_every_answer() {
         assert!(!error.message().unwrap_or_default().is_empty(), "{description}");
         assert!(error.request_id().is_some(), "{description}");
     }
+}
+
+#[tokio::test]
+async fn what_the_sdk_has_no_type_for_has_its_code() {
+    let stack = Stack::start_as(Some(OUTSIDER)).await;
+    let client = client(&stack.local.url);
+    let error = ask(&client, "app", &sha256(b"layer")).await.unwrap_err();
+    assert_eq!(error.code(), Some("AccessDeniedException"));
+    let error = client.describe_repositories().send().await.unwrap_err();
+    assert_eq!(error.code(), Some("UnknownOperationException"));
 }
 
 #[tokio::test]
