@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use error::Error;
@@ -74,10 +75,8 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
     }
 }
 
-/// Is cancelled by the first SIGINT, SIGTERM or SIGHUP. The second ends the process on the spot.
+/// Is cancelled by SIGINT, SIGTERM or SIGHUP. A second SIGINT ends the process on the spot.
 fn interruption() -> Result<CancellationToken, Error> {
-    use tokio::signal::unix::{SignalKind, signal};
-
     let failed = |error| Error::Local(format!("cannot listen to signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -87,12 +86,13 @@ fn interruption() -> Result<CancellationToken, Error> {
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                _ = interrupt.recv() => {}
+                _ = interrupt.recv() => {
+                    if cancelled.is_cancelled() {
+                        std::process::exit(Error::Interrupted.exit_status().into());
+                    }
+                }
                 _ = terminate.recv() => {}
                 _ = hang_up.recv() => {}
-            }
-            if cancelled.is_cancelled() {
-                std::process::exit(Error::Interrupted.exit_status().into());
             }
             cancelled.cancel();
         }
