@@ -33,3 +33,29 @@ lint: ## Check formatting, clippy and the documentation
 check: lint test ## Everything that needs nothing but Rust
 
 .PHONY: help build demo local test lint check
+
+# Measuring
+
+BENCH := target/bench
+
+target/bench/tools: benches/python/requirements.txt benches/node/package.json
+	command -v wrk docker-registry >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk docker-registry; }
+	mkdir -p $(BENCH)/python $(BENCH)/node
+	python3 -m pip install --quiet --upgrade --target $(BENCH)/python --requirement benches/python/requirements.txt
+	cp benches/node/package.json $(BENCH)/node
+	npm --prefix $(BENCH)/node install --no-package-lock --no-audit --no-fund --silent
+	touch $@
+
+bench-build:
+	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench
+
+bench: build bench-build target/bench/tools ## Measure the function beside Python and Node, and the local stack beside CNCF's registry
+	cp benches/python/function.py $(BENCH)/python
+	cp benches/node/*.js $(BENCH)/node
+	target/release/bench
+
+load: bench-build ## Put 100,000 checked calls on the local stack while images come and go
+	$(CARGO) build $(CARGO_FLAGS) --release --bin layergate --features cli --target-dir target/cli
+	target/release/load
+
+.PHONY: bench-build bench load
