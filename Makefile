@@ -29,8 +29,8 @@ test: ## Run the tests
 	$(CARGO) test $(CARGO_FLAGS) --all-features
 
 lint: ## Check formatting, clippy and the documentation
-	$(CARGO) fmt --check
-	$(CARGO) clippy $(CARGO_FLAGS) --all-targets --all-features -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets --all-features -- -D warnings
 	$(CARGO) clippy $(CARGO_FLAGS) --bin bootstrap -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --no-deps --all-features
 	! $(CARGO) tree $(CARGO_FLAGS) --edges normal --prefix none | grep -E '^(aws-lc|axum|clap|dynoxide|openssl|s3s) '
@@ -112,3 +112,29 @@ test-sam: sam-build ## Run every event, the AWS CLI and boto3 against the functi
 	touch $@
 
 .PHONY: sam-build deploy outputs invoke start-api lint-template test-sam
+
+# --- Measuring. What it needs comes from Debian's packages, PyPI and npm into target/bench.
+
+BENCH := target/bench
+
+target/bench/tools: benches/python/requirements.txt benches/node/package.json
+	command -v wrk docker-registry >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk docker-registry; }
+	mkdir -p $(BENCH)/python $(BENCH)/node
+	python3 -m pip install --quiet --upgrade --target $(BENCH)/python --requirement benches/python/requirements.txt
+	cp benches/node/package.json $(BENCH)/node
+	npm --prefix $(BENCH)/node install --no-package-lock --no-audit --no-fund --silent
+	touch $@
+
+bench-build:
+	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench
+
+bench: build bench-build target/bench/tools ## Measure the function beside Python and Node, and the local stack beside CNCF's registry
+	cp benches/python/function.py $(BENCH)/python
+	cp benches/node/*.js $(BENCH)/node
+	target/release/bench
+
+load: bench-build ## Put 100,000 checked calls on the local stack while images come and go
+	$(CARGO) build $(CARGO_FLAGS) --release --bin layergate --features cli
+	target/release/load
+
+.PHONY: bench-build bench load

@@ -1,0 +1,307 @@
+//! The local stack under wrk, beside CNCF distribution's registry on the same S3; and a large publish into it.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use layergate_bench::http::{connect, message};
+use layergate_bench::process::Process;
+use layergate_bench::stack::{Stack, TARGET, address};
+use layergate_bench::statistics::median;
+use layergate_bench::{Result, image, report};
+use rustix::net::sockopt::set_tcp_quickack;
+use serde_json::{Value, json};
+
+const SAMPLE: &str = "examples/hello-image";
+const LAYER: &str = "abd571529ee041da3b30e9ce413f689f2b8b061a45f476ed0d333203b51041b1";
+
+const ROUNDS: usize = 3;
+const ROUND_SECONDS: usize = 4;
+const CONNECTIONS: [usize; 2] = [1, 16];
+const COUNTED_CALLS: u64 = 100;
+
+const LARGE_LAYER_MIB: usize = 1024;
+
+/// Measures the tool at `tool`; prints tables and gives the figures.
+pub fn run(tool: &Path) -> Result<Value> {
+    let stack = Stack::start(tool)?;
+    stack.run(&["publish", "--create-repository", SAMPLE, "hello:1.0"])?;
+    let redirects = redirects(&stack)?;
+    let publish = publish(&stack)?;
+    stack.process.stop()?;
+    Ok(json!({"redirects": redirects, "publish": publish}))
+}
+
+fn redirects(stack: &Stack) -> Result<Value> {
+    give_registry_the_layer(stack)?;
+    let counter = Counter::start(address(&stack.environment, "AWS_ENDPOINT_URL_S3")?)?;
+    let registry = Registry::start(stack, counter.address)?;
+    let contestants = [
+        ("layergate local", Request::of_stack(stack)),
+        ("distribution's registry", Request::of_registry(registry.address)),
+    ];
+
+    // Before wrk, whose last requests are still being answered when it is done.
+    let before = counter.requests();
+    let mut connection = connect(registry.address)?;
+    for _ in 0..COUNTED_CALLS {
+        connection.send(&format!("GET {} HTTP/1.1\r\nHost: localhost", Registry::PATH), b"")?;
+        let answer = connection.receive()?.ok_or("the registry closed")?;
+        if answer.word(1) != "307" {
+            return Err(format!("the registry answered {}", answer.head).into());
+        }
+    }
+    let requests = (counter.requests() - before) as f64 / COUNTED_CALLS as f64;
+
+    let mut rows = Vec::new();
+    let mut figures = Vec::new();
+    for connections in CONNECTIONS {
+        let mut rounds = [Vec::new(), Vec::new()];
+        for _ in 0..ROUNDS {
+            for ((_, request), rounds) in contestants.iter().zip(&mut rounds) {
+                rounds.push(request.wrk(connections)?);
+            }
+        }
+        for ((name, _), rounds) in contestants.iter().zip(&rounds) {
+            let middle = |figure: &str| {
+                median(&rounds.iter().filter_map(|round| round[figure].as_f64()).collect::<Vec<_>>())
+            };
+            let [rate, p50, p99] = ["calls_per_second", "p50_ms", "p99_ms"].map(middle);
+            rows.push(vec![
+                format!("{name}, connections: {connections}"),
+                format!("{rate:.0}"),
+                format!("{p50:.2}"),
+                format!("{p99:.2}"),
+            ]);
+            figures.push(json!({
+                "name": name, "connections": connections, "calls_per_second": rate, "p50_ms": p50, "p99_ms": p99,
+            }));
+        }
+    }
+    println!("A layer's URL over HTTP, under wrk: medians of {ROUNDS} rounds of {ROUND_SECONDS} s\n");
+    report::table(&["", "calls / s", "p50, ms", "p99, ms"], &rows);
+
+    println!("S3 requests for one redirect of the registry: {requests:.2}\n");
+    Ok(json!({"rows": figures, "registry_s3_requests_per_redirect": requests}))
+}
+
+/// What wrk sends.
+struct Request {
+    url: String,
+    method: &'static str,
+    target: Option<&'static str>,
+    body: String,
+}
+
+impl Request {
+    fn of_stack(stack: &Stack) -> Self {
+        let body = json!({"repositoryName": "hello", "layerDigest": format!("sha256:{LAYER}")});
+        Self {
+            url: format!("http://{}/", stack.address),
+            method: "POST",
+            target: Some(TARGET),
+            body: body.to_string(),
+        }
+    }
+
+    fn of_registry(address: SocketAddr) -> Self {
+        Self {
+            url: format!("http://{address}{}", Registry::PATH),
+            method: "GET",
+            target: None,
+            body: String::new(),
+        }
+    }
+
+    fn wrk(&self, connections: usize) -> Result<Value> {
+        let mut command = Command::new("wrk");
+        command
+            .args(["--threads", "1", "--latency", "--script", "benches/ask.lua"])
+            .args(["--connections", &connections.to_string(), "--duration", &format!("{ROUND_SECONDS}s")])
+            .arg(&self.url)
+            .env("ASK_METHOD", self.method)
+            .env("ASK_BODY", &self.body);
+        if let Some(target) = self.target {
+            command.env("ASK_TARGET", target);
+        }
+        let output = command.output().map_err(|error| format!("wrk: {error}"))?;
+        let text = String::from_utf8(output.stdout)?;
+        let line = text.lines().find_map(|line| line.strip_prefix("FIGURES "));
+        let silent = || format!("wrk, at {}: {}", self.url, String::from_utf8_lossy(&output.stderr));
+        let figures: Value = serde_json::from_str(line.ok_or_else(silent)?)?;
+        match figures["failed"] == 0 && figures["calls"] != 0 {
+            true => Ok(figures),
+            false => Err(format!("{}: {figures}", self.url).into()),
+        }
+    }
+}
+
+/// CNCF distribution's registry, with the stack's S3 as its storage, redirecting to it and caching nothing.
+struct Registry {
+    _process: Process,
+    address: SocketAddr,
+}
+
+impl Registry {
+    const PATH: &str =
+        "/v2/hello/blobs/sha256:abd571529ee041da3b30e9ce413f689f2b8b061a45f476ed0d333203b51041b1";
+
+    fn start(stack: &Stack, s3: SocketAddr) -> Result<Self> {
+        let configuration = json!({
+            "version": "0.1",
+            "log": {"level": "info", "accesslog": {"disabled": true}},
+            "storage": {
+                "s3": {
+                    "accesskey": stack.environment["AWS_ACCESS_KEY_ID"],
+                    "secretkey": stack.environment["AWS_SECRET_ACCESS_KEY"],
+                    "region": stack.environment["AWS_REGION"],
+                    "regionendpoint": format!("http://{s3}"),
+                    "bucket": stack.environment["BUCKET_NAME"],
+                    "rootdirectory": "/distribution",
+                    "secure": false,
+                },
+                "maintenance": {"uploadpurging": {"enabled": false}},
+            },
+            "http": {"addr": "127.0.0.1:0"},
+        });
+        let file = stack.folder.path().join("registry.yml"); // JSON is YAML
+        fs::write(&file, configuration.to_string())?;
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&file).env_clear().stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = Process::spawn(&mut command)?;
+        let log = process.child.stderr.take().ok_or("the registry has no log")?;
+        let mut lines = BufReader::new(log).lines();
+        let address = loop {
+            let line = lines.next().ok_or("the registry did not start")??;
+            if let Some((_, rest)) = line.split_once("listening on ") {
+                break rest.split('"').next().unwrap_or_default().parse()?;
+            }
+        };
+        thread::spawn(move || lines.for_each(drop)); // or it would block on a full pipe
+        Ok(Self { _process: process, address })
+    }
+}
+
+/// Lays the layer into the bucket in the form that the registry stores it in. Pushing it is not possible: the
+/// embedded S3 has no ListMultipartUploads, by which the registry finds its own uploads.
+fn give_registry_the_layer(stack: &Stack) -> Result<()> {
+    let bucket = stack.folder.path().join("data/s3").join(&stack.environment["BUCKET_NAME"]);
+    let root = bucket.join("distribution/docker/registry/v2");
+    let blob = root.join("blobs/sha256").join(&LAYER[..2]).join(LAYER);
+    let link = root.join("repositories/hello/_layers/sha256").join(LAYER);
+    fs::create_dir_all(&blob)?;
+    fs::create_dir_all(&link)?;
+    fs::copy(Path::new(SAMPLE).join("blobs/sha256").join(LAYER), blob.join("data"))?;
+    fs::write(link.join("link"), format!("sha256:{LAYER}"))?;
+    Ok(())
+}
+
+/// A TCP proxy that counts the requests without bodies that go through it.
+///
+/// It acknowledges what the embedded S3 sends at once: that sends head and body of an answer in two writes, and
+/// would wait with the second for an acknowledgement that a client delays by 40 ms.
+struct Counter {
+    address: SocketAddr,
+    requests: Arc<AtomicU64>,
+}
+
+impl Counter {
+    fn start(to: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        let requests = Arc::new(AtomicU64::new(0));
+        let counted = requests.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let counted = counted.clone();
+                thread::spawn(move || pass(client, to, &counted));
+            }
+        });
+        Ok(Self { address, requests })
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+fn pass(client: TcpStream, to: SocketAddr, requests: &AtomicU64) -> Result<()> {
+    let server = TcpStream::connect(to)?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (answers, to_client) = (server.try_clone()?, client.try_clone()?);
+    thread::spawn(move || {
+        let _ = pass_back(&answers, &to_client); // an error is the end of the connection
+        let _ = to_client.shutdown(Shutdown::Both);
+    });
+    let (mut from_client, mut to_server) = (client, server);
+    let mut tail = Vec::new();
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        let read = from_client.read(&mut chunk)?;
+        if read == 0 {
+            return Ok(to_server.shutdown(Shutdown::Write)?);
+        }
+        tail.extend_from_slice(&chunk[..read]);
+        let ends = tail.windows(4).filter(|bytes| bytes == b"\r\n\r\n").count();
+        requests.fetch_add(ends as u64, Ordering::Relaxed);
+        tail.drain(..tail.len().saturating_sub(3));
+        to_server.write_all(&chunk[..read])?;
+    }
+}
+
+fn pass_back(mut answers: &TcpStream, mut to_client: &TcpStream) -> Result<()> {
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        set_tcp_quickack(answers, true)?; // the system forgets it now and then
+        match answers.read(&mut chunk)? {
+            0 => return Ok(()),
+            read => to_client.write_all(&chunk[..read])?,
+        }
+    }
+}
+
+/// Publishes an image of one large layer.
+fn publish(stack: &Stack) -> Result<Value> {
+    let folder = stack.folder.path().join("large");
+    let digest = image::write_large(&folder, LARGE_LAYER_MIB)?;
+    let path = folder.to_str().ok_or("the folder's name is not text")?;
+
+    let mut command = stack.command(&["publish", "--create-repository", path, "large:1.0"]);
+    let mut process = Process::spawn(command.stderr(File::create(stack.folder.path().join("publish.log"))?))?;
+    let started = Instant::now();
+    let mut peak: f64 = 0.0;
+    // Its peak can be read only while it lives; what it adds in its last moments is small.
+    let status = loop {
+        if let Some(status) = process.child.try_wait()? {
+            break status;
+        }
+        peak = peak.max(process.memory("VmHWM").unwrap_or(0.0));
+        thread::sleep(std::time::Duration::from_millis(20));
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    if !status.success() {
+        return Err(fs::read_to_string(stack.folder.path().join("publish.log"))?.into());
+    }
+
+    let mut connection = connect(stack.address)?;
+    let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: {TARGET}");
+    let body = json!({"repositoryName": "large", "layerDigest": digest}).to_string();
+    connection.send_bytes(&message(&head, body.as_bytes()))?;
+    let answer = connection.receive()?.ok_or("the stack closed")?;
+    if answer.word(1) != "200" {
+        return Err(format!("the large layer has no URL: {}", answer.head).into());
+    }
+    println!("A layer of {LARGE_LAYER_MIB} MiB, published into the local stack\n");
+    report::table(
+        &["", "seconds", "peak RSS, MiB"],
+        &[vec!["layergate publish".to_owned(), format!("{seconds:.1}"), format!("{peak:.1}")]],
+    );
+    Ok(json!({"layer_mib": LARGE_LAYER_MIB, "seconds": seconds, "peak_rss_mib": peak}))
+}

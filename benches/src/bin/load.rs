@@ -1,0 +1,347 @@
+//! `make load`: 100,000 calls at 64 connections on `layergate local`, with publishes and deletes beside them.
+//!
+//! Every answer is checked for its form and against what was true while it was asked for: a layer that is
+//! referenced throughout is always given, one that nobody ever published never, and one that is published and
+//! deleted over and over by what was true at that time, either way only while that is being changed.
+
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use layergate_bench::http::{Connection, Message, connect};
+use layergate_bench::stack::{FOLDER, Stack, TARGET};
+use layergate_bench::statistics::{median, milliseconds, percentile};
+use layergate_bench::{Result, image, report};
+use serde_json::{Value, json};
+
+const CALLS: usize = 100_000;
+const CONNECTIONS: usize = 64;
+const REPOSITORY: &str = "load";
+
+/// Layers of the image that stays, and of each that comes and goes.
+const STEADY_LAYERS: usize = 8;
+const CHANGING_IMAGES: usize = 4;
+
+/// The whole run, which takes about a minute, is given up after this.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How often the stack's memory is looked at, in calls.
+const CALLS_A_SAMPLE: usize = 500;
+
+/// Memory settles in the first fifth of the calls. From then to the last fifth its median may grow by this much:
+/// a leak of 140 bytes a call would be seen.
+const MOST_GROWTH_MIB: f64 = 8.0;
+
+/// A layer to ask for, and what is known of it.
+struct Layer {
+    digest: String,
+    knowledge: Knowledge,
+}
+
+enum Knowledge {
+    Referenced,
+    NeverPublished,
+    /// Even: nothing is being changed. The bit above that: it is referenced.
+    Changing(AtomicU64),
+}
+
+/// What an answer must be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Url,
+    NoUrl,
+    Either,
+}
+
+const CHANGING: u64 = 1;
+const REFERENCED: u64 = 2;
+/// Each step makes the number one that it never was, so that two equal readings have no change between them.
+const STEP: u64 = 4;
+
+impl Layer {
+    fn reading(&self) -> u64 {
+        match &self.knowledge {
+            Knowledge::Referenced => REFERENCED,
+            Knowledge::NeverPublished => 0,
+            Knowledge::Changing(number) => number.load(Ordering::SeqCst),
+        }
+    }
+
+    fn set(&self, flags: u64) {
+        if let Knowledge::Changing(number) = &self.knowledge {
+            let next = (number.load(Ordering::SeqCst) / STEP + 1) * STEP + flags;
+            number.store(next, Ordering::SeqCst);
+        }
+    }
+}
+
+fn expected(before: u64, after: u64) -> Expected {
+    if before != after || before & CHANGING != 0 {
+        Expected::Either
+    } else if before & REFERENCED != 0 {
+        Expected::Url
+    } else {
+        Expected::NoUrl
+    }
+}
+
+/// What all threads share.
+struct Run<'a> {
+    stack: &'a Stack,
+    layers: Vec<Layer>,
+    next: AtomicUsize,
+    over: AtomicBool,
+    started: Instant,
+}
+
+#[derive(Default)]
+struct Tally {
+    latencies: Vec<f64>,
+    urls: usize,
+    refusals: usize,
+    while_changing: usize,
+    wrong: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool> {
+    std::fs::create_dir_all(FOLDER)?;
+    let machine = report::machine()?;
+    println!("{}\n", report::describe(&machine));
+    let stack = Stack::start(Path::new("target/release/layergate"))?;
+
+    let content: Vec<String> = (0..STEADY_LAYERS).map(|n| format!("a layer that stays, {n}\n")).collect();
+    let content: Vec<&[u8]> = content.iter().map(String::as_bytes).collect();
+    let folder = stack.folder.path().join("steady");
+    let steady = image::write(&folder, &content)?;
+    publish(&stack, &folder, "steady")?;
+    let mut layers: Vec<Layer> =
+        steady.into_iter().map(|digest| Layer { digest, knowledge: Knowledge::Referenced }).collect();
+    for n in 0..STEADY_LAYERS {
+        layers.push(Layer { digest: format!("sha256:{n:064x}"), knowledge: Knowledge::NeverPublished });
+    }
+    let first_changing = layers.len();
+    for n in 0..CHANGING_IMAGES {
+        let folder = stack.folder.path().join(format!("changing-{n}"));
+        let own = format!("a layer that comes and goes, {n}\n");
+        // The shared layers stay referenced whatever happens to this image.
+        let digests = image::write(&folder, &[own.as_bytes(), content[0], content[1]])?;
+        let digest = digests.into_iter().next().ok_or("an image without layers")?;
+        layers.push(Layer { digest, knowledge: Knowledge::Changing(AtomicU64::new(0)) });
+    }
+
+    let run = Run {
+        stack: &stack,
+        layers,
+        next: AtomicUsize::new(0),
+        over: AtomicBool::new(false),
+        started: Instant::now(),
+    };
+    let (tallies, changes, memory) = thread::scope(|scope| -> Result<_> {
+        let callers: Vec<_> = (0..CONNECTIONS)
+            .map(|n| {
+                scope.spawn({
+                    let run = &run;
+                    move || run.call(n)
+                })
+            })
+            .collect();
+        let changer = scope.spawn(|| run.change(first_changing));
+        let observer = scope.spawn(|| run.observe());
+        let panicked = |_| "a thread panicked";
+        let tallies: Vec<_> = callers.into_iter().map(|caller| caller.join().map_err(panicked)).collect();
+        run.over.store(true, Ordering::SeqCst);
+        let tallies = tallies.into_iter().map(|tally| tally?).collect::<Result<Vec<_>>>();
+        let changes = changer.join().map_err(panicked)?;
+        let memory = observer.join().map_err(panicked)?;
+        Ok((tallies?, changes?, memory?))
+    })?;
+    let seconds = run.started.elapsed().as_secs_f64();
+    drop(run);
+    stack.process.stop()?;
+    judge(tallies, changes, &memory, seconds, &machine)
+}
+
+impl Run<'_> {
+    /// Takes calls until all are made.
+    fn call(&self, caller: usize) -> Result<Tally> {
+        let mut connection = connect(self.stack.address)?;
+        let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: {TARGET}");
+        let mut tally = Tally::default();
+        // Each caller starts at another layer, or all would ask for the same one at once.
+        let mut turn = caller;
+        while self.next.fetch_add(1, Ordering::Relaxed) < CALLS && self.started.elapsed() < PATIENCE {
+            turn += 1;
+            let layer = &self.layers[turn % self.layers.len()];
+            let body = json!({"repositoryName": REPOSITORY, "layerDigest": layer.digest}).to_string();
+            let before = layer.reading();
+            let sent = Instant::now();
+            connection.send(&head, body.as_bytes())?;
+            let answer = receive(&mut connection)?;
+            tally.latencies.push(milliseconds(sent.elapsed()));
+            tally.note(layer, &answer, expected(before, layer.reading()));
+        }
+        Ok(tally)
+    }
+
+    /// Publishes and deletes, one image after the other, until the calls are made.
+    fn change(&self, first: usize) -> Result<usize> {
+        let mut changes = 0;
+        for n in (0..CHANGING_IMAGES).cycle() {
+            if self.over.load(Ordering::SeqCst) {
+                break;
+            }
+            let layer = &self.layers[first + n];
+            let referenced = layer.reading() & REFERENCED;
+            layer.set(CHANGING);
+            let tag = format!("changing-{n}");
+            match referenced {
+                0 => publish(self.stack, &self.stack.folder.path().join(&tag), &tag)?,
+                _ => self.stack.run(&["image", "delete", &format!("{REPOSITORY}:{tag}")])?,
+            }
+            layer.set(referenced ^ REFERENCED);
+            changes += 1;
+        }
+        Ok(changes)
+    }
+
+    /// The stack's memory along the calls.
+    fn observe(&self) -> Result<Vec<f64>> {
+        let mut samples = Vec::new();
+        while !self.over.load(Ordering::SeqCst) {
+            if self.next.load(Ordering::Relaxed) >= samples.len() * CALLS_A_SAMPLE {
+                samples.push(self.stack.process.memory("VmRSS")?);
+            }
+            thread::sleep(Duration::from_millis(1)); // between looks, not to be one more load
+        }
+        Ok(samples)
+    }
+}
+
+fn publish(stack: &Stack, folder: &Path, tag: &str) -> Result<()> {
+    let folder = folder.to_str().ok_or("the folder's name is not text")?;
+    stack.run(&["publish", "--create-repository", folder, &format!("{REPOSITORY}:{tag}")])
+}
+
+/// An answer, taken out of its connection's buffer.
+struct Answer {
+    status: String,
+    is_json: bool,
+    error_type: Option<String>,
+    has_request_id: bool,
+    body: Value,
+}
+
+fn receive(connection: &mut Connection<TcpStream>) -> Result<Answer> {
+    let answer: Message = connection.receive()?.ok_or("the stack closed a connection")?;
+    Ok(Answer {
+        status: answer.word(1).to_owned(),
+        is_json: answer.header("content-type") == Some("application/x-amz-json-1.1"),
+        error_type: answer.header("x-amzn-errortype").map(str::to_owned),
+        has_request_id: answer.header("x-amzn-requestid").is_some(),
+        body: serde_json::from_slice(answer.body).unwrap_or(Value::Null),
+    })
+}
+
+impl Answer {
+    /// Whether a URL was given; `None` for an answer that is not well-formed, or a fault.
+    fn gives_url(&self, layer: &Layer) -> Option<bool> {
+        let members = self.body.as_object().filter(|members| members.len() == 2)?;
+        if !self.is_json || !self.has_request_id {
+            return None;
+        }
+        let text = |name: &str| members.get(name).and_then(Value::as_str);
+        match self.status.as_str() {
+            "200" => {
+                let hex = layer.digest.strip_prefix("sha256:")?;
+                let url = text("downloadUrl")?;
+                let right =
+                    url.contains(hex) && url.contains("X-Amz-Signature=") && self.error_type.is_none();
+                (right && text("layerDigest")? == layer.digest).then_some(true)
+            }
+            "400" => {
+                let code = text("__type")?;
+                let known = ["LayersNotFoundException", "LayerInaccessibleException"].contains(&code);
+                let right = known && self.error_type.as_deref() == Some(code) && !text("message")?.is_empty();
+                right.then_some(false)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Tally {
+    fn note(&mut self, layer: &Layer, answer: &Answer, expected: Expected) {
+        let gives_url = answer.gives_url(layer);
+        match gives_url {
+            Some(true) => self.urls += 1,
+            Some(false) => self.refusals += 1,
+            None => {}
+        }
+        if expected == Expected::Either {
+            self.while_changing += 1;
+        }
+        let right = match expected {
+            Expected::Url => gives_url == Some(true),
+            Expected::NoUrl => gives_url == Some(false),
+            Expected::Either => gives_url.is_some(),
+        };
+        if !right {
+            // The body of a 200 has a URL, which is a credential.
+            let body = if answer.status == "200" { Value::from("(a URL)") } else { answer.body.clone() };
+            self.wrong.push(format!("{}: {} {body}", layer.digest, answer.status));
+        }
+    }
+}
+
+fn judge(tallies: Vec<Tally>, changes: usize, memory: &[f64], seconds: f64, machine: &Value) -> Result<bool> {
+    let latencies: Vec<f64> = tallies.iter().flat_map(|tally| tally.latencies.iter().copied()).collect();
+    let sum = |count: fn(&Tally) -> usize| tallies.iter().map(count).sum::<usize>();
+    let wrong = sum(|tally| tally.wrong.len());
+    let fifth = memory.len() / 5;
+    let (early, late) = (median(&memory[fifth..fifth * 2]), median(&memory[memory.len() - fifth..]));
+    let growth = late - early;
+    let rows = [
+        ("calls", latencies.len().to_string()),
+        ("connections", CONNECTIONS.to_string()),
+        ("publishes and deletes beside them", changes.to_string()),
+        ("seconds", format!("{seconds:.1}")),
+        ("calls / s", format!("{:.0}", latencies.len() as f64 / seconds)),
+        ("p50, ms", format!("{:.1}", median(&latencies))),
+        ("p99, ms", format!("{:.1}", percentile(&latencies, 99.0))),
+        ("URLs", sum(|tally| tally.urls).to_string()),
+        ("refusals", sum(|tally| tally.refusals).to_string()),
+        ("answers while their layer was being changed", sum(|tally| tally.while_changing).to_string()),
+        ("wrong answers", wrong.to_string()),
+        ("RSS in the second fifth of the calls, MiB", format!("{early:.1}")),
+        ("RSS in the last fifth, MiB", format!("{late:.1}")),
+        (&format!("growth, MiB (at most {MOST_GROWTH_MIB})"), format!("{growth:.1}")),
+    ];
+    report::table(&["", ""], &rows.map(|(name, figure)| vec![name.to_owned(), figure]));
+    for wrong in tallies.iter().flat_map(|tally| &tally.wrong).take(10) {
+        println!("wrong: {wrong}");
+    }
+    let results = json!({
+        "machine": machine, "calls": latencies.len(), "connections": CONNECTIONS, "changes": changes,
+        "seconds": seconds, "p50_ms": median(&latencies), "p99_ms": percentile(&latencies, 99.0),
+        "wrong": wrong, "rss_mib": memory,
+    });
+    std::fs::write(Path::new(FOLDER).join("load.json"), format!("{results}\n"))?;
+
+    let holds = latencies.len() == CALLS && wrong == 0 && growth <= MOST_GROWTH_MIB && changes > 0;
+    println!("{}", if holds { "It holds." } else { "It does not hold." });
+    Ok(holds)
+}

@@ -1,0 +1,65 @@
+//! What a run prints and writes down.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::Result;
+
+/// Prints rows under their headings: the first column to the left, the others to the right.
+pub fn table(headings: &[&str], rows: &[Vec<String>]) {
+    let headings: Vec<String> = headings.iter().map(|&heading| heading.to_owned()).collect();
+    let width = |column: usize| {
+        std::iter::once(&headings).chain(rows).map(|row| row[column].chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let rule: Vec<String> = widths
+        .iter()
+        .enumerate()
+        .map(|(n, width)| if n == 0 { "-".repeat(*width) } else { "-".repeat(width - 1) + ":" })
+        .collect();
+    for row in [&headings, &rule].into_iter().chain(rows) {
+        let cells = row.iter().zip(&widths).enumerate().map(|(n, (cell, &width))| match n {
+            0 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        println!("| {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+    println!();
+}
+
+/// When and where this is.
+pub fn machine() -> Result<Value> {
+    let date = Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output()?;
+    let processor = fs::read_to_string("/proc/cpuinfo")?;
+    let model = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let memory = fs::read_to_string("/proc/meminfo")?;
+    let memory = memory.split_ascii_whitespace().nth(1).ok_or("no memory")?.parse::<f64>()? / 1024.0 / 1024.0;
+    Ok(json!({
+        "date": String::from_utf8(date.stdout)?.trim(),
+        "cpus": std::thread::available_parallelism()?.get(),
+        "cpu": model.map(|(_, model)| model.trim()),
+        "memory_gib": memory.round(),
+        "load_before": load()?,
+    }))
+}
+
+/// How many tasks wanted a CPU in the last minute: more than a few tenths before a run, and its numbers are
+/// somebody else's too.
+fn load() -> Result<f64> {
+    let load = fs::read_to_string("/proc/loadavg")?;
+    Ok(load.split_ascii_whitespace().next().ok_or("no load")?.parse()?)
+}
+
+/// One line about [`machine`]'s answer.
+pub fn describe(machine: &Value) -> String {
+    format!(
+        "{}, {} CPUs ({}), {} GiB of memory, load before the run {}",
+        machine["date"].as_str().unwrap_or_default(),
+        machine["cpus"],
+        machine["cpu"].as_str().unwrap_or_default(),
+        machine["memory_gib"],
+        machine["load_before"]
+    )
+}
