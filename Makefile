@@ -120,7 +120,7 @@ BENCH := target/bench
 target/bench/tools: benches/python/requirements.txt benches/node/package.json
 	command -v wrk docker-registry >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk docker-registry; }
 	mkdir -p $(BENCH)/python $(BENCH)/node
-	python3 -m pip install --quiet --upgrade --target $(BENCH)/python --requirement benches/python/requirements.txt
+	python3 -m pip install --quiet --no-warn-conflicts --root-user-action ignore --upgrade --target $(BENCH)/python --requirement benches/python/requirements.txt
 	cp benches/node/package.json $(BENCH)/node
 	npm --prefix $(BENCH)/node install --no-package-lock --no-audit --no-fund --silent
 	touch $@
