@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{GRACE, LocalError, listen};
+use super::{GRACE, LocalError, at_once, listen};
 use crate::aws;
 use crate::config::{Authorization, Config};
 use crate::index::LayerIndex;
@@ -80,7 +80,7 @@ impl Engines {
         let stopped = stop.clone().cancelled_owned();
         let s3 = tokio::spawn(async move {
             let router = Router::new().fallback(move |request| answer(service.clone(), request));
-            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+            if let Err(error) = axum::serve(at_once(listener), router).with_graceful_shutdown(stopped).await {
                 tracing::error!(%error, "the embedded S3 stopped");
             }
         });

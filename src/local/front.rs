@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::at_once;
 use crate::handler::Handler;
 use crate::types::AccountId;
 
@@ -38,7 +39,7 @@ pub(super) struct Front {
 /// Serves until `stop` is cancelled.
 pub(super) async fn serve(listener: TcpListener, front: Arc<Front>, stop: CancellationToken) {
     let router = Router::new().fallback(move |request| answer(front.clone(), request));
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+    let served = axum::serve(at_once(listener), router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!(%error, "the HTTP front stopped");
     }
