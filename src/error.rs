@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use http::StatusCode;
 
 use crate::types::{Constraint, Digest, Repository};
@@ -11,14 +12,40 @@ pub type Cause = Box<dyn StdError + Send + Sync>;
 
 /// A failure of DynamoDB or S3.
 #[derive(Debug, thiserror::Error)]
-#[error("{engine}{}", .status.map(|status| format!(" answered {status}")).unwrap_or_default())]
+#[error(
+    "{engine}{}{}",
+    .status.map(|status| format!(" answered {status}")).unwrap_or_default(),
+    .code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default()
+)]
 pub struct EngineFault {
     /// Which of them.
     pub engine: &'static str,
     /// The HTTP status, if it answered: all that the answer to a HEAD tells.
     pub status: Option<u16>,
-    /// What its SDK says.
+    /// The engine's name for it, if it gave one.
+    pub code: Option<String>,
+    /// What the engine says, or else its SDK.
     pub source: Cause,
+}
+
+impl EngineFault {
+    /// What an SDK could not do.
+    pub(crate) fn of<E>(engine: &'static str, error: SdkError<E>) -> Self
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        Self {
+            engine,
+            status: error.raw_response().map(|response| response.status().as_u16()),
+            code: error.code().map(str::to_owned),
+            // One line: the others may repeat the request with its session token, as DynamoDB's do when a
+            // signature does not match.
+            source: match error.message().and_then(|message| message.lines().next()) {
+                Some(message) => message.into(),
+                None => error.into(),
+            },
+        }
+    }
 }
 
 /// What a call is answered with instead of its output.
@@ -102,6 +129,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// A success of this engine that lacks what every success of it has.
+    pub(crate) fn not_an_answer_of(engine: &'static str) -> Self {
+        let source = "what came back is not an answer to what it was asked".into();
+        Self::Server(Box::new(EngineFault { engine, status: None, code: None, source }))
+    }
+
     /// The error's name on the wire, in `__type` and `x-amzn-ErrorType`.
     pub fn code(&self) -> &'static str {
         match self {

@@ -41,7 +41,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 
 use crate::config::Config;
 use crate::error::{EngineFault, Error};
@@ -157,9 +157,7 @@ impl LayerIndex {
             .send()
             .await
             .map_err(fault)?;
-        // An answer without items is not an answer to a query, and must not read as "no such layer".
-        let items = found.items.ok_or_else(|| Error::Server("DynamoDB's answer has no items".into()))?;
-        let layer = layer(&repository.registry, items)?;
+        let layer = layer(&repository.registry, found.items.ok_or_else(no_answer)?)?;
         if let (Layer::Referenced(object_key), Some(referenced)) = (&layer, &self.referenced) {
             referenced.insert(pk, object_key.clone());
         }
@@ -176,9 +174,11 @@ impl LayerIndex {
             .key("pk", AttributeValue::S(pk))
             .key("sk", AttributeValue::S(sk))
             .consistent_read(true)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
             .map_err(fault)?;
+        found.consumed_capacity.ok_or_else(no_answer)?;
         found.item.as_ref().map(repository_record).transpose()
     }
 }
@@ -246,6 +246,12 @@ impl From<BrokenRecord> for Error {
     }
 }
 
+/// For an answer without what DynamoDB always gives, which the SDK takes for an empty one: it must not read as
+/// "no such record".
+fn no_answer() -> Error {
+    Error::not_an_answer_of("DynamoDB")
+}
+
 /// Sorts a failure of DynamoDB into what the client is told.
 /// Names from [Error handling with DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html).
 fn fault<E>(error: SdkError<E>) -> Error
@@ -256,7 +262,6 @@ where
         error.code(),
         Some("ProvisionedThroughputExceededException" | "RequestLimitExceeded" | "ThrottlingException")
     );
-    let status = error.raw_response().map(|response| response.status().as_u16());
-    let cause = Box::new(EngineFault { engine: "DynamoDB", status, source: error.into() });
+    let cause = Box::new(EngineFault::of("DynamoDB", error));
     if throttled { Error::Throttling(cause) } else { Error::Server(cause) }
 }

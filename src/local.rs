@@ -3,6 +3,7 @@
 
 mod engines;
 mod front;
+mod uploads;
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write;

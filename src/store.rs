@@ -10,13 +10,16 @@ use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::presigning::PresigningConfig;
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::error::{EngineFault, Error};
 use crate::types::ObjectKey;
+
+/// How long S3 may take to answer a request, beside the time that its bytes take.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// The bucket, whose objects the function signs URLs of and the tool uploads.
 #[derive(Debug, Clone)]
@@ -40,12 +43,11 @@ impl fmt::Debug for DownloadUrl {
 impl LayerStore {
     /// The bucket that `config` names, reached as `sdk` says.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
-        // For the tool's uploads: four parts of 8 MiB at once get through at one megabit a second.
         let mut builder = aws_sdk_s3::config::Builder::from(sdk)
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(Duration::from_secs(3))
-                    .operation_attempt_timeout(Duration::from_secs(300))
+                    .operation_attempt_timeout(ANSWER_TIME)
                     .build(),
             )
             .retry_config(RetryConfig::standard().with_max_attempts(4));
@@ -79,8 +81,7 @@ impl LayerStore {
 
 fn fault<E>(error: SdkError<E>) -> Error
 where
-    E: std::error::Error + Send + Sync + 'static,
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let status = error.raw_response().map(|response| response.status().as_u16());
-    Error::Server(Box::new(EngineFault { engine: "S3", status, source: error.into() }))
+    Error::Server(Box::new(EngineFault::of("S3", error)))
 }

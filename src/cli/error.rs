@@ -38,12 +38,17 @@ impl From<Fault> for Error {
 }
 
 fn advice(fault: &Fault) -> &'static str {
-    let is_of_an_engine = fault.source().is_some_and(<dyn StdError>::is::<EngineFault>);
-    match is_of_an_engine {
-        true => {
+    let Some(fault) = fault.source().and_then(<dyn StdError>::downcast_ref::<EngineFault>) else {
+        return "the table holds what this version of layergate did not write";
+    };
+    match fault.code.as_deref() {
+        Some("ExpiredToken" | "ExpiredTokenException") => "renew the credentials, and run it again",
+        Some("InvalidSignatureException" | "RequestTimeTooSkewed" | "SignatureDoesNotMatch") => {
+            "check this machine's clock and the secret access key"
+        }
+        _ => {
             "check the endpoint, the region, the credentials, and that TABLE_NAME and BUCKET_NAME exist there"
         }
-        false => "the table holds what this version of layergate did not write",
     }
 }
 

@@ -50,6 +50,11 @@ impl BlobProgress {
         self.bar.inc(bytes);
     }
 
+    /// It starts again from its first byte.
+    pub fn restart(&self) {
+        self.bar.reset();
+    }
+
     /// The blob is done; `how` says how.
     pub fn finish(self, how: &'static str) {
         self.bar.finish_with_message(how);

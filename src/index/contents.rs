@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::{
-    Item, LayerIndex, RepositoryRecord, broken, fault, keys, number, repository_partition, repository_record,
-    string,
+    Item, LayerIndex, RepositoryRecord, broken, fault, keys, no_answer, number, repository_partition,
+    repository_record, string,
 };
 use crate::error::Error;
 use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
@@ -97,8 +97,10 @@ impl LayerIndex {
             .expression_attribute_values(":pk", AttributeValue::S(pk))
             .consistent_read(true)
             .into_paginator()
-            .items();
-        pages.send().collect::<Result<_, _>>().await.map_err(fault)
+            .send();
+        let pages: Vec<_> = pages.collect::<Result<_, _>>().await.map_err(fault)?;
+        let items: Option<Vec<_>> = pages.into_iter().map(|page| page.items).collect();
+        Ok(items.ok_or_else(no_answer)?.into_iter().flatten().collect())
     }
 }
 

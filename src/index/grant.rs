@@ -1,8 +1,9 @@
 //! Which accounts, besides the registry's own, may read a repository.
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 
-use super::{LayerIndex, fault, repository_key};
+use super::transaction::{COMPLETE, Outcome, update};
+use super::{LayerIndex, repository_key};
 use crate::error::Error;
 use crate::types::{AccountId, Repository};
 
@@ -23,26 +24,11 @@ impl LayerIndex {
         account: &AccountId,
         change: &str,
     ) -> Result<bool, Error> {
-        let (pk, sk) = repository_key(repository);
-        let update = self
-            .client
-            .update_item()
-            .table_name(&self.table_name)
-            .key("pk", AttributeValue::S(pk))
-            .key("sk", AttributeValue::S(sk))
+        let update = update(self, repository_key(repository))
             .update_expression(change)
             .expression_attribute_values(":accounts", AttributeValue::Ss(vec![account.to_string()]))
             .condition_expression("attribute_exists(pk)");
-        match update.send().await {
-            Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(|error| error.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(fault(error)),
-        }
+        let update = TransactWriteItem::builder().update(update.build().expect(COMPLETE)).build();
+        Ok(self.transact(vec![update]).await? == Outcome::Written)
     }
 }

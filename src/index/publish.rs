@@ -11,9 +11,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 
-use super::transaction::{LARGEST_TRANSACTION, Outcome};
+use super::transaction::{COMPLETE, LARGEST_TRANSACTION, Outcome, update};
 use super::{LayerIndex, keys, repository_key};
 use crate::error::Error;
 use crate::types::{Digest, ImageTag, ObjectKey, Repository};
@@ -81,14 +81,10 @@ impl LayerIndex {
     /// Step 1. [`Step::Gone`] if the repository is missing or being deleted, or the image is being deleted.
     pub async fn begin_image(&self, repository: &Repository, image: &NewImage) -> Result<Step, Error> {
         let repository_is_alive = self.check(repository_key(repository), IS_ALIVE);
-        // An update, because publishing an image again must not take it back meanwhile.
-        let (pk, sk) = keys::image(repository, &image.digest);
         // All that it may reference, so that deleting it takes every reference away.
         let layers = image.layers.iter().map(|layer| &layer.digest).chain(&image.absent_layers);
-        let record = Update::builder()
-            .table_name(&self.table_name)
-            .key("pk", AttributeValue::S(pk))
-            .key("sk", AttributeValue::S(sk))
+        // An update, because publishing an image again must not take it back meanwhile.
+        let record = update(self, keys::image(repository, &image.digest))
             .update_expression(
                 "SET media_type = :media_type, #size = :size, layers = :layers, images = :images",
             )
@@ -98,7 +94,7 @@ impl LayerIndex {
             .expression_attribute_values(":size", AttributeValue::N(image.size.to_string()))
             .expression_attribute_values(":layers", digests(layers))
             .expression_attribute_values(":images", digests(&image.images));
-        let record = record.build().expect("all that is required is set");
+        let record = record.build().expect(COMPLETE);
         let record = TransactWriteItem::builder().update(record).build();
         Ok(self.transact(vec![repository_is_alive, record]).await?.into())
     }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::builders::{DeleteBuilder, PutBuilder, UpdateBuilder};
-use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ConditionCheck, Delete, Put, ReturnConsumedCapacity, TransactWriteItem, Update,
+};
 
-use super::{Key, LayerIndex, fault, keys};
+use super::{Key, LayerIndex, fault, keys, no_answer};
 use crate::error::Error;
 use crate::types::{Digest, Repository};
 
@@ -27,7 +29,7 @@ pub(super) enum Outcome {
     Refused,
 }
 
-const COMPLETE: &str = "all that is required is set";
+pub(super) const COMPLETE: &str = "all that is required is set";
 
 impl LayerIndex {
     /// Writes all of `items` or none. Waits for other transactions on the same items to end.
@@ -35,8 +37,15 @@ impl LayerIndex {
         let mut wait = FIRST_WAIT;
         let mut tries_left = TRIES;
         loop {
-            let transaction = self.client.transact_write_items().set_transact_items(Some(items.clone()));
-            let Err(error) = transaction.send().await else { return Ok(Outcome::Written) };
+            let transaction = self
+                .client
+                .transact_write_items()
+                .set_transact_items(Some(items.clone()))
+                .return_consumed_capacity(ReturnConsumedCapacity::Total);
+            let error = match transaction.send().await {
+                Ok(done) => return done.consumed_capacity.map(|_| Outcome::Written).ok_or_else(no_answer),
+                Err(error) => error,
+            };
             let canceled = match error.as_service_error() {
                 Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => canceled,
                 _ => return Err(fault(error)),
@@ -136,7 +145,7 @@ fn put<const N: usize>(
     attributes.into_iter().fold(put, |put, (name, value)| put.item(name, value))
 }
 
-fn update(index: &LayerIndex, (pk, sk): Key) -> UpdateBuilder {
+pub(super) fn update(index: &LayerIndex, (pk, sk): Key) -> UpdateBuilder {
     Update::builder()
         .table_name(&index.table_name)
         .key("pk", AttributeValue::S(pk))

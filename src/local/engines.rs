@@ -9,13 +9,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::StatusCode;
+use http::{Method, StatusCode};
+use s3s::HttpError;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::uploads::ListMultipartUploads;
 use super::{GRACE, LocalError, at_once, listen};
 use crate::aws;
 use crate::config::{Authorization, Config};
@@ -71,8 +73,9 @@ impl Engines {
 
         let files = directory.join("s3");
         std::fs::create_dir_all(&files).map_err(|error| failed(&error))?;
-        let files = s3s_fs::FileSystem::new(&files).map_err(|error| failed(&format!("{error:?}")))?;
-        let mut service = S3ServiceBuilder::new(files);
+        let objects = s3s_fs::FileSystem::new(&files).map_err(|error| failed(&format!("{error:?}")))?;
+        let mut service = S3ServiceBuilder::new(objects);
+        service.set_route(ListMultipartUploads(files));
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, secret_access_key.as_str()));
         let service = service.build();
         let listener = listen(0).await?;
@@ -138,7 +141,16 @@ fn url(listener: &tokio::net::TcpListener) -> Result<String, LocalError> {
 
 /// Hands a request to the embedded S3.
 async fn answer(service: S3Service, request: Request) -> Response {
-    match service.call(request.map(s3s::Body::http_body_unsync)).await {
+    let is_post = request.method() == Method::POST;
+    let request = request.map(s3s::Body::http_body_unsync);
+    let answering = async move { service.call(request).await };
+    let answered = match is_post {
+        // What starts or completes an upload changes several files, and must not stop between them because its
+        // client is gone.
+        true => tokio::spawn(answering).await.unwrap_or_else(|error| Err(HttpError::new(Box::new(error)))),
+        false => answering.await,
+    };
+    match answered {
         Ok(response) => response.map(Body::new),
         Err(error) => {
             tracing::error!(?error, "the embedded S3 failed");

@@ -1,17 +1,30 @@
 //! Putting content into the store, for the tool.
 
+use std::time::Duration;
+
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_s3::config;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 
-use super::{LayerStore, fault};
+use super::{ANSWER_TIME, LayerStore, fault};
 use crate::error::Error;
 use crate::types::ObjectKey;
+
+/// The slowest that a request may send, in bytes a second: four at once need a line of two megabits.
+const SLOWEST: usize = 64 * 1024;
+
+/// How long S3 may take to make an object of its parts.
+/// Source: [CompleteMultipartUpload](https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html),
+/// "several minutes".
+const COMPLETION_TIME: Duration = Duration::from_secs(300);
 
 /// A multipart upload that was started. It costs money until it is completed or aborted.
 #[derive(Debug, Clone)]
 pub struct MultipartUpload {
-    object_key: ObjectKey,
+    /// What it will be.
+    pub object_key: ObjectKey,
     id: String,
 }
 
@@ -43,18 +56,18 @@ impl LayerStore {
 
     /// Puts an object in one request.
     pub async fn put(&self, object_key: &ObjectKey, bytes: Vec<u8>) -> Result<(), Error> {
+        let time = sending_time(bytes.len());
         let put = self.client.put_object().bucket(&self.bucket_name).key(object_key.as_ref());
-        put.body(ByteStream::from(bytes)).send().await.map_err(fault)?;
-        Ok(())
+        let put = put.body(ByteStream::from(bytes)).customize().config_override(patience(time));
+        let done = put.send().await.map_err(fault)?;
+        done.e_tag.map(|_| ()).ok_or_else(no_answer)
     }
 
     /// Starts to put an object in parts. Nothing is there to download before it is completed.
     pub async fn start_upload(&self, object_key: ObjectKey) -> Result<MultipartUpload, Error> {
         let create = self.client.create_multipart_upload().bucket(&self.bucket_name).key(object_key.as_ref());
-        match create.send().await.map_err(fault)?.upload_id {
-            Some(id) => Ok(MultipartUpload { object_key, id }),
-            None => Err(Error::Server("S3 started an upload and gave it no id".into())),
-        }
+        let id = create.send().await.map_err(fault)?.upload_id.ok_or_else(no_answer)?;
+        Ok(MultipartUpload { object_key, id })
     }
 
     /// Puts a part. `number` counts from 1; all parts but the last have 5 MiB or more.
@@ -64,6 +77,7 @@ impl LayerStore {
         number: i32,
         bytes: Vec<u8>,
     ) -> Result<Part, Error> {
+        let time = sending_time(bytes.len());
         let put = self
             .client
             .upload_part()
@@ -71,12 +85,14 @@ impl LayerStore {
             .key(upload.object_key.as_ref())
             .upload_id(&upload.id)
             .part_number(number)
-            .body(ByteStream::from(bytes));
+            .body(ByteStream::from(bytes))
+            .customize()
+            .config_override(patience(time));
         let done = put.send().await.map_err(fault)?;
         // S3 wants back the checksum that the SDK added to the part.
         let part = CompletedPart::builder()
             .part_number(number)
-            .set_e_tag(done.e_tag)
+            .e_tag(done.e_tag.ok_or_else(no_answer)?)
             .set_checksum_crc32(done.checksum_crc32);
         Ok(Part(part.build()))
     }
@@ -91,12 +107,23 @@ impl LayerStore {
             .bucket(&self.bucket_name)
             .key(upload.object_key.as_ref())
             .upload_id(&upload.id)
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build());
-        complete.send().await.map_err(fault)?;
-        Ok(())
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
+            .customize()
+            .config_override(patience(COMPLETION_TIME));
+        complete.send().await.map_err(fault)?.e_tag.map(|_| ()).ok_or_else(no_answer)
     }
 
-    /// Gives up an upload and deletes its parts.
+    /// The uploads to an object that were started and neither completed nor aborted, by whomever; the first
+    /// thousand of them.
+    pub async fn unfinished_uploads(&self, object_key: &ObjectKey) -> Result<Vec<MultipartUpload>, Error> {
+        let list = self.client.list_multipart_uploads().bucket(&self.bucket_name).prefix(object_key.as_ref());
+        let uploads = list.send().await.map_err(fault)?.uploads.unwrap_or_default();
+        let uploads = uploads.into_iter().filter(|upload| upload.key() == Some(object_key.as_ref()));
+        let ids = uploads.filter_map(|upload| upload.upload_id);
+        Ok(ids.map(|id| MultipartUpload { object_key: object_key.clone(), id }).collect())
+    }
+
+    /// Gives up an upload and deletes its parts. Nothing to do if it is ended already.
     pub async fn abort_upload(&self, upload: &MultipartUpload) -> Result<(), Error> {
         let abort = self
             .client
@@ -104,7 +131,24 @@ impl LayerStore {
             .bucket(&self.bucket_name)
             .key(upload.object_key.as_ref())
             .upload_id(&upload.id);
-        abort.send().await.map_err(fault)?;
-        Ok(())
+        match abort.send().await {
+            Ok(_) => Ok(()),
+            Err(SdkError::ServiceError(error)) if error.err().is_no_such_upload() => Ok(()),
+            Err(error) => Err(fault(error)),
+        }
     }
+}
+
+fn sending_time(bytes: usize) -> Duration {
+    ANSWER_TIME + Duration::from_secs((bytes / SLOWEST) as u64)
+}
+
+/// Lets each attempt of an operation take so long.
+fn patience(time: Duration) -> config::Builder {
+    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(time).build();
+    config::Builder::new().timeout_config(timeouts)
+}
+
+fn no_answer() -> Error {
+    Error::not_an_answer_of("S3")
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc};
 
-use crate::support::{REQUEST_ID, Stack, answer, sample};
+use crate::support::{FaultProxy, REQUEST_ID, SIGNED_TOO_EARLY, Stack, answer, sample};
 
 /// The Lambda service's side of the Runtime API: hands out events, takes answers.
 struct RuntimeApi {
@@ -168,6 +168,23 @@ async fn a_fault_is_told_to_the_log_and_not_to_the_client() {
     assert_eq!((&line["outcome"], &line["level"]), (&"ServerException".into(), &"ERROR".into()));
     let cause = line["cause"].as_str().unwrap();
     assert!(cause.contains("DynamoDB") && cause.contains("ResourceNotFoundException"), "{cause}");
+}
+
+#[tokio::test]
+async fn what_dynamodb_says_of_a_signature_is_logged_without_the_request_it_repeats() {
+    let stack = stack_with_sample().await;
+    let proxy = FaultProxy::to(&stack.local.engines.dynamodb_url).await;
+    proxy.set(SIGNED_TOO_EARLY);
+    let mut api = RuntimeApi::start().await;
+    let mut function = bootstrap(&stack, &api.address);
+    let function = function.env("AWS_ENDPOINT_URL_DYNAMODB", &proxy.url).spawn().unwrap();
+    let (_, response) = api.invoke(event("rest/OK.json")).await;
+    assert_eq!(answer(&response).error(), "ServerException");
+    let log = String::from_utf8(end(function).await.stdout).unwrap();
+    let line: Value = serde_json::from_str(log.trim()).unwrap();
+    let cause = line["cause"].as_str().unwrap();
+    assert!(cause.contains("InvalidSignatureException") && cause.contains("Signature expired"), "{cause}");
+    assert!(!log.contains("the-session-token"), "{log}");
 }
 
 #[tokio::test]

@@ -1,15 +1,19 @@
 //! `layergate publish`: large and many layers, interruptions, and running it again.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use axum::extract::Request;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::support::{Layout, Stack, assert_refused, forward, sample, serve, sha256, stderr};
+use crate::support::{Answer, Layout, Stack, assert_refused, forward, sample, serve, sha256, stderr};
 
 /// Bytes that are the same in every run and do not repeat within a part.
 fn bytes(length: usize) -> Vec<u8> {
@@ -21,6 +25,11 @@ fn bytes(length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
+async fn assert_downloads(answer: &Answer, layer: &[u8]) {
+    let downloaded = reqwest::get(answer.url()).await.unwrap().bytes().await.unwrap();
+    assert!(downloaded == layer, "{} of {} bytes", downloaded.len(), layer.len());
+}
+
 #[tokio::test]
 async fn a_layer_of_several_parts_arrives_whole() {
     let stack = Stack::start().await;
@@ -29,8 +38,7 @@ async fn a_layer_of_several_parts_arrives_whole() {
         let layer = bytes(length);
         stack.publish(&Layout::of_layers(&[&layer]), "app:1").await;
         let answer = stack.ask("app", &sha256(&layer)).await;
-        let downloaded = reqwest::get(answer.url()).await.unwrap().bytes().await.unwrap();
-        assert!(downloaded == layer, "{length} bytes");
+        assert_downloads(&answer, &layer).await;
     }
     assert!(stack.unfinished_uploads().is_empty());
 }
@@ -63,7 +71,7 @@ async fn the_same_layer_twice_in_an_image_is_one_layer() {
 async fn what_the_registry_has_is_not_sent_again() {
     let stack = Stack::start().await;
     let layout = Layout::of_layers(&[b"layer"]);
-    let uploaded = |published: serde_json::Value| -> Vec<bool> {
+    let uploaded = |published: Value| -> Vec<bool> {
         let layers = published["layers"].as_array().unwrap().clone();
         layers.iter().map(|layer| layer["uploaded"].as_bool().unwrap()).collect()
     };
@@ -171,7 +179,7 @@ async fn an_interrupted_publish_leaves_nothing_and_completes_when_run_again() {
         kill_process(pid, signal).unwrap();
         let output = publish.wait_with_output().await.unwrap();
         assert_refused(&output, 130, &["interrupted", "again"]);
-        assert_eq!(stack.unfinished_uploads(), Vec::<std::path::PathBuf>::new());
+        assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new());
         let answer = stack.ask("app", &sha256(&large)).await;
         assert_eq!(answer.error(), "LayersNotFoundException");
         assert_eq!(stack.json(&["image", "list", "app"]).await["images"], serde_json::json!([]));
@@ -179,6 +187,56 @@ async fn an_interrupted_publish_leaves_nothing_and_completes_when_run_again() {
         stack.publish(&layout, "app:1").await;
         assert_eq!(stack.ask("app", &sha256(&large)).await.status, 200);
     }
+}
+
+/// From 0 to 1, and another in every run.
+fn random() -> f64 {
+    RandomState::new().hash_one(()) as f64 / u64::MAX as f64
+}
+
+#[tokio::test]
+async fn a_killed_publish_leaves_nothing_wrong_and_is_completed_when_run_again() {
+    let stack = Stack::start().await;
+    let content = bytes(9 * 1024 * 1024);
+    let layers_of = |repository: &str| {
+        [0, 1024 * 1024, content.len()].map(|size| [repository.as_bytes(), &content[..size]].concat())
+    };
+    let publish = async |repository: &str, layout: &Layout| {
+        let started = Instant::now();
+        stack.publish(layout, &format!("{repository}:1")).await;
+        started.elapsed()
+    };
+    let layers = layers_of("whole");
+    let takes = publish("whole", &Layout::of_layers(&layers.each_ref().map(Vec::as_slice))).await;
+
+    let mut killed_while_uploading = 0;
+    for kill in 0..50 {
+        let repository = format!("killed/{kill}");
+        let layers = layers_of(&repository);
+        let layout = Layout::of_layers(&layers.each_ref().map(Vec::as_slice));
+        let moment = takes.mul_f64(random());
+        let arguments = ["publish", "--create-repository", &layout.path(), &format!("{repository}:1")];
+        let mut publishing = stack.command(&arguments).stderr(Stdio::null()).spawn().unwrap();
+        tokio::time::sleep(moment).await;
+        publishing.kill().await.unwrap(); // with SIGKILL
+        killed_while_uploading += usize::from(!stack.unfinished_uploads().is_empty());
+        let listed = stack.layergate(&["--output", "json", "image", "list", &repository]).await.stdout;
+        let listed: Value = serde_json::from_slice(&listed).unwrap_or_default(); // there may be no repository
+        let is_published = listed["images"][0]["imagePushedAt"].is_u64();
+        for layer in &layers {
+            let answer = stack.ask(&repository, &sha256(layer)).await;
+            if is_published || answer.status == 200 {
+                assert_downloads(&answer, layer).await;
+            }
+        }
+
+        publish(&repository, &layout).await;
+        for layer in &layers {
+            assert_downloads(&stack.ask(&repository, &sha256(layer)).await, layer).await;
+        }
+        assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new(), "killed after {moment:?}");
+    }
+    assert!(killed_while_uploading > 0, "in none of 50 moments within {takes:?}");
 }
 
 #[tokio::test]

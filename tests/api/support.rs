@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-pub use faults::{Fault, FaultProxy};
+pub use faults::{Fault, FaultProxy, SIGNED_TOO_EARLY};
 pub use layout::{Layout, sha256};
 pub use proxy::{count_requests, forward, serve};
 

@@ -93,6 +93,7 @@ PERMISSIONS = {
     "upload_part": "s3:PutObject",
     "complete_multipart_upload": "s3:PutObject",
     "abort_multipart_upload": "s3:AbortMultipartUpload",
+    "list_multipart_uploads": "s3:ListBucketMultipartUploads",
     # The local stack makes its own table and bucket.
     "create_bucket": None,
     "create_table": None,

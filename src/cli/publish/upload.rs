@@ -2,6 +2,7 @@
 //! verified before it is sent, a large one before the multipart upload that sent it is completed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use layergate::store::LayerStore;
@@ -29,6 +30,9 @@ const BLOBS_AT_ONCE: usize = 4;
 
 /// How many parts are in memory at once, of all blobs together: what bounds the memory.
 const PARTS_AT_ONCE: usize = 4;
+
+/// How long parts that are on their way get to arrive when their upload is given up.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// How a blob got into the store.
 #[derive(Debug, Serialize)]
@@ -117,33 +121,22 @@ impl Uploads<'_> {
         let store = &self.session.store;
         let object_key = ObjectKey::of_layer(&self.session.registry, &blob.digest);
         let progress = self.progress.blob(&blob.digest, blob.size);
-        let reader = self.source.open_blob(blob)?;
 
-        let is_stored = self.unless_stopped(store.holds(&object_key, blob.size)).await??;
-        if is_stored {
-            self.verify(reader, &progress).await?;
-        } else if blob.size <= PART_SIZE as u64 {
-            let _memory = self.memory().await?;
-            let (_, bytes) = self.next_chunk(reader).await?;
-            self.unless_stopped(store.put(&object_key, bytes)).await??;
-            progress.advance(blob.size);
-        } else {
-            // Not stopped while it starts: an upload whose id is not known could not be aborted.
-            let upload = store.start_upload(object_key).await?;
-            let completed = match self.parts(reader, &upload, &progress).await {
-                Ok(parts) => store.complete_upload(&upload, parts).await.map_err(Error::from),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = completed {
-                if let Err(fault) = store.abort_upload(&upload).await {
-                    self.progress.warn(&format!(
-                        "the upload of {} could not be aborted ({}); the bucket's lifecycle rule will",
-                        blob.digest,
-                        fault.cause()
-                    ));
+        let mut is_stored = self.unless_stopped(store.holds(&object_key, blob.size)).await??;
+        if !is_stored {
+            match self.send(blob, &object_key, &progress).await {
+                // Its answer was lost, or somebody else sent the same meanwhile and ended this upload.
+                Err(Error::Service(_)) if matches!(store.holds(&object_key, blob.size).await, Ok(true)) => {
+                    is_stored = true;
                 }
-                return Err(error);
+                sent => sent?,
             }
+        }
+        if is_stored {
+            self.verify(self.source.open_blob(blob)?, &progress).await?;
+        }
+        if blob.size > PART_SIZE as u64 {
+            self.end_other_uploads(&object_key).await;
         }
         progress.finish(if is_stored { "already stored" } else { "uploaded" });
         Ok(UploadedBlob {
@@ -154,8 +147,53 @@ impl Uploads<'_> {
         })
     }
 
+    /// Puts a blob into the store.
+    async fn send(&self, blob: &Blob, object_key: &ObjectKey, progress: &BlobProgress) -> Result<(), Error> {
+        let store = &self.session.store;
+        let reader = self.source.open_blob(blob)?;
+        if blob.size <= PART_SIZE as u64 {
+            let _memory = self.memory().await?;
+            let (_, bytes) = self.next_chunk(reader).await?;
+            self.unless_stopped(store.put(object_key, bytes)).await??;
+            progress.advance(blob.size);
+            return Ok(());
+        }
+        // Not stopped while it starts: an upload whose id is not known could not be aborted.
+        let upload = store.start_upload(object_key.clone()).await?;
+        let completed = match self.parts(reader, &upload, progress).await {
+            Ok(parts) => store.complete_upload(&upload, parts).await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        if completed.is_err() {
+            self.abort(&upload).await;
+        }
+        completed
+    }
+
+    /// Ends what a publishing that was killed has left, or one that still sends what is stored now.
+    async fn end_other_uploads(&self, object_key: &ObjectKey) {
+        match self.session.store.unfinished_uploads(object_key).await {
+            Ok(uploads) => stream::iter(&uploads).for_each(|upload| self.abort(upload)).await,
+            Err(fault) => self.warn_of_unfinished_uploads(object_key, &fault),
+        }
+    }
+
+    async fn abort(&self, upload: &MultipartUpload) {
+        if let Err(fault) = self.session.store.abort_upload(upload).await {
+            self.warn_of_unfinished_uploads(&upload.object_key, &fault);
+        }
+    }
+
+    fn warn_of_unfinished_uploads(&self, object_key: &ObjectKey, fault: &layergate::error::Error) {
+        self.progress.warn(&format!(
+            "unfinished uploads of {object_key} may be left in the bucket ({}); its lifecycle rule will end them",
+            fault.cause()
+        ));
+    }
+
     /// Reads a blob for nothing but its digest.
     async fn verify(&self, mut reader: BlobReader, progress: &BlobProgress) -> Result<(), Error> {
+        progress.restart();
         loop {
             let _memory = self.memory().await?;
             let (rest, bytes) = self.next_chunk(reader).await?;
@@ -176,7 +214,9 @@ impl Uploads<'_> {
     ) -> Result<Vec<Part>, Error> {
         let mut sending = JoinSet::new();
         let sent = self.send_parts(&mut sending, reader, upload, progress).await;
-        // A part that is still on its way would outlive the abort of its upload.
+        // S3 may keep a part that arrives after the abort of its upload.
+        let arrived = async { while sending.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(GRACE, arrived).await; // whoever interrupts does not want to wait for ever
         sending.shutdown().await;
         sent
     }
@@ -193,7 +233,7 @@ impl Uploads<'_> {
             let memory = self.memory().await?;
             let (rest, bytes) = self.next_chunk(reader).await?;
             reader = rest;
-            sending.spawn(send(self.session.store.clone(), upload.clone(), number, bytes, memory));
+            sending.spawn(send_part(self.session.store.clone(), upload.clone(), number, bytes, memory));
             let is_last = reader.left() == 0;
             while let Some(sent) = match is_last {
                 true => self.unless_stopped(sending.join_next()).await?,
@@ -229,7 +269,7 @@ impl Uploads<'_> {
     }
 }
 
-async fn send(
+async fn send_part(
     store: LayerStore,
     upload: MultipartUpload,
     number: i32,

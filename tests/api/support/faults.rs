@@ -23,13 +23,24 @@ pub enum Fault {
     Nonsense,
     /// A whole answer in JSON that means nothing.
     OtherJson,
+    /// This whole answer: a status with its reason, and a body.
+    Answer(&'static str, &'static str),
     /// The engine's own fault.
     InternalError,
     /// The engine has too much to do.
     Throttle,
+    /// The engine does what it was asked, and its answer is lost.
+    Lost,
     /// The engine's answer, late.
     Slow(Duration),
 }
+
+/// DynamoDB to a client whose clock is wrong. As to any signature that it does not take, it repeats the request.
+pub const SIGNED_TOO_EARLY: Fault = Fault::Answer(
+    "400 Bad Request",
+    r#"{"__type": "com.amazon.coral.service#InvalidSignatureException",
+        "message": "Signature expired: 20260101T000000Z is now earlier than 20260101T000500Z\n\nThe Canonical String for this request should have been\n'POST\n/\n\nhost:dynamodb\nx-amz-security-token:the-session-token"}"#,
+);
 
 /// Which requests to break, and how.
 struct Plan {
@@ -92,6 +103,7 @@ async fn serve(mut client: TcpStream, engine: &str, plan: &Mutex<Plan>) -> std::
     };
     let whole = |status: &str, body: &str| answer(status, body.len(), body);
     let fault = fault_for(&request, plan);
+    let is_of_s3 = !request.starts_with(b"POST / "); // all that DynamoDB is asked
     let bytes = match fault {
         Fault::None => return pass(client, engine, &request).await,
         Fault::Slow(delay) => {
@@ -99,15 +111,20 @@ async fn serve(mut client: TcpStream, engine: &str, plan: &Mutex<Plan>) -> std::
             return pass(client, engine, &request).await;
         }
         Fault::Hang => String::new(),
-        Fault::Reset => {
-            client.set_zero_linger()?;
-            return Ok(());
+        Fault::Reset => return client.set_zero_linger(),
+        Fault::Lost => {
+            ask(engine, &request).await?.read_to_end(&mut Vec::new()).await?;
+            return client.set_zero_linger();
         }
         Fault::Stall | Fault::Truncated => answer("200 OK", 1000, r#"{"Items": [{"sk": "#),
         Fault::Nonsense => whole("200 OK", "<html>It works!</html>"),
         Fault::OtherJson => whole("200 OK", r#"{"hello": "world"}"#),
         Fault::InternalError => whole("500 Internal Server Error", r#"{"__type": "InternalServerError"}"#),
+        Fault::Throttle if is_of_s3 => {
+            whole("503 Slow Down", "<Error><Code>SlowDown</Code><Message>Slow down.</Message></Error>")
+        }
         Fault::Throttle => whole("400 Bad Request", r#"{"__type": "ThrottlingException"}"#),
+        Fault::Answer(status, body) => whole(status, body),
     };
     client.write_all(bytes.as_bytes()).await?;
     if matches!(fault, Fault::Hang | Fault::Stall) {
@@ -118,13 +135,17 @@ async fn serve(mut client: TcpStream, engine: &str, plan: &Mutex<Plan>) -> std::
 
 /// Has the engine answer, on a connection that ends with the answer.
 async fn pass(mut client: TcpStream, engine: &str, request: &[u8]) -> std::io::Result<()> {
+    tokio::io::copy(&mut ask(engine, request).await?, &mut client).await?;
+    client.shutdown().await
+}
+
+async fn ask(engine: &str, request: &[u8]) -> std::io::Result<TcpStream> {
     let mut engine = TcpStream::connect(engine).await?;
     let end_of_first_line = request.windows(2).position(|bytes| bytes == b"\r\n").unwrap() + 2;
     engine.write_all(&request[..end_of_first_line]).await?;
     engine.write_all(b"connection: close\r\n").await?;
     engine.write_all(&request[end_of_first_line..]).await?;
-    tokio::io::copy(&mut engine, &mut client).await?;
-    client.shutdown().await
+    Ok(engine)
 }
 
 async fn read_request(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
