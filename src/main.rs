@@ -27,7 +27,15 @@ async fn run() -> Result<(), Error> {
         tracing::info!("AUTHORIZATION is gateway: whoever the gateway lets in may read every repository");
     }
     let sdk = aws::from_lambda_environment(Config::region_from_env(variable)?);
-    let handler = &Handler::new(Registry::new(&sdk, &config), config.authorization);
+    let registry = Registry::new(&sdk, &config);
+    // Then the first call comes long after init, and finds ready what takes most of a cold start. On demand it
+    // waits for the end of init, which this would only make longer.
+    if variable("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Some("provisioned-concurrency")
+        && let Err(error) = registry.make_ready().await
+    {
+        tracing::warn!(cause = error.cause(), "the connection to DynamoDB could not be made ready");
+    }
+    let handler = &Handler::new(registry, config.authorization);
     lambda_runtime::run(service_fn(move |event| handler.handle(event))).await
 }
 

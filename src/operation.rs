@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::index::LayerIndex;
+use crate::index::{Consistency, LayerIndex};
 use crate::protocol::{self, Members};
 use crate::store::LayerStore;
-use crate::types::{AccountId, Digest, RegistryId, Repository};
+use crate::types::{AccountId, Digest, RegistryId, Repository, RepositoryName};
 
 /// What the operations work on.
 #[derive(Debug)]
@@ -66,6 +66,15 @@ impl Registry {
             default_registry_id: config.default_registry_id.clone(),
             region: sdk.region().map(ToString::to_string).unwrap_or_default(),
         }
+    }
+
+    /// Does what only a first call has to: reads certificates and credentials, and connects to DynamoDB. One
+    /// request, for a layer that no repository has.
+    pub async fn make_ready(&self) -> Result<(), Error> {
+        let name = RepositoryName::parse("ready").expect("it is a name");
+        let repository = Repository { registry: self.default_registry_id.clone(), name };
+        let digest = Digest::parse("none:0").expect("it is a digest");
+        self.index.layer(&repository, &digest, Consistency::Eventual).await.map(|_| ())
     }
 
     /// Calls the operation that `target`, the `X-Amz-Target` header, asks for; gives its output as JSON.

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -15,7 +16,9 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc};
 
-use crate::support::{FaultProxy, REQUEST_ID, SIGNED_TOO_EARLY, Stack, answer, sample};
+use crate::support::{
+    Fault, FaultProxy, REQUEST_ID, SIGNED_TOO_EARLY, Stack, answer, count_requests, sample,
+};
 
 /// The Lambda service's side of the Runtime API: hands out events, takes answers.
 struct RuntimeApi {
@@ -151,6 +154,39 @@ async fn it_answers_from_its_first_event_on_and_logs_one_line_each() {
         assert!(field(n, "digest").as_str().unwrap().starts_with("sha256:"));
         assert!(field(n, "duration_ms").as_f64().unwrap() > 0.0);
     }
+}
+
+#[tokio::test]
+async fn it_is_ready_before_its_first_event_where_that_comes_later() {
+    let stack = stack_with_sample().await;
+    for (initialization, requests) in [("on-demand", 1), ("provisioned-concurrency", 2)] {
+        let (dynamodb, count) = count_requests(&stack.local.engines.dynamodb_url).await;
+        let mut api = RuntimeApi::start().await;
+        let mut function = bootstrap(&stack, &api.address);
+        function.env("AWS_LAMBDA_INITIALIZATION_TYPE", initialization);
+        let function = function.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).spawn().unwrap();
+        let (_, response) = api.invoke(event("rest/OK.json")).await;
+        assert_eq!(answer(&response).status, 200);
+        assert_eq!(count.load(Ordering::SeqCst), requests, "{initialization}");
+        end(function).await;
+    }
+}
+
+#[tokio::test]
+async fn a_dynamodb_that_fails_during_init_keeps_nothing_from_starting() {
+    let stack = stack_with_sample().await;
+    let proxy = FaultProxy::to(&stack.local.engines.dynamodb_url).await;
+    proxy.set_on("", Fault::InternalError, 3); // so often is a request tried
+    let mut api = RuntimeApi::start().await;
+    let mut function = bootstrap(&stack, &api.address);
+    function.env("AWS_LAMBDA_INITIALIZATION_TYPE", "provisioned-concurrency");
+    let function = function.env("AWS_ENDPOINT_URL_DYNAMODB", &proxy.url).spawn().unwrap();
+    let (_, response) = api.invoke(event("rest/OK.json")).await;
+    assert_eq!(answer(&response).status, 200);
+    let log = String::from_utf8(end(function).await.stdout).unwrap();
+    let line: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert_eq!(line["level"], "WARN", "{log}");
+    assert!(line["cause"].as_str().unwrap().contains("DynamoDB answered 500"), "{log}");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use layergate_bench::{Result, http, report};
 use serde_json::{Value, json};
 
 use crate::answers::Answers;
+use crate::ready;
 use crate::runtime_api::{Call, RuntimeApi};
 
 const COLD_ROUNDS: usize = 25;
@@ -24,19 +25,19 @@ const CALLS_BEFORE: usize = 1000;
 const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// A function that is measured.
-struct Function {
-    name: &'static str,
+pub struct Function {
+    pub name: &'static str,
     program: PathBuf,
     arguments: &'static [&'static str],
     environment: &'static [(&'static str, &'static str)],
     /// What of it is deployed: a file or a folder.
     deployed: PathBuf,
-    api: RuntimeApi,
+    pub api: RuntimeApi,
     figures: Figures,
 }
 
 #[derive(Default)]
-struct Figures {
+pub struct Figures {
     cold: Vec<f64>,
     warm: Vec<f64>,
     cpu: Duration,
@@ -59,7 +60,12 @@ impl Function {
         })
     }
 
-    fn spawn(&self, cpu: usize, endpoint: &str) -> Result<Process> {
+    /// The function that this project is.
+    pub fn ours(name: &'static str, environment: &'static [(&'static str, &'static str)]) -> Result<Self> {
+        Ok(Self { environment, ..Self::new(name, "target/release/bootstrap", is_url)? })
+    }
+
+    pub fn spawn(&self, cpu: usize, endpoint: &str) -> Result<Process> {
         let mut command = Command::new(&self.program);
         command
             .args(self.arguments)
@@ -91,13 +97,17 @@ impl Function {
         Process::spawn_on(cpu, &mut command)
     }
 
-    /// From the start of a process until its first answer is there.
-    fn cold(&mut self, cpu: usize, endpoint: &str) -> Result<()> {
+    /// From the start of a process, whose event waits, until its first answer is there.
+    pub fn first_answer(&self, cpu: usize, endpoint: &str) -> Result<(Duration, Process)> {
         self.api.expect_process(1);
         let process = self.spawn(cpu, endpoint)?;
-        let calls = self.finished()?;
-        let (_, answered) = calls.first().ok_or("no call was made")?;
-        self.figures.cold.push(milliseconds(*answered - process.started));
+        let (_, answered) = *self.finished()?.first().ok_or("no call was made")?;
+        Ok((answered - process.started, process))
+    }
+
+    fn cold(&mut self, cpu: usize, endpoint: &str) -> Result<()> {
+        let (time, process) = self.first_answer(cpu, endpoint)?;
+        self.figures.cold.push(milliseconds(time));
         self.note_memory(&process)
     }
 
@@ -111,7 +121,7 @@ impl Function {
         self.note_memory(process)
     }
 
-    fn finished(&self) -> Result<Vec<Call>> {
+    pub fn finished(&self) -> Result<Vec<Call>> {
         self.api.finished().map_err(|error| format!("{}: {error}", self.name).into())
     }
 
@@ -174,20 +184,17 @@ pub fn run(cpu: usize) -> Result<Value> {
     ];
     report::table(&headings, &rows.iter().map(Row::cells).collect::<Vec<_>>());
     let targets = targets(&rows)?;
-    Ok(json!({"rows": rows.iter().map(Row::json).collect::<Vec<_>>(), "targets": targets}))
+    let ready = ready::run(cpu, &tls)?;
+    Ok(json!({"ready": ready, "rows": rows.iter().map(Row::json).collect::<Vec<_>>(), "targets": targets}))
 }
 
 fn functions() -> Result<Vec<Function>> {
     // The programs themselves: what is on the PATH may be a script that chooses one.
     let python = program("python3", &["-c", "import sys; print(sys.executable)"])?;
     let node = program("node", &["-p", "process.execPath"])?;
-    let bootstrap = "target/release/bootstrap";
     Ok(vec![
-        Function { environment: &[("CACHE_SECONDS", "0")], ..Function::new("layergate", bootstrap, is_url)? },
-        Function {
-            environment: &[("CACHE_SECONDS", "10")],
-            ..Function::new("layergate, cache on", bootstrap, is_url)?
-        },
+        Function::ours("layergate", &[("CACHE_SECONDS", "0")])?,
+        Function::ours("layergate, cache on", &[("CACHE_SECONDS", "10")])?,
         Function::new("echo (lambda_runtime)", "target/release/echo", is_event)?,
         Function {
             arguments: &["target/bench/node/runtime.js"],

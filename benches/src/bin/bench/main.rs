@@ -6,6 +6,7 @@ mod answers;
 mod chart;
 mod function;
 mod local;
+mod ready;
 mod runtime_api;
 
 use std::fs;

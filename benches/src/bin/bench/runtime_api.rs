@@ -37,6 +37,8 @@ struct Shared {
 struct State {
     /// Which process is being served: connections of an earlier one are dead.
     process: u64,
+    /// Whether it asks for an event and has none.
+    is_idle: bool,
     to_do: usize,
     started: Option<Instant>,
     calls: Vec<Call>,
@@ -71,6 +73,16 @@ impl RuntimeApi {
     pub fn offer(&self, calls: usize) {
         self.shared.lock().to_do = calls;
         self.shared.changed.notify_all();
+    }
+
+    /// Waits until the process asks for an event.
+    pub fn idle(&self) -> Result<()> {
+        let waiting = |state: &mut State| !state.is_idle;
+        let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), PATIENCE, waiting);
+        match waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
+            true => Err("a function has not asked for an event".into()),
+            false => Ok(()),
+        }
     }
 
     /// Waits until all events that were offered are answered.
@@ -126,12 +138,18 @@ impl Shared {
 
     /// Waits for an event to hand out, and starts the clock; `false` if that process is no longer served.
     fn next(&self, process: u64) -> bool {
+        let mut state = self.lock();
+        if state.process == process && state.to_do == 0 {
+            state.is_idle = true;
+            self.changed.notify_all();
+        }
         let waiting = |state: &mut State| state.process == process && state.to_do == 0;
-        let waited = self.changed.wait_while(self.lock(), waiting);
+        let waited = self.changed.wait_while(state, waiting);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         if state.process != process {
             return false;
         }
+        state.is_idle = false;
         state.to_do -= 1;
         state.started = Some(Instant::now());
         true
