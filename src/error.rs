@@ -13,9 +13,10 @@ pub type Cause = Box<dyn StdError + Send + Sync>;
 /// A failure of DynamoDB or S3.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{engine}{}{}",
+    "{engine}{}{}{}",
     .status.map(|status| format!(" answered {status}")).unwrap_or_default(),
-    .code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default()
+    .code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default(),
+    .request_id.as_ref().map(|id| format!(" to request {id}")).unwrap_or_default()
 )]
 pub struct EngineFault {
     /// Which of them.
@@ -24,6 +25,8 @@ pub struct EngineFault {
     pub status: Option<u16>,
     /// The engine's name for it, if it gave one.
     pub code: Option<String>,
+    /// The engine's id of the request, which AWS's support asks for.
+    pub request_id: Option<String>,
     /// What the engine says, or else its SDK.
     pub source: Cause,
 }
@@ -38,6 +41,7 @@ impl EngineFault {
             engine,
             status: error.raw_response().map(|response| response.status().as_u16()),
             code: error.code().map(str::to_owned),
+            request_id: error.meta().extra("aws_request_id").map(str::to_owned),
             // One line: the others may repeat the request with its session token, as DynamoDB's do when a
             // signature does not match.
             source: match error.message().and_then(|message| message.lines().next()) {
@@ -132,7 +136,7 @@ impl Error {
     /// A success of this engine that lacks what every success of it has.
     pub(crate) fn not_an_answer_of(engine: &'static str) -> Self {
         let source = "what came back is not an answer to what it was asked".into();
-        Self::Server(Box::new(EngineFault { engine, status: None, code: None, source }))
+        Self::Server(Box::new(EngineFault { engine, status: None, code: None, request_id: None, source }))
     }
 
     /// The error's name on the wire, in `__type` and `x-amzn-ErrorType`.

@@ -28,8 +28,8 @@ async fn run() -> Result<(), Error> {
     }
     let sdk = aws::from_lambda_environment(Config::region_from_env(variable)?);
     let registry = Registry::new(&sdk, &config);
-    // Then the first call comes long after init, and finds ready what takes most of a cold start. On demand it
-    // waits for the end of init, which this would only make longer.
+    // Then the first call comes after init, and finds all certificates read and, if it comes soon, the connection
+    // open. On demand it waits for the end of init, which this would only make longer.
     if variable("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Some("provisioned-concurrency")
         && let Err(error) = registry.make_ready().await
     {

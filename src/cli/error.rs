@@ -27,7 +27,7 @@ pub enum Error {
     #[error("{}; {}", .0.cause(), advice(.0))]
     Service(Fault),
     /// The user interrupted the command.
-    #[error("interrupted; nothing half-done is left, and running the command again completes it")]
+    #[error("interrupted; nothing half-published is left, and running the command again completes it")]
     Interrupted,
 }
 
@@ -42,6 +42,10 @@ fn advice(fault: &Fault) -> &'static str {
         return "the table holds what this version of layergate did not write";
     };
     match fault.code.as_deref() {
+        None if matches!(fault.status, Some(400 | 403)) => {
+            "it gave no reason; check that the credentials have not expired and are of this endpoint and region, \
+             this machine's clock, and that BUCKET_NAME is a bucket that they may use"
+        }
         Some("ExpiredToken" | "ExpiredTokenException") => "renew the credentials, and run it again",
         Some("InvalidSignatureException" | "RequestTimeTooSkewed" | "SignatureDoesNotMatch") => {
             "check this machine's clock and the secret access key"

@@ -141,12 +141,12 @@ fn url(listener: &tokio::net::TcpListener) -> Result<String, LocalError> {
 
 /// Hands a request to the embedded S3.
 async fn answer(service: S3Service, request: Request) -> Response {
-    let is_post = request.method() == Method::POST;
+    let ends_or_starts = matches!(*request.method(), Method::POST | Method::DELETE);
     let request = request.map(s3s::Body::http_body_unsync);
     let answering = async move { service.call(request).await };
-    let answered = match is_post {
-        // What starts or completes an upload changes several files, and must not stop between them because its
-        // client is gone.
+    let answered = match ends_or_starts {
+        // What starts, completes or aborts an upload changes several files, and must not stop between them
+        // because its client is gone.
         true => tokio::spawn(answering).await.unwrap_or_else(|error| Err(HttpError::new(Box::new(error)))),
         false => answering.await,
     };

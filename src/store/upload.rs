@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
-use aws_sdk_s3::config;
+use aws_sdk_s3::config::{self, StalledStreamProtectionConfig};
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
@@ -12,8 +12,8 @@ use super::{ANSWER_TIME, LayerStore, fault};
 use crate::error::Error;
 use crate::types::ObjectKey;
 
-/// The slowest that a request may send, in bytes a second: four at once need a line of two megabits.
-const SLOWEST: usize = 64 * 1024;
+/// The slowest that a request may send, in bytes a second: four at once need a line of one megabit.
+const SLOWEST: usize = 32 * 1024;
 
 /// How long S3 may take to make an object of its parts.
 /// Source: [CompleteMultipartUpload](https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html),
@@ -109,7 +109,11 @@ impl LayerStore {
             .upload_id(&upload.id)
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
             .customize()
-            .config_override(patience(COMPLETION_TIME));
+            // Silence is no sign of a fault here: all that S3 sends meanwhile is a blank now and then.
+            .config_override(
+                patience(COMPLETION_TIME)
+                    .stalled_stream_protection(StalledStreamProtectionConfig::disabled()),
+            );
         complete.send().await.map_err(fault)?.e_tag.map(|_| ()).ok_or_else(no_answer)
     }
 

@@ -113,6 +113,9 @@ async fn publishing_through_a_fault_completes_or_says_so_and_completes_when_run_
         proxy.set_on("", fault, 2);
         let output = publish().await;
         if !output.status.success() {
+            let is_an_answer =
+                matches!(fault, Fault::Truncated | Fault::Nonsense | Fault::OtherJson | Fault::Stall);
+            assert!(is_an_answer, "{engine}, {fault:?}: it was not tried again");
             assert_refused(&output, 1, &[engine]);
             proxy.set(Fault::None);
             let output = publish().await;
@@ -180,6 +183,7 @@ async fn an_upload_whose_answers_are_lost_is_found_to_be_done() {
         let publish = ["publish", "--create-repository", &layout.path(), "app:1"];
         let output = stack.command(&publish).env("AWS_ENDPOINT_URL_S3", &proxy.url).output().await.unwrap();
         assert!(output.status.success(), "{request}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("layergate: "), "no warning: {}", stderr(&output));
         assert_eq!(stack.ask("app", &sha256(&large)).await.status, 200);
         assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new(), "{request}");
     }
@@ -187,7 +191,7 @@ async fn an_upload_whose_answers_are_lost_is_found_to_be_done() {
 
 #[tokio::test]
 async fn what_aws_says_of_clocks_and_credentials_is_told_with_what_to_do() {
-    let cases: [(&str, &str, Fault, &[&str]); 4] = [
+    let cases: [(&str, &str, Fault, &[&str]); 5] = [
         (
             "AWS_ENDPOINT_URL_DYNAMODB",
             "",
@@ -212,6 +216,12 @@ async fn what_aws_says_of_clocks_and_credentials_is_told_with_what_to_do() {
                 "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>",
             ),
             &["S3", "ExpiredToken", "provided token has expired", "renew the credentials"],
+        ),
+        (
+            "AWS_ENDPOINT_URL_S3",
+            "HEAD ",
+            Fault::Answer("400 Bad Request", ""),
+            &["S3 answered 400", "no reason", "have not expired", "this machine's clock"],
         ),
         (
             "AWS_ENDPOINT_URL_S3",

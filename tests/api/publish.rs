@@ -11,7 +11,7 @@ use std::time::Instant;
 use axum::extract::Request;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::support::{Answer, Layout, Stack, assert_refused, forward, sample, serve, sha256, stderr};
 
@@ -189,6 +189,45 @@ async fn an_interrupted_publish_leaves_nothing_and_completes_when_run_again() {
     }
 }
 
+#[tokio::test]
+async fn two_may_publish_the_same_layer_at_once() {
+    let stack = Stack::start().await;
+    let large = bytes(9 * 1024 * 1024);
+    let layout = Layout::of_layers(&[&large]);
+    let (arrived, let_go) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
+    let (is_arrived, may_go) = (arrived.clone(), let_go.clone());
+    let (engine, client) = (stack.local.engines.s3_url.clone(), reqwest::Client::new());
+    let s3 = serve(move |request: Request| {
+        let (engine, client) = (engine.clone(), client.clone());
+        let (is_arrived, may_go) = (is_arrived.clone(), may_go.clone());
+        async move {
+            if request.uri().query().is_some_and(|query| query.contains("partNumber=")) {
+                is_arrived.notify_one();
+                may_go.acquire().await.unwrap().forget();
+            }
+            forward(&client, &engine, request).await
+        }
+    });
+    let mut slower = stack.command(&["publish", "--create-repository", &layout.path(), "app:slower"]);
+    let slower = slower
+        .env("AWS_ENDPOINT_URL_S3", s3.await)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    arrived.notified().await;
+    assert!(!stack.unfinished_uploads().is_empty());
+    stack.publish(&layout, "app:quicker").await;
+    assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new(), "the slower one's upload is of no use");
+
+    let_go.add_permits(2);
+    let output = slower.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("layergate: "), "no warning: {}", stderr(&output));
+    assert_downloads(&stack.ask("app", &sha256(&large)).await, &large).await;
+    assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new());
+}
+
 /// From 0 to 1, and another in every run.
 fn random() -> f64 {
     RandomState::new().hash_one(()) as f64 / u64::MAX as f64
@@ -215,8 +254,10 @@ async fn a_killed_publish_leaves_nothing_wrong_and_is_completed_when_run_again()
         let layers = layers_of(&repository);
         let layout = Layout::of_layers(&layers.each_ref().map(Vec::as_slice));
         let moment = takes.mul_f64(random());
+        eprintln!("killed after {moment:?}");
         let arguments = ["publish", "--create-repository", &layout.path(), &format!("{repository}:1")];
-        let mut publishing = stack.command(&arguments).stderr(Stdio::null()).spawn().unwrap();
+        let mut publishing =
+            stack.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         tokio::time::sleep(moment).await;
         publishing.kill().await.unwrap(); // with SIGKILL
         killed_while_uploading += usize::from(!stack.unfinished_uploads().is_empty());

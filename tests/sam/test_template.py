@@ -79,7 +79,6 @@ def test_other_accounts_are_let_in_only_if_they_are_named(api: dict) -> None:
 PERMISSIONS = {
     "get_item": "dynamodb:GetItem",
     "query": "dynamodb:Query",
-    "update_item": "dynamodb:UpdateItem",
     # The items of transact_write_items, which has no permission of its own.
     "ConditionCheck": "dynamodb:ConditionCheckItem",
     "Delete": "dynamodb:DeleteItem",
@@ -124,6 +123,14 @@ def test_publishers_may_do_what_the_tool_does_and_no_more(resources: dict) -> No
     # The tool reads single records and never an object; that it may list shows it which objects are missing.
     calls = permissions("index.rs", "index/*.rs", "store/*.rs")
     assert actions(statements(resources, "PublisherPolicy")) == calls | {"s3:ListBucket"}
+
+
+def test_sandboxes_are_kept_ready_only_where_asked_for(resources: dict) -> None:
+    [alias] = [found for found in resources.values() if found["Type"] == "AWS::Lambda::Alias"]
+    condition, kept, none = alias["Properties"]["ProvisionedConcurrencyConfig"]["Fn::If"]
+    assert condition == "HasProvisionedConcurrency"
+    assert kept == {"ProvisionedConcurrentExecutions": {"Ref": "ProvisionedConcurrency"}}
+    assert none == {"Ref": "AWS::NoValue"}
 
 
 def test_no_resource_is_a_wildcard_but_where_aws_has_no_other(resources: dict) -> None:

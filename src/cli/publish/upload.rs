@@ -41,7 +41,7 @@ pub struct UploadedBlob {
     layer_digest: String,
     layer_size: u64,
     media_type: String,
-    /// Whether it was sent; a registry has each blob once.
+    /// Whether it had to be sent; a registry has each blob once.
     uploaded: bool,
 }
 
@@ -55,7 +55,8 @@ struct Uploads<'a> {
     stop: CancellationToken,
 }
 
-/// Uploads and verifies the blobs of all images, each once. When it returns, no upload is left half-done.
+/// Uploads and verifies the blobs of all images, each once. When it returns, no upload goes on, and what could not
+/// be aborted was told.
 pub async fn blobs(
     session: &Session,
     source: &Arc<Source>,
@@ -122,21 +123,16 @@ impl Uploads<'_> {
         let object_key = ObjectKey::of_layer(&self.session.registry, &blob.digest);
         let progress = self.progress.blob(&blob.digest, blob.size);
 
-        let mut is_stored = self.unless_stopped(store.holds(&object_key, blob.size)).await??;
-        if !is_stored {
-            match self.send(blob, &object_key, &progress).await {
-                // Its answer was lost, or somebody else sent the same meanwhile and ended this upload.
-                Err(Error::Service(_)) if matches!(store.holds(&object_key, blob.size).await, Ok(true)) => {
-                    is_stored = true;
-                }
-                sent => sent?,
-            }
-        }
+        let is_stored = self.unless_stopped(store.holds(&object_key, blob.size)).await??;
         if is_stored {
             self.verify(self.source.open_blob(blob)?, &progress).await?;
+        } else if blob.size <= PART_SIZE as u64 {
+            self.send_whole(blob, &object_key, &progress).await?;
+        } else {
+            self.send_in_parts(blob, &object_key, &progress).await?;
         }
         if blob.size > PART_SIZE as u64 {
-            self.end_other_uploads(&object_key).await;
+            self.unless_stopped(self.end_other_uploads(&object_key)).await?;
         }
         progress.finish(if is_stored { "already stored" } else { "uploaded" });
         Ok(UploadedBlob {
@@ -147,33 +143,52 @@ impl Uploads<'_> {
         })
     }
 
-    /// Puts a blob into the store.
-    async fn send(&self, blob: &Blob, object_key: &ObjectKey, progress: &BlobProgress) -> Result<(), Error> {
+    async fn send_whole(
+        &self,
+        blob: &Blob,
+        object_key: &ObjectKey,
+        progress: &BlobProgress,
+    ) -> Result<(), Error> {
+        let reader = self.source.open_blob(blob)?;
+        let _memory = self.memory().await?;
+        let (_, bytes) = self.next_chunk(reader).await?;
+        self.unless_stopped(self.session.store.put(object_key, bytes)).await??;
+        progress.advance(blob.size);
+        Ok(())
+    }
+
+    async fn send_in_parts(
+        &self,
+        blob: &Blob,
+        object_key: &ObjectKey,
+        progress: &BlobProgress,
+    ) -> Result<(), Error> {
         let store = &self.session.store;
         let reader = self.source.open_blob(blob)?;
-        if blob.size <= PART_SIZE as u64 {
-            let _memory = self.memory().await?;
-            let (_, bytes) = self.next_chunk(reader).await?;
-            self.unless_stopped(store.put(object_key, bytes)).await??;
-            progress.advance(blob.size);
-            return Ok(());
-        }
         // Not stopped while it starts: an upload whose id is not known could not be aborted.
         let upload = store.start_upload(object_key.clone()).await?;
-        let completed = match self.parts(reader, &upload, progress).await {
-            Ok(parts) => store.complete_upload(&upload, parts).await.map_err(Error::from),
-            Err(error) => Err(error),
+        let completed = async {
+            let parts = self.parts(reader, &upload, progress).await?;
+            Ok(self.unless_stopped(store.complete_upload(&upload, parts)).await??)
         };
-        if completed.is_err() {
-            self.abort(&upload).await;
+        let Err(error) = completed.await else { return Ok(()) };
+        // The answer was lost, or somebody else sent the same meanwhile and ended this upload.
+        if matches!(error, Error::Service(_)) && matches!(store.holds(object_key, blob.size).await, Ok(true))
+        {
+            return self.verify(self.source.open_blob(blob)?, progress).await;
         }
-        completed
+        self.abort(&upload).await;
+        Err(error)
     }
 
     /// Ends what a publishing that was killed has left, or one that still sends what is stored now.
     async fn end_other_uploads(&self, object_key: &ObjectKey) {
         match self.session.store.unfinished_uploads(object_key).await {
-            Ok(uploads) => stream::iter(&uploads).for_each(|upload| self.abort(upload)).await,
+            Ok(uploads) => {
+                for upload in &uploads {
+                    self.abort(upload).await;
+                }
+            }
             Err(fault) => self.warn_of_unfinished_uploads(object_key, &fault),
         }
     }
