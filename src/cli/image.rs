@@ -3,7 +3,8 @@
 use std::fmt;
 
 use layergate::index::contents::{Contents, ImageRecord};
-use layergate::types::{Digest, Repository, RepositoryName};
+use layergate::index::delete::ImageDeletion;
+use layergate::types::{Digest, ImageTag, Repository, RepositoryName};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -54,7 +55,7 @@ impl Image {
             image_digest: record.digest.to_string(),
             image_tags: contents.tags_of(&record.digest).map(str::to_owned).collect(),
             image_manifest_media_type: record.media_type.clone(),
-            image_pushed_at: record.pushed_at,
+            image_pushed_at: record.pushed_at.filter(|_| !record.deleting),
             layer_digests: record.layers.iter().map(Digest::to_string).collect(),
             image_digests: record.images.iter().map(Digest::to_string).collect(),
         }
@@ -134,55 +135,27 @@ async fn delete(session: &Session, repository: Repository, image: &ImageId) -> R
             repository.name, repository.name
         ))
     };
-    let mut image_tag = None;
-    let mut image_digests = Vec::new();
-    let digest = match image {
-        ImageId::Digest(digest) => digest,
+    let (digest, by_tag) = match image {
+        ImageId::Digest(digest) => (digest, None),
         ImageId::Tag(tag) => {
-            let digest = contents.tagged(tag).ok_or_else(|| not_found(format!("with the tag '{tag}'")))?;
-            if contents.tags_of(digest).count() > 1 {
-                image_tag = Some(tag.to_string());
-                session.index.delete_tag(&repository, tag, digest).await?;
-            }
-            digest
+            let tagged = contents.tagged(tag);
+            (tagged.ok_or_else(|| not_found(format!("with the tag '{tag}'")))?, Some(tag))
         }
     };
-    if image_tag.is_none() {
-        let image = contents.image(digest).ok_or_else(|| not_found(digest.to_string()))?;
-        if let Some(index) = contents.images.iter().find(|other| other.images.contains(digest)) {
+    let (image_tag, images) = match session.index.delete_image(&repository, digest, by_tag).await? {
+        ImageDeletion::Done(images) => (None, images),
+        ImageDeletion::Untagged => (by_tag.map(ImageTag::to_string), Vec::new()),
+        ImageDeletion::Missing => return Err(not_found(digest.to_string())),
+        ImageDeletion::PartOf(index) => {
             return Err(Error::Conflict(format!(
-                "the image {digest} belongs to the index {}; delete that, and this goes with it",
-                index.digest
+                "the image {digest} belongs to the index {index}; delete that, and this goes with it"
             )));
         }
-        let images = deleted_with(image, &contents);
-        session.index.delete_images(&repository, &images).await?;
-        image_digests.extend(images.into_iter().map(Digest::to_string));
-    }
+    };
     Ok(Deleted {
         registry_id: repository.registry.to_string(),
         repository_name: repository.name.to_string(),
         image_tag,
-        image_digests,
+        image_digests: images.iter().map(Digest::to_string).collect(),
     })
-}
-
-/// The image, and if it is an index those of its images that nothing else names: no tag and no other index.
-fn deleted_with<'a>(image: &'a ImageRecord, contents: &'a Contents) -> Vec<&'a Digest> {
-    let mut deleted = vec![&image.digest];
-    let mut next = 0;
-    while let Some(index) = deleted.get(next).and_then(|digest| contents.image(digest)) {
-        for child in &index.images {
-            let in_other_index = contents
-                .images
-                .iter()
-                .any(|other| other.images.contains(child) && !deleted.contains(&&other.digest));
-            let is_named = contents.tags_of(child).next().is_some() || in_other_index;
-            if !is_named && contents.image(child).is_some() && !deleted.contains(&child) {
-                deleted.push(child);
-            }
-        }
-        next += 1;
-    }
-    deleted
 }

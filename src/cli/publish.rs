@@ -119,8 +119,8 @@ async fn open_source(
 
 fn being_deleted(repository: &Repository) -> Error {
     Error::Conflict(format!(
-        "somebody is deleting the repository '{}' or the image; finish that with 'layergate repository delete' \
-         or 'layergate image delete', then publish again",
+        "the repository '{}' or one of these images is being deleted; when that has ended, publish again (a \
+         'layergate repository delete' or 'layergate image delete' that was stopped ends when it is run again)",
         repository.name
     ))
 }
@@ -141,7 +141,7 @@ async fn index_images(
         let image = new_image(image);
         done(index.begin_image(repository, &image).await?)?;
         done(index.add_layers(repository, &image).await?)?;
-        done(index.finish_image(repository, &image.digest).await?)?;
+        done(index.finish_image(repository, &image).await?)?;
     }
     if let (Some(image), Some(tag)) = (images.last(), tag) {
         done(index.tag_image(repository, &image.digest, tag).await?)?;

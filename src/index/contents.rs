@@ -33,12 +33,26 @@ pub struct ImageRecord {
     pub media_type: String,
     /// How many bytes the manifest has.
     pub size: u64,
-    /// When it was published, in seconds since 1970; `None` if its publishing or deleting has not ended.
+    /// When it was published, in seconds since 1970; `None` if publishing it has not ended, or if it is deleted.
     pub pushed_at: Option<u64>,
+    /// Whether somebody started to delete it.
+    pub deleting: bool,
     /// Its layers.
     pub layers: Vec<Digest>,
     /// The images of an index.
     pub images: Vec<Digest>,
+}
+
+impl ImageRecord {
+    /// Whether it is to be deleted, unless a tag or an index has it.
+    pub(super) fn is_claimed(&self) -> bool {
+        self.deleting && self.pushed_at.is_some()
+    }
+
+    /// Whether it is being deleted for good.
+    pub(super) fn is_condemned(&self) -> bool {
+        self.deleting && self.pushed_at.is_none()
+    }
 }
 
 impl Contents {
@@ -105,12 +119,12 @@ impl LayerIndex {
 }
 
 fn image_record(item: &Item, image: &str) -> Result<ImageRecord, Error> {
-    let published = item.contains_key("pushed_at") && !item.contains_key("deleting");
     Ok(ImageRecord {
         digest: digest(image)?,
         media_type: string(item, "media_type")?.to_owned(),
         size: number(item, "size")?,
-        pushed_at: published.then(|| number(item, "pushed_at")).transpose()?,
+        pushed_at: item.contains_key("pushed_at").then(|| number(item, "pushed_at")).transpose()?,
+        deleting: item.contains_key("deleting"),
         layers: digests(item, "layers")?,
         images: digests(item, "images")?,
     })

@@ -48,7 +48,7 @@ pub struct NewImage {
     pub layers: Vec<LayerRecord>,
     /// Its layers that are not. An earlier publishing may have had them.
     pub absent_layers: Vec<Digest>,
-    /// The images of an index, such as those for its platforms. None if it is a single image.
+    /// The images of an index, such as those for its platforms, each once. None if it is a single image.
     pub images: Vec<Digest>,
 }
 
@@ -124,9 +124,17 @@ impl LayerIndex {
         Ok(Step::Done)
     }
 
-    /// Step 3. [`Step::Gone`] if the image was deleted meanwhile.
-    pub async fn finish_image(&self, repository: &Repository, image: &Digest) -> Result<Step, Error> {
-        let record = self.set(keys::image(repository, image), "pushed_at", now(), IS_ALIVE);
+    /// Step 3. [`Step::Gone`] if the image was deleted meanwhile, or one of an index's images.
+    pub async fn finish_image(&self, repository: &Repository, image: &NewImage) -> Result<Step, Error> {
+        // Whoever deletes one of them after this sees that the index, begun before, names it.
+        for images in image.images.chunks(LARGEST_TRANSACTION) {
+            let are_published =
+                images.iter().map(|image| self.check(keys::image(repository, image), IS_PUBLISHED));
+            if self.transact(are_published.collect()).await? == Outcome::Refused {
+                return Ok(Step::Gone);
+            }
+        }
+        let record = self.set(keys::image(repository, &image.digest), "pushed_at", now(), IS_ALIVE);
         Ok(self.transact(vec![record]).await?.into())
     }
 

@@ -16,9 +16,14 @@ use crate::types::{Digest, Repository};
 /// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
 pub(super) const LARGEST_TRANSACTION: usize = 100;
 
-/// How often a transaction that meets another one is tried, with a wait between that doubles.
+/// How often a transaction is tried that cannot be done at this moment, with a wait between that doubles.
 const TRIES: u32 = 8;
 const FIRST_WAIT: Duration = Duration::from_millis(25);
+
+/// Why a transaction was cancelled that may be done a moment later: another one writes the same items, or there is
+/// too much to do. The SDK does not look at reasons.
+/// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
+const PASSING: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
 
 /// How a transaction went.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +37,7 @@ pub(super) enum Outcome {
 pub(super) const COMPLETE: &str = "all that is required is set";
 
 impl LayerIndex {
-    /// Writes all of `items` or none. Waits for other transactions on the same items to end.
+    /// Writes all of `items` or none. Waits a while for what keeps it from that to pass.
     pub(super) async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Outcome, Error> {
         let mut wait = FIRST_WAIT;
         let mut tries_left = TRIES;
@@ -56,7 +61,7 @@ impl LayerIndex {
                 return Ok(Outcome::Refused);
             }
             tries_left -= 1;
-            if !reasons.contains(&"TransactionConflict") || tries_left == 0 {
+            if !reasons.iter().any(|reason| PASSING.contains(reason)) || tries_left == 0 {
                 return Err(fault(error));
             }
             tokio::time::sleep(wait).await;
@@ -98,9 +103,11 @@ impl LayerIndex {
         TransactWriteItem::builder().update(update.build().expect(COMPLETE)).build()
     }
 
-    /// An item that removes one attribute of a record.
-    pub(super) fn remove(&self, key: Key, attribute: &str) -> TransactWriteItem {
-        let update = update(self, key).update_expression(format!("REMOVE {attribute}"));
+    /// An item that removes one attribute of a record for which `condition` holds.
+    pub(super) fn remove(&self, key: Key, attribute: &str, condition: &str) -> TransactWriteItem {
+        let update = update(self, key)
+            .update_expression(format!("REMOVE {attribute}"))
+            .condition_expression(condition);
         TransactWriteItem::builder().update(update.build().expect(COMPLETE)).build()
     }
 
@@ -117,6 +124,12 @@ impl LayerIndex {
     /// An item that deletes a record, if it is there.
     pub(super) fn delete(&self, key: Key) -> TransactWriteItem {
         TransactWriteItem::builder().delete(delete(self, key).build().expect(COMPLETE)).build()
+    }
+
+    /// An item that deletes a record for which `condition` holds.
+    pub(super) fn delete_if(&self, key: Key, condition: &str) -> TransactWriteItem {
+        let delete = delete(self, key).condition_expression(condition);
+        TransactWriteItem::builder().delete(delete.build().expect(COMPLETE)).build()
     }
 
     /// An item that deletes a tag that must still be this image's.

@@ -7,6 +7,7 @@ mod access;
 mod bootstrap;
 mod cache;
 mod client;
+mod concurrency;
 mod contract;
 mod events;
 mod faults;

@@ -134,7 +134,10 @@ fn collect(
             )));
         }
         for child in parsed.manifests() {
-            image.images.push(own_digest(files, child)?);
+            let child_digest = own_digest(files, child)?;
+            if !image.images.contains(&child_digest) {
+                image.images.push(child_digest);
+            }
             collect(files, child, depth + 1, images)?;
         }
     } else {
