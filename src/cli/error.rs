@@ -37,11 +37,21 @@ impl From<Fault> for Error {
     }
 }
 
+const IS_BUSY: &str =
+    "it has too much to do, or a fault of its own, and trying again did not help; run it again later";
+
 fn advice(fault: &Fault) -> &'static str {
     let Some(fault) = fault.source().and_then(<dyn StdError>::downcast_ref::<EngineFault>) else {
         return "the table holds what this version of layergate did not write";
     };
     match fault.code.as_deref() {
+        _ if fault.status.is_some_and(|status| status >= 500) => IS_BUSY,
+        Some(
+            "ProvisionedThroughputExceededException"
+            | "RequestLimitExceeded"
+            | "ThrottlingException"
+            | "TransactionCanceledException",
+        ) => IS_BUSY,
         None if matches!(fault.status, Some(400 | 403)) => {
             "it gave no reason; check that the credentials have not expired and are of this endpoint and region, \
              this machine's clock, and that BUCKET_NAME is a bucket that they may use"

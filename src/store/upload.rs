@@ -147,9 +147,11 @@ fn sending_time(bytes: usize) -> Duration {
     ANSWER_TIME + Duration::from_secs((bytes / SLOWEST) as u64)
 }
 
-/// Lets each attempt of an operation take so long.
+/// Lets each attempt of an operation take so long, and all of them twice that: silence is not waited for again and
+/// again.
 fn patience(time: Duration) -> config::Builder {
-    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(time).build();
+    let timeouts =
+        TimeoutConfig::builder().operation_attempt_timeout(time).operation_timeout(time * 2).build();
     config::Builder::new().timeout_config(timeouts)
 }
 

@@ -176,7 +176,7 @@ async fn it_is_ready_before_its_first_event_where_that_comes_later() {
 async fn a_dynamodb_that_fails_during_init_keeps_nothing_from_starting() {
     let stack = stack_with_sample().await;
     let proxy = FaultProxy::to(&stack.local.engines.dynamodb_url).await;
-    proxy.set_on("", Fault::InternalError, 3); // so often is a request tried
+    proxy.set_on(&[], 0, Fault::InternalError, 3); // so often is a request tried
     let mut api = RuntimeApi::start().await;
     let mut function = bootstrap(&stack, &api.address);
     function.env("AWS_LAMBDA_INITIALIZATION_TYPE", "provisioned-concurrency");
@@ -241,6 +241,49 @@ async fn a_bad_setting_keeps_it_from_starting_and_is_named() {
         let line: Value = serde_json::from_str(log.trim()).unwrap();
         assert!(line["error"].as_str().unwrap().starts_with(variable), "{log}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    }
+}
+
+#[tokio::test]
+async fn a_kept_connection_may_break_at_any_time() {
+    let stack = stack_with_sample().await;
+    for fault in [Fault::Hang, Fault::Reset] {
+        let proxy = FaultProxy::to(&stack.local.engines.dynamodb_url).await;
+        let mut api = RuntimeApi::start().await;
+        let mut function = bootstrap(&stack, &api.address);
+        let function = function.env("AWS_ENDPOINT_URL_DYNAMODB", &proxy.url).env("CACHE_SECONDS", "0");
+        let function = function.spawn().unwrap();
+        let mut ask = async || answer(&api.invoke(event("rest/OK.json")).await.1);
+        for _ in 0..2 {
+            assert_eq!(ask().await.status, 200);
+        }
+        assert_eq!(proxy.connections(), 1, "it is kept");
+        proxy.set_on(&[], 0, fault, 1);
+        assert_eq!(ask().await.status, 200, "{fault:?} once: tried again");
+        assert_eq!(proxy.connections(), 2, "{fault:?}: on a new connection");
+        proxy.set(fault);
+        assert_eq!(ask().await.error(), "ServerException", "{fault:?}");
+        proxy.set(Fault::None);
+        assert_eq!(ask().await.status, 200, "after {fault:?}");
+        end(function).await;
+    }
+}
+
+#[tokio::test]
+async fn what_it_remembers_is_as_cache_seconds_says() {
+    let stack = stack_with_sample().await;
+    for (seconds, requests) in [("0", 3), ("300", 1)] {
+        let (dynamodb, count) = count_requests(&stack.local.engines.dynamodb_url).await;
+        let mut api = RuntimeApi::start().await;
+        let mut function = bootstrap(&stack, &api.address);
+        let function = function.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).env("CACHE_SECONDS", seconds);
+        let function = function.spawn().unwrap();
+        for _ in 0..3 {
+            let (_, response) = api.invoke(event("rest/OK.json")).await;
+            assert_eq!(answer(&response).status, 200);
+        }
+        assert_eq!(count.load(Ordering::SeqCst), requests, "CACHE_SECONDS={seconds}");
+        end(function).await;
     }
 }
 

@@ -39,6 +39,8 @@ fn good_values_are_taken() {
     assert_eq!(config.authorization, Authorization::Gateway);
     assert_eq!(config.dynamodb_endpoint.unwrap(), "http://127.0.0.1:8000");
     assert_eq!(read(&[("URL_EXPIRY_SECONDS", "604800")]).unwrap().url_expiry.as_secs(), 604_800);
+    assert_eq!(read(&[("CACHE_SECONDS", "0")]).unwrap().cache_life, Duration::ZERO);
+    assert_eq!(read(&[("CACHE_SECONDS", "300")]).unwrap().cache_life, Duration::from_secs(300));
     assert_eq!(read(&[("URL_EXPIRY_SECONDS", "")]).unwrap().url_expiry.as_secs(), 3600, "empty is unset");
 }
 

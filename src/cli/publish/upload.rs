@@ -167,18 +167,21 @@ impl Uploads<'_> {
         let reader = self.source.open_blob(blob)?;
         // Not stopped while it starts: an upload whose id is not known could not be aborted.
         let upload = store.start_upload(object_key.clone()).await?;
-        let completed = async {
+        let sent = async {
             let parts = self.parts(reader, &upload, progress).await?;
             Ok(self.unless_stopped(store.complete_upload(&upload, parts)).await??)
         };
-        let Err(error) = completed.await else { return Ok(()) };
+        let mut result = sent.await;
         // The answer was lost, or somebody else sent the same meanwhile and ended this upload.
-        if matches!(error, Error::Service(_)) && matches!(store.holds(object_key, blob.size).await, Ok(true))
+        if matches!(result, Err(Error::Service(_)))
+            && matches!(store.holds(object_key, blob.size).await, Ok(true))
         {
-            return self.verify(self.source.open_blob(blob)?, progress).await;
+            result = async { self.verify(self.source.open_blob(blob)?, progress).await }.await;
         }
-        self.abort(&upload).await;
-        Err(error)
+        if result.is_err() {
+            self.abort(&upload).await;
+        }
+        result
     }
 
     /// Ends what a publishing that was killed has left, or one that still sends what is stored now.

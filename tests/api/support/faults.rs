@@ -1,5 +1,6 @@
 //! A proxy on TCP between the code and an engine, which breaks what an engine can break.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -45,9 +46,11 @@ pub const SIGNED_TOO_EARLY: Fault = Fault::Answer(
 /// Which requests to break, and how.
 struct Plan {
     fault: Fault,
-    /// What the request's first line has in it.
-    target: &'static str,
-    /// How many more.
+    /// What the request's head has in it.
+    words: &'static [&'static str],
+    /// How many of those to let pass first.
+    passing: usize,
+    /// How many more to break.
     left: usize,
 }
 
@@ -55,6 +58,7 @@ struct Plan {
 pub struct FaultProxy {
     pub url: String,
     plan: Arc<Mutex<Plan>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl FaultProxy {
@@ -63,57 +67,77 @@ impl FaultProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let engine: Arc<str> = engine.strip_prefix("http://").unwrap().into();
-        let plan = Arc::new(Mutex::new(Plan { fault: Fault::None, target: "", left: 0 }));
-        let current = plan.clone();
+        let plan = Arc::new(Mutex::new(Plan { fault: Fault::None, words: &[], passing: 0, left: 0 }));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (current, count) = (plan.clone(), connections.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
                 let (engine, current) = (engine.clone(), current.clone());
                 // A client that goes away in the middle is part of the game.
                 tokio::spawn(async move { serve(client, &engine, &current).await });
             }
         });
-        Self { url, plan }
+        Self { url, plan, connections }
+    }
+
+    /// How many connections were made to it.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Breaks the requests from now on.
     pub fn set(&self, fault: Fault) {
-        self.set_on("", fault, usize::MAX);
+        self.set_on(&[], 0, fault, usize::MAX);
     }
 
-    /// Breaks so many requests whose first line has `target` in it, and no others.
-    pub fn set_on(&self, target: &'static str, fault: Fault, requests: usize) {
-        *self.plan.lock().unwrap() = Plan { fault, target, left: requests };
+    /// Breaks so many of the requests whose head has all of `words` in it, after letting `passing` of them pass.
+    pub fn set_on(&self, words: &'static [&'static str], passing: usize, fault: Fault, requests: usize) {
+        *self.plan.lock().unwrap() = Plan { fault, words, passing, left: requests };
     }
 }
 
 fn fault_for(request: &[u8], plan: &Mutex<Plan>) -> Fault {
-    let first_line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let head = String::from_utf8_lossy(&request[..end_of_head(request).unwrap()]);
     let plan = &mut *plan.lock().unwrap();
-    if plan.left == 0 || !String::from_utf8_lossy(first_line).contains(plan.target) {
+    if !plan.words.iter().all(|word| head.contains(word)) {
+        return Fault::None;
+    }
+    if plan.passing > 0 {
+        plan.passing -= 1;
+        return Fault::None;
+    }
+    if plan.left == 0 {
         return Fault::None;
     }
     plan.left -= 1;
     plan.fault
 }
 
+fn end_of_head(message: &[u8]) -> Option<usize> {
+    message.windows(4).position(|bytes| bytes == b"\r\n\r\n")
+}
+
 async fn serve(mut client: TcpStream, engine: &str, plan: &Mutex<Plan>) -> std::io::Result<()> {
-    let request = read_request(&mut client).await?;
+    let (request, fault) = loop {
+        let request = read_request(&mut client).await?;
+        match fault_for(&request, plan) {
+            Fault::None => {}
+            Fault::Slow(delay) => tokio::time::sleep(delay).await,
+            fault => break (request, fault),
+        }
+        client.write_all(&ask(engine, &request).await?).await?;
+    };
     let answer = |status: &str, length: usize, body: &str| {
         format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
     };
     let whole = |status: &str, body: &str| answer(status, body.len(), body);
-    let fault = fault_for(&request, plan);
     let is_of_s3 = !request.starts_with(b"POST / "); // all that DynamoDB is asked
     let bytes = match fault {
-        Fault::None => return pass(client, engine, &request).await,
-        Fault::Slow(delay) => {
-            tokio::time::sleep(delay).await;
-            return pass(client, engine, &request).await;
-        }
-        Fault::Hang => String::new(),
+        Fault::None | Fault::Slow(_) | Fault::Hang => String::new(),
         Fault::Reset => return client.set_zero_linger(),
         Fault::Lost => {
-            ask(engine, &request).await?.read_to_end(&mut Vec::new()).await?;
+            ask(engine, &request).await?;
             return client.set_zero_linger();
         }
         Fault::Stall | Fault::Truncated => answer("200 OK", 1000, r#"{"Items": [{"sk": "#),
@@ -133,19 +157,19 @@ async fn serve(mut client: TcpStream, engine: &str, plan: &Mutex<Plan>) -> std::
     client.shutdown().await
 }
 
-/// Has the engine answer, on a connection that ends with the answer.
-async fn pass(mut client: TcpStream, engine: &str, request: &[u8]) -> std::io::Result<()> {
-    tokio::io::copy(&mut ask(engine, request).await?, &mut client).await?;
-    client.shutdown().await
-}
-
-async fn ask(engine: &str, request: &[u8]) -> std::io::Result<TcpStream> {
+/// The engine's answer, without the word that its connection ends: the client's goes on.
+async fn ask(engine: &str, request: &[u8]) -> std::io::Result<Vec<u8>> {
+    const END: &[u8] = b"connection: close\r\n";
     let mut engine = TcpStream::connect(engine).await?;
     let end_of_first_line = request.windows(2).position(|bytes| bytes == b"\r\n").unwrap() + 2;
     engine.write_all(&request[..end_of_first_line]).await?;
-    engine.write_all(b"connection: close\r\n").await?;
+    engine.write_all(END).await?;
     engine.write_all(&request[end_of_first_line..]).await?;
-    Ok(engine)
+    let mut answer = Vec::new();
+    engine.read_to_end(&mut answer).await?;
+    let end = answer.windows(END.len()).position(|bytes| bytes.eq_ignore_ascii_case(END)).unwrap();
+    answer.drain(end..end + END.len());
+    Ok(answer)
 }
 
 async fn read_request(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
@@ -156,7 +180,7 @@ async fn read_request(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         if wanted == usize::MAX
-            && let Some(end) = request.windows(4).position(|bytes| bytes == b"\r\n\r\n")
+            && let Some(end) = end_of_head(&request)
         {
             let head = String::from_utf8_lossy(&request[..end]).to_lowercase();
             let header =
