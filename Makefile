@@ -134,7 +134,7 @@ bench: build bench-build target/bench/tools ## Measure the function beside Pytho
 	cp benches/node/*.js $(BENCH)/node
 	target/release/bench
 
-load: bench-build ## Put 100,000 checked calls on the local stack while images come and go
+load: bench-build ## Put 100,000 checked calls or more on the local stack while images come and go
 	$(CARGO) build $(CARGO_FLAGS) --release --bin layergate --features cli
 	target/release/load
 

@@ -63,3 +63,14 @@ pub fn describe(machine: &Value) -> String {
         machine["load_before"]
     )
 }
+
+/// Prints targets, each with its name, what was reached, and what it is to be at most. Gives them as JSON.
+pub fn targets(targets: &[(String, f64, f64)]) -> Value {
+    let cells = |(name, reached, at_most): &(String, f64, f64)| {
+        let verdict = if reached <= at_most { "met" } else { "missed" };
+        vec![name.clone(), format!("{at_most:.3}"), format!("{reached:.3}"), verdict.to_owned()]
+    };
+    table(&["", "at most", "reached", ""], &targets.iter().map(cells).collect::<Vec<_>>());
+    let json = |(name, reached, at_most): &(String, f64, f64)| json!({"target": name, "reached": reached, "at_most": at_most});
+    targets.iter().map(json).collect()
+}

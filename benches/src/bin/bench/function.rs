@@ -344,13 +344,7 @@ fn targets(rows: &[Row]) -> Result<Value> {
         ("peak RSS, MiB", ours.peak, 10.0),
         ("binary, MB", ours.size, 8.0),
     ];
-    let cells = |(name, reached, at_most): &(&str, f64, f64)| {
-        let verdict = if reached <= at_most { "met" } else { "missed" };
-        vec![(*name).to_owned(), format!("{at_most:.3}"), format!("{reached:.3}"), verdict.to_owned()]
-    };
-    report::table(&["", "at most", "reached", ""], &targets.iter().map(cells).collect::<Vec<_>>());
-    let json = |(name, reached, at_most): &(&str, f64, f64)| json!({"target": name, "reached": reached, "at_most": at_most});
-    Ok(targets.iter().map(json).collect())
+    Ok(report::targets(&targets.map(|(name, reached, at_most)| (name.to_owned(), reached, at_most))))
 }
 
 /// In megabytes, of a file or of all files in a folder.

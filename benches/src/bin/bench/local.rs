@@ -1,7 +1,7 @@
 //! The local stack under wrk, beside CNCF distribution's registry on the same S3; and a large publish into it.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,7 +15,6 @@ use layergate_bench::process::Process;
 use layergate_bench::stack::{Stack, TARGET, address};
 use layergate_bench::statistics::median;
 use layergate_bench::{Result, image, report};
-use rustix::net::sockopt::set_tcp_quickack;
 use serde_json::{Value, json};
 
 const SAMPLE: &str = "examples/hello-image";
@@ -28,39 +27,30 @@ const COUNTED_CALLS: u64 = 100;
 
 const LARGE_LAYER_MIB: usize = 1024;
 
-/// Measures the tool at `tool`; prints tables and gives the figures.
-pub fn run(tool: &Path) -> Result<Value> {
+/// Measures the tool at `tool`, whose function makes so many requests to DynamoDB for an answer; prints tables and
+/// gives the figures.
+pub fn run(tool: &Path, requests_per_call: f64) -> Result<Value> {
     let stack = Stack::start(tool)?;
     stack.run(&["publish", "--create-repository", SAMPLE, "hello:1.0"])?;
-    let redirects = redirects(&stack)?;
+    let redirects = redirects(&stack, requests_per_call)?;
     let publish = publish(&stack)?;
     stack.process.stop()?;
     Ok(json!({"redirects": redirects, "publish": publish}))
 }
 
-fn redirects(stack: &Stack) -> Result<Value> {
+fn redirects(stack: &Stack, requests_per_call: f64) -> Result<Value> {
     give_registry_the_layer(stack)?;
-    let counter = Counter::start(address(&stack.environment, "AWS_ENDPOINT_URL_S3")?)?;
-    let registry = Registry::start(stack, counter.address)?;
+    let s3 = address(&stack.environment, "AWS_ENDPOINT_URL_S3")?;
+    let requests_per_redirect = requests_per_redirect(stack, s3)?;
+    let registry = Registry::start(stack, s3)?;
     let contestants = [
         ("layergate local", Request::of_stack(stack)),
         ("distribution's registry", Request::of_registry(registry.address)),
     ];
 
-    // Before wrk, whose last requests are still being answered when it is done.
-    let before = counter.requests();
-    let mut connection = connect(registry.address)?;
-    for _ in 0..COUNTED_CALLS {
-        connection.send(&format!("GET {} HTTP/1.1\r\nHost: localhost", Registry::PATH), b"")?;
-        let answer = connection.receive()?.ok_or("the registry closed")?;
-        if answer.word(1) != "307" {
-            return Err(format!("the registry answered {}", answer.head).into());
-        }
-    }
-    let requests = (counter.requests() - before) as f64 / COUNTED_CALLS as f64;
-
     let mut rows = Vec::new();
     let mut figures = Vec::new();
+    let mut targets = Vec::new();
     for connections in CONNECTIONS {
         let mut rounds = [Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
@@ -68,11 +58,14 @@ fn redirects(stack: &Stack) -> Result<Value> {
                 rounds.push(request.wrk(connections)?);
             }
         }
+        let middle = |rounds: &[Value], figure: &str| {
+            median(&rounds.iter().filter_map(|round| round[figure].as_f64()).collect::<Vec<_>>())
+        };
+        let [ours, theirs] = [&rounds[0], &rounds[1]].map(|rounds| middle(rounds, "p50_ms"));
+        targets.push((format!("p50 / the registry's, connections: {connections}"), ours / theirs, 1.0));
         for ((name, _), rounds) in contestants.iter().zip(&rounds) {
-            let middle = |figure: &str| {
-                median(&rounds.iter().filter_map(|round| round[figure].as_f64()).collect::<Vec<_>>())
-            };
-            let [rate, p50, p99] = ["calls_per_second", "p50_ms", "p99_ms"].map(middle);
+            let [rate, p50, p99] =
+                ["calls_per_second", "p50_ms", "p99_ms"].map(|figure| middle(rounds, figure));
             rows.push(vec![
                 format!("{name}, connections: {connections}"),
                 format!("{rate:.0}"),
@@ -87,8 +80,29 @@ fn redirects(stack: &Stack) -> Result<Value> {
     println!("A layer's URL over HTTP, under wrk: medians of {ROUNDS} rounds of {ROUND_SECONDS} s\n");
     report::table(&["", "calls / s", "p50, ms", "p99, ms"], &rows);
 
-    println!("S3 requests for one redirect of the registry: {requests:.2}\n");
-    Ok(json!({"rows": figures, "registry_s3_requests_per_redirect": requests}))
+    println!("S3 requests for one redirect of the registry: {requests_per_redirect:.2}\n");
+    let requests = requests_per_call / requests_per_redirect;
+    targets.push(("back-end requests for an answer / the registry's".to_owned(), requests, 1.0));
+    let targets = report::targets(&targets);
+    Ok(json!({
+        "rows": figures, "registry_s3_requests_per_redirect": requests_per_redirect, "targets": targets,
+    }))
+}
+
+/// How many requests to S3 the registry makes for an answer.
+fn requests_per_redirect(stack: &Stack, s3: SocketAddr) -> Result<f64> {
+    let counter = Counter::start(s3)?;
+    let registry = Registry::start(stack, counter.address)?;
+    let before = counter.requests();
+    let mut connection = connect(registry.address)?;
+    for _ in 0..COUNTED_CALLS {
+        connection.send(&format!("GET {} HTTP/1.1\r\nHost: localhost", Registry::PATH), b"")?;
+        let answer = connection.receive()?.ok_or("the registry closed")?;
+        if answer.word(1) != "307" {
+            return Err(format!("the registry answered {}", answer.head).into());
+        }
+    }
+    Ok((counter.requests() - before) as f64 / COUNTED_CALLS as f64)
 }
 
 /// What wrk sends.
@@ -188,8 +202,7 @@ impl Registry {
     }
 }
 
-/// Lays the layer into the bucket in the form that the registry stores it in. Pushing it is not possible: the
-/// embedded S3 has no ListMultipartUploads, by which the registry finds its own uploads.
+/// Lays the layer into the bucket in the form that the registry stores it in, so that nothing has to push it.
 fn give_registry_the_layer(stack: &Stack) -> Result<()> {
     let bucket = stack.folder.path().join("data/s3").join(&stack.environment["BUCKET_NAME"]);
     let root = bucket.join("distribution/docker/registry/v2");
@@ -203,9 +216,6 @@ fn give_registry_the_layer(stack: &Stack) -> Result<()> {
 }
 
 /// A TCP proxy that counts the requests without bodies that go through it.
-///
-/// It acknowledges what the embedded S3 sends at once: that sends head and body of an answer in two writes, and
-/// would wait with the second for an acknowledgement that a client delays by 40 ms.
 struct Counter {
     address: SocketAddr,
     requests: Arc<AtomicU64>,
@@ -235,9 +245,9 @@ fn pass(client: TcpStream, to: SocketAddr, requests: &AtomicU64) -> Result<()> {
     let server = TcpStream::connect(to)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    let (answers, to_client) = (server.try_clone()?, client.try_clone()?);
+    let (mut answers, mut to_client) = (server.try_clone()?, client.try_clone()?);
     thread::spawn(move || {
-        let _ = pass_back(&answers, &to_client); // an error is the end of the connection
+        let _ = io::copy(&mut answers, &mut to_client); // an error is the end of the connection
         let _ = to_client.shutdown(Shutdown::Both);
     });
     let (mut from_client, mut to_server) = (client, server);
@@ -253,17 +263,6 @@ fn pass(client: TcpStream, to: SocketAddr, requests: &AtomicU64) -> Result<()> {
         requests.fetch_add(ends as u64, Ordering::Relaxed);
         tail.drain(..tail.len().saturating_sub(3));
         to_server.write_all(&chunk[..read])?;
-    }
-}
-
-fn pass_back(mut answers: &TcpStream, mut to_client: &TcpStream) -> Result<()> {
-    let mut chunk = [0; 16 * 1024];
-    loop {
-        set_tcp_quickack(answers, true)?; // the system forgets it now and then
-        match answers.read(&mut chunk)? {
-            0 => return Ok(()),
-            read => to_client.write_all(&chunk[..read])?,
-        }
     }
 }
 

@@ -28,7 +28,8 @@ fn main() -> Result<()> {
     process::pin(&[drivers])?;
     let function = function::run(measured)?;
     process::pin(&cpus)?;
-    let local = local::run(Path::new("target/release/layergate"))?;
+    let requests_per_call = function["rows"][0]["requests_per_call"].as_f64().ok_or("it was not counted")?;
+    let local = local::run(Path::new("target/release/layergate"), requests_per_call)?;
 
     let results = json!({"machine": machine, "function": function, "local": local});
     fs::write(Path::new(FOLDER).join("bench.json"), format!("{results:#}\n"))?;

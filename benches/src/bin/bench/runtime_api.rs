@@ -163,7 +163,7 @@ impl Shared {
         if let Some(started) = state.started.take() {
             state.calls.push((started, arrived));
         }
-        state.failure = failure;
+        state.failure = state.failure.take().or(failure); // the first, until it is read
         if state.to_do == 0 || state.failure.is_some() {
             self.changed.notify_all();
         }
