@@ -4,14 +4,14 @@
 //! |---|---|---|
 //! | `layer#<registryId>/<name>@<digest>` | `layer` | a stored layer: `object_key`, `size`, `media_type` |
 //! | `layer#<registryId>/<name>@<digest>` | `reference#<image digest>` | that image references this layer |
-//! | `repository#<registryId>/<name>` | `repository` | the repository: `created_at`, `accounts` that may read it |
-//! | `repository#<registryId>/<name>` | `image#<digest>` | an image: `media_type`, `size`, `layers`, `images`; `pushed_at` once it is published |
+//! | `repository#<registryId>/<name>` | `repository` | the repository: `created_at`, `accounts` that may read it; `changes`, how often an image or a tag came or went |
+//! | `repository#<registryId>/<name>` | `image#<digest>` | an image: `media_type`, `size`, `layers`, `images`, `begun_at`; `pushed_at` once it is published |
 //! | `repository#<registryId>/<name>` | `tag#<tag>` | a tag: `image_digest` |
 //! | `repository#<registryId>/<name>` | `layer#<digest>` | the repository has a record of this layer |
 //! | `registry#<registryId>` | `repository#<name>` | the registry has this repository |
 //!
 //! The function reads the first three; the others are for the tool. `deleting` on a repository or an image
-//! means that somebody started to delete it.
+//! means that somebody started to delete it, for good.
 //!
 //! Each layer has a partition of its own, because one partition serves 3,000 read units a second and a fleet
 //! pulls one repository's layers all at once. `layer` sorts before `reference#…`, so one query for two items
@@ -96,6 +96,8 @@ pub struct RepositoryRecord {
     pub accounts: Vec<String>,
     /// Whether it is being deleted: nothing may be published into it any more.
     pub deleting: bool,
+    /// How often an image or a tag came or went.
+    pub changes: u64,
 }
 
 impl RepositoryRecord {
@@ -166,7 +168,12 @@ impl LayerIndex {
 
     /// A repository's record, as fresh as can be. One request.
     pub async fn repository(&self, repository: &Repository) -> Result<Option<RepositoryRecord>, Error> {
-        let (pk, sk) = repository_key(repository);
+        let record = self.record(repository_key(repository)).await?;
+        record.as_ref().map(repository_record).transpose()
+    }
+
+    /// A record, as fresh as can be.
+    async fn record(&self, (pk, sk): Key) -> Result<Option<Item>, Error> {
         let found = self
             .client
             .get_item()
@@ -179,7 +186,7 @@ impl LayerIndex {
             .await
             .map_err(fault)?;
         found.consumed_capacity.ok_or_else(no_answer)?;
-        found.item.as_ref().map(repository_record).transpose()
+        Ok(found.item)
     }
 }
 
@@ -219,6 +226,7 @@ fn repository_record(item: &Item) -> Result<RepositoryRecord, Error> {
         created_at: number(item, "created_at")?,
         accounts: item.get("accounts").and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default(),
         deleting: item.contains_key("deleting"),
+        changes: number(item, "changes")?,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 const CHUNK: usize = 16 * 1024;
 
@@ -36,10 +37,14 @@ impl<'a> Message<'a> {
     }
 }
 
+/// An answer that takes longer than this will not come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Connects without Nagle's delay.
 pub fn connect(address: SocketAddr) -> io::Result<Connection<TcpStream>> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     Ok(Connection::new(stream))
 }
 

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use layergate::index::contents::{Contents, ImageRecord};
-use layergate::index::delete::ImageDeletion;
-use layergate::types::{Digest, ImageTag, Repository, RepositoryName};
+use layergate::index::delete::{ImageDeletion, ImageId};
+use layergate::types::{Digest, Repository, RepositoryName};
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::output::Format;
-use crate::reference::{ImageId, ImageReference, repository_name};
+use crate::reference::{ImageReference, repository_name};
 use crate::session::{Session, no_such_repository};
 
 /// What to do with images.
@@ -55,7 +55,7 @@ impl Image {
             image_digest: record.digest.to_string(),
             image_tags: contents.tags_of(&record.digest).map(str::to_owned).collect(),
             image_manifest_media_type: record.media_type.clone(),
-            image_pushed_at: record.pushed_at.filter(|_| !record.deleting),
+            image_pushed_at: record.pushed_at,
             layer_digests: record.layers.iter().map(Digest::to_string).collect(),
             image_digests: record.images.iter().map(Digest::to_string).collect(),
         }
@@ -105,7 +105,10 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
     match command {
         Command::List { name } => {
             let repository = session.repository(name);
-            let contents = existing(&session, &repository).await?;
+            let contents = session.index.contents(&repository).await?;
+            if contents.record.is_none() {
+                return Err(no_such_repository(&repository));
+            }
             format.print(&Listing {
                 registry_id: repository.registry.to_string(),
                 repository_name: repository.name.to_string(),
@@ -119,36 +122,26 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
     }
 }
 
-async fn existing(session: &Session, repository: &Repository) -> Result<Contents, Error> {
-    let contents = session.index.contents(repository).await?;
-    if contents.record.is_none() {
-        return Err(no_such_repository(repository));
-    }
-    Ok(contents)
-}
-
 async fn delete(session: &Session, repository: Repository, image: &ImageId) -> Result<Deleted, Error> {
-    let contents = existing(session, &repository).await?;
-    let not_found = |what: String| {
-        Error::NotFound(format!(
-            "there is no image {what} in '{}'; see 'layergate image list {}'",
-            repository.name, repository.name
-        ))
-    };
-    let (digest, by_tag) = match image {
-        ImageId::Digest(digest) => (digest, None),
-        ImageId::Tag(tag) => {
-            let tagged = contents.tagged(tag);
-            (tagged.ok_or_else(|| not_found(format!("with the tag '{tag}'")))?, Some(tag))
+    if session.index.repository(&repository).await?.is_none() {
+        return Err(no_such_repository(&repository));
+    }
+    let (image_tag, images) = match (session.index.delete_image(&repository, image).await?, image) {
+        (ImageDeletion::Done(images), _) => (None, images),
+        (ImageDeletion::Untagged(tag), _) => (Some(tag.to_string()), Vec::new()),
+        (ImageDeletion::Missing, image) => {
+            let what = match image {
+                ImageId::Digest(digest) => digest.to_string(),
+                ImageId::Tag(tag) => format!("with the tag '{tag}'"),
+            };
+            return Err(Error::NotFound(format!(
+                "there is no image {what} in '{}'; see 'layergate image list {}'",
+                repository.name, repository.name
+            )));
         }
-    };
-    let (image_tag, images) = match session.index.delete_image(&repository, digest, by_tag).await? {
-        ImageDeletion::Done(images) => (None, images),
-        ImageDeletion::Untagged => (by_tag.map(ImageTag::to_string), Vec::new()),
-        ImageDeletion::Missing => return Err(not_found(digest.to_string())),
-        ImageDeletion::PartOf(index) => {
+        (ImageDeletion::PartOf { image, index }, _) => {
             return Err(Error::Conflict(format!(
-                "the image {digest} belongs to the index {index}; delete that, and this goes with it"
+                "the image {image} belongs to the index {index}; delete that, and this goes with it"
             )));
         }
     };

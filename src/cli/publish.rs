@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use layergate::index::publish::{LayerRecord, NewImage, Step};
-use layergate::types::{ImageTag, Repository};
+use layergate::types::{Digest, ImageTag, Repository};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +66,7 @@ pub async fn run(arguments: Arguments, format: Format, interruption: Cancellatio
     let record = session.index.repository(&repository).await?;
     let is_missing = record.is_none();
     if record.is_some_and(|record| record.deleting) {
-        return Err(being_deleted(&repository));
+        return Err(being_deleted(&repository, None));
     }
     if is_missing && !arguments.create_repository {
         return Err(no_such_repository(&repository));
@@ -117,11 +117,14 @@ async fn open_source(
     Ok(Arc::new(source))
 }
 
-fn being_deleted(repository: &Repository) -> Error {
+fn being_deleted(repository: &Repository, image: Option<&Digest>) -> Error {
+    let what = match image {
+        Some(image) => format!("the image {image} in '{}', or one of its images,", repository.name),
+        None => format!("the repository '{}'", repository.name),
+    };
     Error::Conflict(format!(
-        "the repository '{}' or one of these images is being deleted; when that has ended, publish again (a \
-         'layergate repository delete' or 'layergate image delete' that was stopped ends when it is run again)",
-        repository.name
+        "{what} is being deleted; when that has ended, publish again (a 'layergate image delete' or 'layergate \
+         repository delete' that was stopped ends when it is run again)"
     ))
 }
 
@@ -133,18 +136,18 @@ async fn index_images(
     tag: Option<&ImageTag>,
 ) -> Result<(), Error> {
     let index = &session.index;
-    let done = |step| match step {
-        Step::Done => Ok(()),
-        Step::Gone => Err(being_deleted(repository)),
-    };
     for image in images {
+        let gone = || being_deleted(repository, Some(&image.digest));
+        let done = |step| if step == Step::Done { Ok(()) } else { Err(gone()) };
         let image = new_image(image);
-        done(index.begin_image(repository, &image).await?)?;
-        done(index.add_layers(repository, &image).await?)?;
-        done(index.finish_image(repository, &image).await?)?;
+        let begun = index.begin_image(repository, &image).await?.ok_or_else(gone)?;
+        done(index.add_layers(&begun).await?)?;
+        done(index.finish_image(&begun).await?)?;
     }
-    if let (Some(image), Some(tag)) = (images.last(), tag) {
-        done(index.tag_image(repository, &image.digest, tag).await?)?;
+    if let (Some(image), Some(tag)) = (images.last(), tag)
+        && index.tag_image(repository, &image.digest, tag).await? == Step::Gone
+    {
+        return Err(being_deleted(repository, Some(&image.digest)));
     }
     Ok(())
 }

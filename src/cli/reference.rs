@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use layergate::index::delete::ImageId;
 use layergate::types::{AccountId, Digest, ImageTag, RepositoryName};
 
 /// A repository, and perhaps a tag.
@@ -20,15 +21,6 @@ pub struct ImageReference {
     pub repository: RepositoryName,
     /// After it.
     pub image: ImageId,
-}
-
-/// How an image is named.
-#[derive(Debug, Clone)]
-pub enum ImageId {
-    /// `:TAG`
-    Tag(ImageTag),
-    /// `@DIGEST`
-    Digest(Digest),
 }
 
 /// Takes a repository's name alone.

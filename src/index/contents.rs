@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::{
-    Item, LayerIndex, RepositoryRecord, broken, fault, keys, no_answer, number, repository_partition,
-    repository_record, string,
+    Item, LayerIndex, RepositoryRecord, broken, fault, keys, no_answer, number, repository_partition, string,
 };
 use crate::error::Error;
 use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
@@ -33,26 +32,14 @@ pub struct ImageRecord {
     pub media_type: String,
     /// How many bytes the manifest has.
     pub size: u64,
-    /// When it was published, in seconds since 1970; `None` if publishing it has not ended, or if it is deleted.
+    /// When it was published, in seconds since 1970; `None` if its publishing or deleting has not ended.
     pub pushed_at: Option<u64>,
-    /// Whether somebody started to delete it.
+    /// Whether it is being deleted.
     pub deleting: bool,
     /// Its layers.
     pub layers: Vec<Digest>,
     /// The images of an index.
     pub images: Vec<Digest>,
-}
-
-impl ImageRecord {
-    /// Whether it is to be deleted, unless a tag or an index has it.
-    pub(super) fn is_claimed(&self) -> bool {
-        self.deleting && self.pushed_at.is_some()
-    }
-
-    /// Whether it is being deleted for good.
-    pub(super) fn is_condemned(&self) -> bool {
-        self.deleting && self.pushed_at.is_none()
-    }
 }
 
 impl Contents {
@@ -84,12 +71,13 @@ impl LayerIndex {
         names.map(repository).collect()
     }
 
-    /// All that a repository holds; without a record if there is no such repository.
+    /// All that a repository holds; without a record if there is no such repository. What the record's `changes`
+    /// count is in it, and perhaps more.
     pub async fn contents(&self, repository: &Repository) -> Result<Contents, Error> {
-        let mut contents = Contents::default();
+        let mut contents = Contents { record: self.repository(repository).await?, ..Contents::default() };
         for item in self.partition(repository_partition(repository)).await? {
             match string(&item, "sk")?.split_once('#') {
-                None => contents.record = Some(repository_record(&item)?),
+                None => {} // the repository's own, read before
                 Some(("image", digest)) => contents.images.push(image_record(&item, digest)?),
                 Some(("tag", tag)) => {
                     contents.tags.insert(tag.to_owned(), digest(string(&item, "image_digest")?)?);
@@ -119,12 +107,14 @@ impl LayerIndex {
 }
 
 fn image_record(item: &Item, image: &str) -> Result<ImageRecord, Error> {
+    let deleting = item.contains_key("deleting");
+    let published = item.contains_key("pushed_at") && !deleting;
     Ok(ImageRecord {
         digest: digest(image)?,
         media_type: string(item, "media_type")?.to_owned(),
         size: number(item, "size")?,
-        pushed_at: item.contains_key("pushed_at").then(|| number(item, "pushed_at")).transpose()?,
-        deleting: item.contains_key("deleting"),
+        pushed_at: published.then(|| number(item, "pushed_at")).transpose()?,
+        deleting,
         layers: digests(item, "layers")?,
         images: digests(item, "images")?,
     })

@@ -1,21 +1,50 @@
 //! Deleting from the index, in the opposite order of publishing. Every stop between two steps is safe, and
 //! deleting it again completes it:
 //!
-//! 1. An image is claimed, by `deleting`: nothing is added to it and no tag or index gets it any more.
-//! 2. If one has got it before that, the claim is taken back.
-//! 3. Else it is condemned: it is no longer published, and there is no way back.
-//! 4. The references to its layers go, then its record together with its tags, by which it was found.
+//! 1. What goes is decided by a look at the whole repository, and all of it gets `deleting` at once, unless the
+//!    repository's `changes` show that something was added since that look. There is no way back from here, and
+//!    nothing is added to it any more.
+//! 2. The references to its layers go.
+//! 3. Its record goes together with its tags, by which it was found.
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 
 use super::contents::{Contents, ImageRecord};
-use super::transaction::{LARGEST_TRANSACTION, Outcome};
+use super::transaction::{LARGEST_TRANSACTION, Outcome, number_value};
 use super::{Key, LayerIndex, keys, layer_partition, repository_key, string};
 use crate::error::Error;
 use crate::types::{Digest, ImageTag, Repository};
 
-/// The condition that an image is being deleted for good.
-const IS_CONDEMNED: &str = "attribute_exists(deleting) AND attribute_not_exists(pushed_at)";
+/// The condition that an image or a repository is being deleted. If not, somebody else has ended that, and what is
+/// there now is another of the same name.
+const IS_BEING_DELETED: &str = "attribute_exists(deleting)";
+
+/// How an image is named.
+#[derive(Debug, Clone)]
+pub enum ImageId {
+    /// By a tag.
+    Tag(ImageTag),
+    /// By the digest of its manifest.
+    Digest(Digest),
+}
+
+/// How deleting an image went.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ImageDeletion {
+    /// These are gone: the image, and if it was an index those of its images that nothing else names.
+    Done(Vec<Digest>),
+    /// Only the tag is gone, because the image has others.
+    Untagged(ImageTag),
+    /// There is no such image.
+    Missing,
+    /// Nothing was done, because the image is one of an index's.
+    PartOf {
+        /// The image.
+        image: Digest,
+        /// The index.
+        index: Digest,
+    },
+}
 
 /// How deleting a repository went.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,82 +57,50 @@ pub enum Deletion {
     HasImages(usize),
 }
 
-/// How deleting an image went.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ImageDeletion {
-    /// These are gone: the image, and if it was an index those of its images that nothing else names.
-    Done(Vec<Digest>),
-    /// Only the tag is gone, because the image has others.
-    Untagged,
-    /// There is no such image.
-    Missing,
-    /// It belongs to this index, so nothing was done.
-    PartOf(Digest),
-}
-
 impl LayerIndex {
-    /// Deletes an image with its tags; if it is deleted by a tag and has others, only that tag. The layers are
+    /// Deletes an image with its tags; if it is named by a tag and has others, only that tag. The layers are
     /// inaccessible from then on, but for those that another image references.
-    pub async fn delete_image(
-        &self,
-        repository: &Repository,
-        image: &Digest,
-        by_tag: Option<&ImageTag>,
-    ) -> Result<ImageDeletion, Error> {
+    pub async fn delete_image(&self, repository: &Repository, id: &ImageId) -> Result<ImageDeletion, Error> {
         loop {
             let contents = self.contents(repository).await?;
-            let Some(record) = contents.image(image) else { return Ok(ImageDeletion::Missing) };
-            let deletion = deletion_of(record, &contents, by_tag);
-            let going = if let ImageDeletion::Done(images) = &deletion { images.as_slice() } else { &[] };
-            if self.adjust_claims(repository, record, &contents, going).await? {
-                continue; // to see what was added before
+            let Some(record) = &contents.record else { return Ok(ImageDeletion::Missing) };
+            let deletion = deletion_of(id, &contents);
+            let changes: Vec<_> = match &deletion {
+                ImageDeletion::Missing | ImageDeletion::PartOf { .. } => return Ok(deletion),
+                ImageDeletion::Untagged(tag) => vec![self.delete(keys::tag(repository, tag.as_ref()))],
+                ImageDeletion::Done(images) => {
+                    let images = images.iter().filter_map(|image| contents.image(image));
+                    let images = images.filter(|image| !image.deleting);
+                    images.map(|image| self.set_deleting(keys::image(repository, &image.digest))).collect()
+                }
+            };
+            if !self.change_since(repository, record.changes, &changes).await? {
+                continue;
             }
-            if let (ImageDeletion::Untagged, Some(tag)) = (&deletion, by_tag) {
-                self.transact(vec![self.delete_tag_of(repository, tag.as_ref(), image)]).await?;
-            }
-            if self.condemn(repository, going).await? {
+            if let ImageDeletion::Done(images) = &deletion {
                 // The index last: by it the others are found if this is stopped.
-                for image in going.iter().rev() {
+                for image in images.iter().rev() {
                     self.delete_references(repository, image, &contents).await?;
                     self.delete_image_record(repository, image, &contents).await?;
                 }
-                return Ok(deletion);
             }
+            return Ok(deletion);
         }
     }
 
-    /// Claims what is `going` of an image and those below it, and takes back the claims on what has got a name.
-    /// `false` if there was nothing to do.
-    async fn adjust_claims(
+    /// Writes `items` if the repository's `changes` are these; `false` if not, or no more after some of them.
+    async fn change_since(
         &self,
         repository: &Repository,
-        image: &ImageRecord,
-        contents: &Contents,
-        going: &[Digest],
+        changes: u64,
+        items: &[TransactWriteItem],
     ) -> Result<bool, Error> {
-        let mut has_changed = false;
-        for image in family(image, contents) {
-            let key = keys::image(repository, &image.digest);
-            if going.contains(&image.digest) {
-                if !image.deleting {
-                    self.claim(key).await?;
-                    has_changed = true;
-                }
-            } else if image.is_claimed() && is_named(image, contents) {
-                self.transact(vec![self.remove(key, "deleting", "attribute_exists(pushed_at)")]).await?;
-                has_changed = true;
-            }
-        }
-        Ok(has_changed)
-    }
-
-    /// Condemns claimed images; `false` if one is not claimed any more. An index comes before its images: while it
-    /// is published they are.
-    async fn condemn(&self, repository: &Repository, images: &[Digest]) -> Result<bool, Error> {
-        for image in images {
-            let record = keys::image(repository, image);
-            let condemn = self.remove(record, "pushed_at", "attribute_exists(deleting)");
-            if self.transact(vec![condemn]).await? == Outcome::Refused {
+        for (changes, items) in (changes..).zip(items.chunks(LARGEST_TRANSACTION - 1)) {
+            let next = ("changes", number_value(changes + 1));
+            let seen = [(":seen", number_value(changes))];
+            let mut items = items.to_vec();
+            items.push(self.set(repository_key(repository), next, "changes = :seen", seen));
+            if self.transact(items).await? == Outcome::Refused {
                 return Ok(false);
             }
         }
@@ -117,17 +114,11 @@ impl LayerIndex {
         contents: &Contents,
     ) -> Result<(), Error> {
         let layers = contents.image(image).map(|image| image.layers.as_slice()).unwrap_or_default();
-        for layers in layers.chunks(LARGEST_TRANSACTION - 1) {
-            let references = layers.iter().map(|layer| keys::reference(repository, layer, image));
-            let mut items: Vec<_> = references.map(|reference| self.delete(reference)).collect();
-            // Or somebody else has deleted it and published it again: these are new ones.
-            items.push(self.check(keys::image(repository, image), IS_CONDEMNED));
-            self.transact(items).await?;
-        }
-        Ok(())
+        let references = layers.iter().map(|layer| keys::reference(repository, layer, image));
+        self.delete_records(references.collect(), keys::image(repository, image)).await
     }
 
-    /// Deletes an image's record together with its tags, by which it is found if this is stopped.
+    /// Deletes an image's record together with its tags.
     async fn delete_image_record(
         &self,
         repository: &Repository,
@@ -142,8 +133,8 @@ impl LayerIndex {
             let items = tags[..some].iter().map(|tag| self.delete_tag_of(repository, tag, image));
             let mut items: Vec<_> = items.collect();
             items.push(match is_all {
-                true => self.delete_if(record.clone(), IS_CONDEMNED),
-                false => self.check(record.clone(), IS_CONDEMNED),
+                true => self.delete_if(record.clone(), IS_BEING_DELETED),
+                false => self.check(record.clone(), IS_BEING_DELETED, []),
             });
             if self.transact(items).await? == Outcome::Written {
                 if is_all {
@@ -152,9 +143,9 @@ impl LayerIndex {
                 tags.drain(..some);
                 continue;
             }
-            // Another image has got one of the tags meanwhile, and keeps it; or somebody else has deleted this one.
+            // Another image has got one of the tags meanwhile, and keeps it; or somebody else has ended this.
             let contents = self.contents(repository).await?;
-            if !contents.image(image).is_some_and(ImageRecord::is_condemned) {
+            if !contents.image(image).is_some_and(|image| image.deleting) {
                 return Ok(());
             }
             tags.retain(|tag| contents.tags.get(tag) == Some(image));
@@ -167,25 +158,29 @@ impl LayerIndex {
         repository: &Repository,
         with_images: bool,
     ) -> Result<Deletion, Error> {
-        let count = self.contents(repository).await?.images.len();
-        if count > 0 && !with_images {
-            return Ok(Deletion::HasImages(count));
+        let key = repository_key(repository);
+        loop {
+            let contents = self.contents(repository).await?;
+            let Some(record) = contents.record else { return Ok(Deletion::Missing) };
+            if record.deleting {
+                break;
+            }
+            if !contents.images.is_empty() && !with_images {
+                return Ok(Deletion::HasImages(contents.images.len()));
+            }
+            let deleting = ("deleting", AttributeValue::Bool(true));
+            let seen = [(":seen", number_value(record.changes))];
+            let mark = self.set(key.clone(), deleting, "changes = :seen", seen);
+            if self.transact(vec![mark]).await? == Outcome::Written {
+                break;
+            }
         }
-        let record = repository_key(repository);
-        if !self.claim(record.clone()).await? {
-            return Ok(Deletion::Missing);
+        // No image is begun any more; those that were are marked, so that nothing is added to them.
+        for image in self.contents(repository).await?.images {
+            let mark = self.set_deleting(keys::image(repository, &image.digest));
+            let is_ours = self.check(key.clone(), IS_BEING_DELETED, []);
+            self.transact(vec![mark, is_ours]).await?; // refused if the image is gone already
         }
-        let images = self.contents(repository).await?.images;
-        if !images.is_empty() && !with_images {
-            // One was published since the first look.
-            self.transact(vec![self.remove(record, "deleting", "attribute_exists(deleting)")]).await?;
-            return Ok(Deletion::HasImages(images.len()));
-        }
-        for image in images {
-            self.claim(keys::image(repository, &image.digest)).await?;
-            self.condemn(repository, &[image.digest]).await?;
-        }
-        // Nobody can add to the repository any more: this is all of it.
         let contents = self.contents(repository).await?;
         for layer in &contents.layers {
             let pk = layer_partition(repository, layer);
@@ -193,83 +188,75 @@ impl LayerIndex {
             for item in self.partition(pk.clone()).await? {
                 records.push((pk.clone(), string(&item, "sk")?.to_owned()));
             }
-            self.delete_records(records).await?;
+            self.delete_records(records, key.clone()).await?;
         }
         let layers = contents.layers.iter().map(|layer| keys::layer_listing(repository, layer));
         let tags = contents.tags.keys().map(|tag| keys::tag(repository, tag));
         let images = contents.images.iter().map(|image| keys::image(repository, &image.digest));
-        self.delete_records(layers.chain(tags).chain(images).collect()).await?;
-        self.delete_records(vec![keys::repository_listing(repository), record]).await?;
+        self.delete_records(layers.chain(tags).chain(images).collect(), key.clone()).await?;
+        let listing = self.delete(keys::repository_listing(repository));
+        self.transact(vec![listing, self.delete_if(key, IS_BEING_DELETED)]).await?;
         Ok(Deletion::Done)
     }
 
-    /// `false` if there is no such record.
-    async fn claim(&self, record: Key) -> Result<bool, Error> {
-        let claim = self.set(record, "deleting", AttributeValue::Bool(true), "attribute_exists(pk)");
-        Ok(self.transact(vec![claim]).await? == Outcome::Written)
+    fn set_deleting(&self, image: Key) -> TransactWriteItem {
+        self.set(image, ("deleting", AttributeValue::Bool(true)), "attribute_exists(pk)", [])
     }
 
-    async fn delete_records(&self, records: Vec<Key>) -> Result<(), Error> {
-        for records in records.chunks(LARGEST_TRANSACTION) {
-            let items = records.iter().map(|key| self.delete(key.clone())).collect();
-            self.transact(items).await?;
+    /// Deletes what belongs to the record at `owner`, while that is being deleted.
+    async fn delete_records(&self, records: Vec<Key>, owner: Key) -> Result<(), Error> {
+        for records in records.chunks(LARGEST_TRANSACTION - 1) {
+            let mut items: Vec<_> = records.iter().map(|key| self.delete(key.clone())).collect();
+            items.push(self.check(owner.clone(), IS_BEING_DELETED, []));
+            if self.transact(items).await? == Outcome::Refused {
+                break; // somebody else has deleted it
+            }
         }
         Ok(())
     }
 }
 
 /// What deleting an image comes to, as things are.
-fn deletion_of(image: &ImageRecord, contents: &Contents, by_tag: Option<&ImageTag>) -> ImageDeletion {
-    if !image.is_condemned() {
-        if by_tag.is_some_and(|tag| contents.tags_of(&image.digest).any(|other| other != tag.as_ref())) {
-            return ImageDeletion::Untagged;
+fn deletion_of(id: &ImageId, contents: &Contents) -> ImageDeletion {
+    let digest = match id {
+        ImageId::Digest(digest) => Some(digest),
+        ImageId::Tag(tag) => contents.tagged(tag),
+    };
+    let Some(image) = digest.and_then(|digest| contents.image(digest)) else { return ImageDeletion::Missing };
+    if !image.deleting {
+        if let ImageId::Tag(tag) = id
+            && contents.tags_of(&image.digest).count() > 1
+        {
+            return ImageDeletion::Untagged(tag.clone());
         }
-        if let Some(index) = contents.images.iter().find(|index| index.images.contains(&image.digest)) {
-            return ImageDeletion::PartOf(index.digest.clone());
+        if let Some(index) = index_of(image, contents, &[]) {
+            return ImageDeletion::PartOf { image: image.digest.clone(), index: index.digest.clone() };
         }
     }
     ImageDeletion::Done(goes_with(image, contents))
 }
 
-/// An image, and if it is an index all the images below it.
-fn family<'a>(image: &'a ImageRecord, contents: &'a Contents) -> Vec<&'a ImageRecord> {
-    let mut family = vec![image];
-    let mut next = 0;
-    while let Some(index) = family.get(next) {
-        for child in index.images.iter().filter_map(|child| contents.image(child)) {
-            if !family.iter().any(|known| known.digest == child.digest) {
-                family.push(child);
-            }
-        }
-        next += 1;
-    }
-    family
-}
-
-/// Whether a tag has the image, or an index that nobody is deleting.
-fn is_named(image: &ImageRecord, contents: &Contents) -> bool {
-    let indexes = contents.images.iter().filter(|index| !index.deleting);
-    contents.tags_of(&image.digest).next().is_some()
-        || indexes.into_iter().any(|index| index.images.contains(&image.digest))
-}
-
 /// The image, and if it is an index those of its images that go with it: no tag has them, and no other index; or
-/// they are condemned. An index comes before its images.
+/// they are being deleted. An index comes before its images.
 fn goes_with(image: &ImageRecord, contents: &Contents) -> Vec<Digest> {
     let mut going = vec![image.digest.clone()];
     let mut next = 0;
     while let Some(index) = going.get(next).and_then(|digest| contents.image(digest)) {
         for child in index.images.iter().filter_map(|child| contents.image(child)) {
-            let in_other_index = contents
-                .images
-                .iter()
-                .any(|other| other.images.contains(&child.digest) && !going.contains(&other.digest));
-            let is_named = contents.tags_of(&child.digest).next().is_some() || in_other_index;
-            if (child.is_condemned() || !is_named) && !going.contains(&child.digest) {
+            let is_named = contents.tags_of(&child.digest).next().is_some()
+                || index_of(child, contents, &going).is_some();
+            if (child.deleting || !is_named) && !going.contains(&child.digest) {
                 going.push(child.digest.clone());
             }
         }
         next += 1;
     }
     going
+}
+
+/// An index that the image belongs to, other than those that are `going` or being deleted.
+fn index_of<'a>(image: &ImageRecord, contents: &'a Contents, going: &[Digest]) -> Option<&'a ImageRecord> {
+    contents.images.iter().find(|index| {
+        index.images.contains(&image.digest) && !index.deleting && !going.contains(&index.digest)
+    })
 }

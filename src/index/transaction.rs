@@ -88,36 +88,39 @@ impl LayerIndex {
         TransactWriteItem::builder().put(put.build().expect(COMPLETE)).build()
     }
 
-    /// An item that sets one attribute of a record for which `condition` holds.
-    pub(super) fn set(
+    /// An item that sets one attribute of a record for which `condition`, with these values, holds.
+    pub(super) fn set<const N: usize>(
         &self,
         key: Key,
-        attribute: &str,
-        value: AttributeValue,
+        (attribute, value): (&str, AttributeValue),
         condition: &str,
+        values: [(&str, AttributeValue); N],
     ) -> TransactWriteItem {
         let update = update(self, key)
-            .update_expression(format!("SET {attribute} = :value"))
-            .expression_attribute_values(":value", value)
+            .update_expression(format!("SET {attribute} = :{attribute}"))
+            .expression_attribute_values(format!(":{attribute}"), value)
             .condition_expression(condition);
+        let update = values
+            .into_iter()
+            .fold(update, |update, (name, value)| update.expression_attribute_values(name, value));
         TransactWriteItem::builder().update(update.build().expect(COMPLETE)).build()
     }
 
-    /// An item that removes one attribute of a record for which `condition` holds.
-    pub(super) fn remove(&self, key: Key, attribute: &str, condition: &str) -> TransactWriteItem {
-        let update = update(self, key)
-            .update_expression(format!("REMOVE {attribute}"))
-            .condition_expression(condition);
-        TransactWriteItem::builder().update(update.build().expect(COMPLETE)).build()
-    }
-
-    /// An item that writes nothing, and lets the others be written only if `condition` holds.
-    pub(super) fn check(&self, (pk, sk): Key, condition: &str) -> TransactWriteItem {
+    /// An item that writes nothing, and lets the others be written only if `condition`, with these values, holds.
+    pub(super) fn check<const N: usize>(
+        &self,
+        (pk, sk): Key,
+        condition: &str,
+        values: [(&str, AttributeValue); N],
+    ) -> TransactWriteItem {
         let check = ConditionCheck::builder()
             .table_name(&self.table_name)
             .key("pk", AttributeValue::S(pk))
             .key("sk", AttributeValue::S(sk))
             .condition_expression(condition);
+        let check = values
+            .into_iter()
+            .fold(check, |check, (name, value)| check.expression_attribute_values(name, value));
         TransactWriteItem::builder().condition_check(check.build().expect(COMPLETE)).build()
     }
 
@@ -170,4 +173,8 @@ fn delete(index: &LayerIndex, (pk, sk): Key) -> DeleteBuilder {
         .table_name(&index.table_name)
         .key("pk", AttributeValue::S(pk))
         .key("sk", AttributeValue::S(sk))
+}
+
+pub(super) fn number_value(number: u64) -> AttributeValue {
+    AttributeValue::N(number.to_string())
 }

@@ -2,35 +2,35 @@
 //! comes between.
 
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use axum::extract::Request;
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, watch};
 
 use crate::support::{Layout, Stack, forward, serve, sha256, stderr};
 
-/// A proxy to DynamoDB whose `step`th request waits: it tells when that has arrived, and is told to let it go.
-async fn waiting_at(step: usize, stack: &Stack) -> (String, oneshot::Receiver<()>, oneshot::Sender<()>) {
-    let (arrived, arrival) = oneshot::channel();
-    let (let_go, may_go) = oneshot::channel::<()>();
-    let wait = Arc::new(Mutex::new(Some((arrived, may_go))));
-    let (client, requests) = (reqwest::Client::new(), Arc::new(AtomicUsize::new(0)));
+/// A proxy to DynamoDB where the requests from the `step`th on wait: it tells when one has arrived, and is told to
+/// let them go.
+async fn waiting_at(step: usize, stack: &Stack) -> (String, Arc<Notify>, watch::Sender<bool>) {
+    let (let_go, may_go) = watch::channel(false);
+    let (arrived, requests) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (is_arrived, client) = (arrived.clone(), reqwest::Client::new());
     let engine = stack.local.engines.dynamodb_url.clone();
     let url = serve(move |request: Request| {
-        let waits = requests.fetch_add(1, Ordering::SeqCst) + 1 == step;
-        let wait = if waits { wait.lock().unwrap().take() } else { None };
+        let waits = requests.fetch_add(1, Ordering::SeqCst) + 1 >= step;
         let (engine, client) = (engine.clone(), client.clone());
+        let (is_arrived, mut may_go) = (is_arrived.clone(), may_go.clone());
         async move {
-            if let Some((arrived, may_go)) = wait {
-                arrived.send(()).unwrap();
-                may_go.await.unwrap();
+            if waits {
+                is_arrived.notify_one();
+                may_go.wait_for(|may_go| *may_go).await.unwrap();
             }
             forward(&client, &engine, request).await
         }
     });
-    (url.await, arrival, let_go)
+    (url.await, arrived, let_go)
 }
 
 /// Runs the tool with `first`, and with `second` while the `step`th request of that to DynamoDB waits. `None` if it
@@ -41,19 +41,23 @@ async fn between_steps(
     first: &[&str],
     second: &[&str],
 ) -> Option<(Output, Output)> {
-    let (dynamodb, arrival, let_go) = waiting_at(step, stack).await;
+    let (dynamodb, arrived, let_go) = waiting_at(step, stack).await;
     let mut first = stack.command(first);
     let first = first.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).output();
     tokio::pin!(first);
     tokio::select! {
         _ = &mut first => None,
-        _ = arrival => {
+        () = arrived.notified() => {
             let second = stack.layergate(second).await;
-            let_go.send(()).unwrap();
+            let_go.send(true).unwrap();
             Some((first.await.unwrap(), second))
         }
     }
 }
+
+/// The request of a publishing that adds the first image's layers: the repository is read, the image begun and
+/// read before it.
+const FIRST_STEP_AFTER_BEGIN: usize = 4;
 
 /// An index of an image with this layer and one that is `shared`.
 fn index(layer: &str) -> Layout {
@@ -125,6 +129,77 @@ async fn what_is_published_while_something_else_is_deleted_is_all_there() {
 }
 
 #[tokio::test]
+async fn what_is_deleted_while_something_else_is_deleted_leaves_nothing_behind() {
+    let stack = Stack::start().await;
+    let cases = [
+        ("indexes that share an image", index("one"), index("two")),
+        ("the last two tags of an image", index("one"), index("one")),
+    ];
+    for (case, (description, one, two)) in cases.iter().enumerate() {
+        let mut steps = 0;
+        loop {
+            steps += 1;
+            let repository = format!("deletes-{case}/{steps}");
+            let (tag_one, tag_two) = (format!("{repository}:1"), format!("{repository}:2"));
+            stack.publish(one, &tag_one).await;
+            stack.publish(two, &tag_two).await;
+            let deletes = [["image", "delete", &tag_one], ["image", "delete", &tag_two]];
+            let Some((first, second)) = between_steps(&stack, steps, &deletes[0], &deletes[1]).await else {
+                break;
+            };
+            assert!(first.status.success() && second.status.success(), "{description}: {}", stderr(&first));
+            let listed = stack.json(&["image", "list", &repository]).await;
+            assert_eq!(listed["images"], json!([]), "{description}, {repository}");
+            let answer = stack.ask(&repository, &sha256(b"shared")).await;
+            assert_eq!(answer.error(), "LayerInaccessibleException", "{description}, {repository}");
+        }
+        assert!(steps > 3, "{description}: {steps} requests to DynamoDB");
+    }
+}
+
+/// The same image is published twice at once and deleted in between: what is told to be published is there.
+#[tokio::test]
+async fn an_image_that_was_begun_anew_is_not_taken_for_the_one_before() {
+    let stack = Stack::start().await;
+    let layout = index("one");
+    let path = layout.path();
+    let mut steps = 0;
+    loop {
+        steps += 1;
+        let repository = format!("anew/{steps}");
+        let (tag_one, tag_two) = (format!("{repository}:1"), format!("{repository}:2"));
+        stack.publish(&layout, &tag_one).await;
+        let (dynamodb, arrived, let_go) = waiting_at(steps, &stack).await;
+        let mut slow = stack.command(&["publish", &path, &tag_two]);
+        let slow = slow.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).output();
+        tokio::pin!(slow);
+        tokio::select! {
+            _ = &mut slow => break,
+            () = arrived.notified() => {}
+        }
+        stack.json(&["image", "delete", &tag_one]).await;
+        // Begun anew, and killed right after that.
+        let (dynamodb, begun, _let_go) = waiting_at(FIRST_STEP_AFTER_BEGIN, &stack).await;
+        let mut killed = stack.command(&["publish", &path, &tag_one]);
+        let killed = killed.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).stderr(Stdio::null());
+        let mut killed = killed.stdout(Stdio::null()).spawn().unwrap();
+        begun.notified().await;
+        killed.kill().await.unwrap();
+        let_go.send(true).unwrap();
+        let published = slow.await.unwrap();
+        if !published.status.success() {
+            assert_eq!(published.status.code(), Some(5), "{}", stderr(&published));
+            stack.publish(&layout, &tag_two).await;
+        }
+        for layer in ["shared", "one"] {
+            let answer = stack.ask(&repository, &sha256(layer.as_bytes())).await;
+            assert_eq!(answer.status, 200, "{repository}, {layer}");
+        }
+    }
+    assert!(steps > 5, "{steps} requests to DynamoDB");
+}
+
+#[tokio::test]
 async fn a_delete_that_was_killed_is_completed_when_run_again() {
     let stack = Stack::start().await;
     let layout = index("own");
@@ -137,19 +212,20 @@ async fn a_delete_that_was_killed_is_completed_when_run_again() {
             let tagged = format!("{repository}:1");
             stack.publish(&layout, &tagged).await;
             let delete = [command, &[if command[0] == "image" { &tagged } else { &repository }]].concat();
-            let (dynamodb, arrival, _let_go) = waiting_at(steps, &stack).await;
+            let (dynamodb, arrived, _let_go) = waiting_at(steps, &stack).await;
             let mut killed = stack.command(&delete);
             let killed = killed.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).stdout(Stdio::null());
             let mut killed = killed.spawn().unwrap();
             tokio::select! {
                 _ = killed.wait() => break,
-                _ = arrival => killed.kill().await.unwrap(),
+                () = arrived.notified() => killed.kill().await.unwrap(),
             }
             let listed = stack.json(&["image", "list", &repository]).await;
-            let is_published = listed["images"][0]["imagePushedAt"].is_u64();
-            for layer in ["shared", "own"] {
-                let answer = stack.ask(&repository, &sha256(layer.as_bytes())).await;
-                assert!(answer.status == 200 || !is_published, "{command:?}, {steps}: {answer:?}");
+            let published = listed["images"].as_array().unwrap().iter();
+            let published = published.filter(|image| image["imagePushedAt"].is_u64());
+            for digest in published.flat_map(|image| image["layerDigests"].as_array().unwrap()) {
+                let answer = stack.ask(&repository, digest.as_str().unwrap()).await;
+                assert_eq!(answer.status, 200, "{command:?}, {steps}: {answer:?}");
             }
 
             stack.json(&delete).await;
