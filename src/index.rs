@@ -4,14 +4,14 @@
 //! |---|---|---|
 //! | `layer#<registryId>/<name>@<digest>` | `layer` | a stored layer: `object_key`, `size`, `media_type` |
 //! | `layer#<registryId>/<name>@<digest>` | `reference#<image digest>` | that image references this layer |
-//! | `repository#<registryId>/<name>` | `repository` | the repository: `created_at`, `accounts` that may read it; `changes`, how often an image or a tag came or went |
+//! | `repository#<registryId>/<name>` | `repository` | the repository: `created_at`, `accounts` that may read it; `changes`, a number that grows when an image or a tag comes or goes |
 //! | `repository#<registryId>/<name>` | `image#<digest>` | an image: `media_type`, `size`, `layers`, `images`, `begun_at`; `pushed_at` once it is published |
 //! | `repository#<registryId>/<name>` | `tag#<tag>` | a tag: `image_digest` |
 //! | `repository#<registryId>/<name>` | `layer#<digest>` | the repository has a record of this layer |
 //! | `registry#<registryId>` | `repository#<name>` | the registry has this repository |
 //!
 //! The function reads the first three; the others are for the tool. `deleting` on a repository or an image
-//! means that somebody started to delete it, for good.
+//! means that somebody started to delete it, for good; its value tells one deletion from another.
 //!
 //! Each layer has a partition of its own, because one partition serves 3,000 read units a second and a fleet
 //! pulls one repository's layers all at once. `layer` sorts before `reference#…`, so one query for two items
@@ -94,9 +94,9 @@ pub struct RepositoryRecord {
     pub created_at: u64,
     /// The accounts, besides the registry's own, that may read it.
     pub accounts: Vec<String>,
-    /// Whether it is being deleted: nothing may be published into it any more.
-    pub deleting: bool,
-    /// How often an image or a tag came or went.
+    /// The mark of its deletion, if it is being deleted: nothing may be published into it any more.
+    pub deleting: Option<u64>,
+    /// Grows when an image or a tag comes or goes.
     pub changes: u64,
 }
 
@@ -225,7 +225,7 @@ fn repository_record(item: &Item) -> Result<RepositoryRecord, Error> {
     Ok(RepositoryRecord {
         created_at: number(item, "created_at")?,
         accounts: item.get("accounts").and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default(),
-        deleting: item.contains_key("deleting"),
+        deleting: deletion_mark(item)?,
         changes: number(item, "changes")?,
     })
 }
@@ -237,6 +237,10 @@ fn string<'a>(item: &'a Item, name: &'static str) -> Result<&'a str, BrokenRecor
 fn number(item: &Item, name: &'static str) -> Result<u64, Error> {
     let value = item.get(name).and_then(|value| value.as_n().ok()).and_then(|digits| digits.parse().ok());
     value.ok_or_else(|| broken(name))
+}
+
+fn deletion_mark(item: &Item) -> Result<Option<u64>, Error> {
+    item.contains_key("deleting").then(|| number(item, "deleting")).transpose()
 }
 
 /// A record in the table lacks an attribute, or has it in the wrong form.

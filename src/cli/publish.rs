@@ -65,7 +65,7 @@ pub async fn run(arguments: Arguments, format: Format, interruption: Cancellatio
     let source = open_source(arguments.source, arguments.image, &interruption).await?;
     let record = session.index.repository(&repository).await?;
     let is_missing = record.is_none();
-    if record.is_some_and(|record| record.deleting) {
+    if record.is_some_and(|record| record.deleting.is_some()) {
         return Err(being_deleted(&repository, None));
     }
     if is_missing && !arguments.create_repository {

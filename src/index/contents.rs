@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::{
-    Item, LayerIndex, RepositoryRecord, broken, fault, keys, no_answer, number, repository_partition, string,
+    Item, LayerIndex, RepositoryRecord, broken, deletion_mark, fault, keys, no_answer, number,
+    repository_partition, string,
 };
 use crate::error::Error;
 use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
@@ -34,8 +35,8 @@ pub struct ImageRecord {
     pub size: u64,
     /// When it was published, in seconds since 1970; `None` if its publishing or deleting has not ended.
     pub pushed_at: Option<u64>,
-    /// Whether it is being deleted.
-    pub deleting: bool,
+    /// The mark of its deletion, if it is being deleted.
+    pub deleting: Option<u64>,
     /// Its layers.
     pub layers: Vec<Digest>,
     /// The images of an index.
@@ -107,8 +108,8 @@ impl LayerIndex {
 }
 
 fn image_record(item: &Item, image: &str) -> Result<ImageRecord, Error> {
-    let deleting = item.contains_key("deleting");
-    let published = item.contains_key("pushed_at") && !deleting;
+    let deleting = deletion_mark(item)?;
+    let published = item.contains_key("pushed_at") && deleting.is_none();
     Ok(ImageRecord {
         digest: digest(image)?,
         media_type: string(item, "media_type")?.to_owned(),

@@ -11,11 +11,11 @@
 //! `begun_at` tells the image's record from one that was begun anew after that. Steps that give an image a name, by
 //! an index or by a tag, count in the repository's `changes`, by which deleting sees that it has to look again.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 
-use super::transaction::{COMPLETE, LARGEST_TRANSACTION, Outcome, number_value, update};
+use super::transaction::{
+    COMPLETE, LARGEST_TRANSACTION, Outcome, nanoseconds_since_1970, number_value, update,
+};
 use super::{LayerIndex, keys, repository_key};
 use crate::error::Error;
 use crate::types::{Digest, ImageTag, ObjectKey, Repository};
@@ -86,7 +86,7 @@ impl From<Outcome> for Step {
 impl LayerIndex {
     /// Creates a repository; `false` if it exists.
     pub async fn create_repository(&self, repository: &Repository) -> Result<bool, Error> {
-        let attributes = [("created_at", seconds_since_1970()), ("changes", number_value(0))];
+        let attributes = [("created_at", now()), ("changes", number_value(nanoseconds_since_1970()))];
         let record = self.put_new(repository_key(repository), attributes);
         let listing = self.put(keys::repository_listing(repository), []);
         Ok(self.transact(vec![record, listing]).await? == Outcome::Written)
@@ -112,7 +112,7 @@ impl LayerIndex {
             .expression_attribute_values(":size", number_value(image.size))
             .expression_attribute_values(":layers", digests(layers))
             .expression_attribute_values(":images", digests(&image.images))
-            .expression_attribute_values(":now", AttributeValue::N(since_1970().as_nanos().to_string()));
+            .expression_attribute_values(":now", number_value(nanoseconds_since_1970()));
         let record = record.build().expect(COMPLETE);
         let record = TransactWriteItem::builder().update(record).build();
         if self.transact(vec![self.change(repository), record]).await? == Outcome::Refused {
@@ -162,7 +162,7 @@ impl LayerIndex {
             }
         }
         let key = keys::image(repository, &image.digest);
-        let pushed_at = ("pushed_at", seconds_since_1970());
+        let pushed_at = ("pushed_at", now());
         let record = self.set(key, pushed_at, IS_STILL_BEGUN, [(":begun_at", at.clone())]);
         Ok(self.transact(vec![record]).await?.into())
     }
@@ -190,12 +190,9 @@ impl LayerIndex {
     }
 }
 
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-fn seconds_since_1970() -> AttributeValue {
-    number_value(since_1970().as_secs())
+/// In seconds since 1970.
+fn now() -> AttributeValue {
+    number_value(nanoseconds_since_1970() / 1_000_000_000)
 }
 
 fn digests<'a>(digests: impl IntoIterator<Item = &'a Digest>) -> AttributeValue {

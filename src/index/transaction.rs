@@ -1,6 +1,6 @@
 //! The transactions that the tool writes with, and their items.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::builders::{DeleteBuilder, PutBuilder, UpdateBuilder};
@@ -129,9 +129,17 @@ impl LayerIndex {
         TransactWriteItem::builder().delete(delete(self, key).build().expect(COMPLETE)).build()
     }
 
-    /// An item that deletes a record for which `condition` holds.
-    pub(super) fn delete_if(&self, key: Key, condition: &str) -> TransactWriteItem {
+    /// An item that deletes a record for which `condition`, with these values, holds.
+    pub(super) fn delete_if<const N: usize>(
+        &self,
+        key: Key,
+        condition: &str,
+        values: [(&str, AttributeValue); N],
+    ) -> TransactWriteItem {
         let delete = delete(self, key).condition_expression(condition);
+        let delete = values
+            .into_iter()
+            .fold(delete, |delete, (name, value)| delete.expression_attribute_values(name, value));
         TransactWriteItem::builder().delete(delete.build().expect(COMPLETE)).build()
     }
 
@@ -142,10 +150,8 @@ impl LayerIndex {
         tag: &str,
         image: &Digest,
     ) -> TransactWriteItem {
-        let delete = delete(self, keys::tag(repository, tag))
-            .condition_expression("image_digest = :image")
-            .expression_attribute_values(":image", AttributeValue::S(image.canonical()));
-        TransactWriteItem::builder().delete(delete.build().expect(COMPLETE)).build()
+        let image = [(":image", AttributeValue::S(image.canonical()))];
+        self.delete_if(keys::tag(repository, tag), "image_digest = :image", image)
     }
 }
 
@@ -173,6 +179,12 @@ fn delete(index: &LayerIndex, (pk, sk): Key) -> DeleteBuilder {
         .table_name(&index.table_name)
         .key("pk", AttributeValue::S(pk))
         .key("sk", AttributeValue::S(sk))
+}
+
+/// What no other life of a record with the same key has.
+pub(super) fn nanoseconds_since_1970() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_nanos()).unwrap_or_default()
 }
 
 pub(super) fn number_value(number: u64) -> AttributeValue {

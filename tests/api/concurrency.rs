@@ -59,6 +59,10 @@ async fn between_steps(
 /// read before it.
 const FIRST_STEP_AFTER_BEGIN: usize = 4;
 
+/// The request of a deletion after the one that marks all that goes: the repository is read, then again with its
+/// contents, and marked before it.
+const FIRST_STEP_AFTER_MARK: usize = 5;
+
 /// An index of an image with this layer and one that is `shared`.
 fn index(layer: &str) -> Layout {
     let layout = Layout::empty();
@@ -157,6 +161,44 @@ async fn what_is_deleted_while_something_else_is_deleted_leaves_nothing_behind()
     }
 }
 
+#[tokio::test]
+async fn a_repository_is_deleted_whole_whatever_happens_meanwhile() {
+    let stack = Stack::start().await;
+    let (one, two) = (index("one"), index("two"));
+    let path = two.path();
+    for (case, (is_first, is_second)) in [(true, false), (false, true), (true, true)].into_iter().enumerate()
+    {
+        let mut steps = 0;
+        loop {
+            steps += 1;
+            let repository = format!("whole-{case}/{steps}");
+            let (tag_one, tag_two) = (format!("{repository}:1"), format!("{repository}:2"));
+            stack.publish(&one, &tag_one).await;
+            let delete = ["repository", "delete", "--force", &repository];
+            let publish = ["publish", "--create-repository", &path, &tag_two];
+            let command = |deletes| if deletes { &delete } else { &publish };
+            let (first, second) = (command(is_first), command(is_second));
+            let Some(outputs) = between_steps(&stack, steps, first, second).await else { break };
+            for output in [outputs.0, outputs.1] {
+                let status = output.status.code();
+                let may_be = [Some(0), Some(4), Some(5)];
+                assert!(may_be.contains(&status), "{repository}: {}", stderr(&output));
+            }
+
+            let output = stack.layergate(&delete).await;
+            assert!([Some(0), Some(4)].contains(&output.status.code()), "{repository}: {}", stderr(&output));
+            stack.json(&["repository", "create", &repository]).await;
+            let listed = stack.json(&["image", "list", &repository]).await;
+            assert_eq!(listed["images"], json!([]), "{repository}");
+            for layer in ["shared", "one", "two"] {
+                let answer = stack.ask(&repository, &sha256(layer.as_bytes())).await;
+                assert_eq!(answer.error(), "LayersNotFoundException", "{repository}, {layer}");
+            }
+        }
+        assert!(steps > 5, "{steps} requests to DynamoDB");
+    }
+}
+
 /// The same image is published twice at once and deleted in between: what is told to be published is there.
 #[tokio::test]
 async fn an_image_that_was_begun_anew_is_not_taken_for_the_one_before() {
@@ -191,9 +233,57 @@ async fn an_image_that_was_begun_anew_is_not_taken_for_the_one_before() {
             assert_eq!(published.status.code(), Some(5), "{}", stderr(&published));
             stack.publish(&layout, &tag_two).await;
         }
+        let listed = stack.json(&["image", "list", &repository]).await;
+        let images = listed["images"].as_array().unwrap();
+        assert_eq!(images.len(), 3, "{repository}: {listed}");
+        assert!(images.iter().all(|image| image["imagePushedAt"].is_u64()), "{repository}: {listed}");
+        assert!(images.iter().any(|image| image["imageTags"] == json!(["2"])), "{repository}: {listed}");
         for layer in ["shared", "one"] {
             let answer = stack.ask(&repository, &sha256(layer.as_bytes())).await;
             assert_eq!(answer.status, 200, "{repository}, {layer}");
+        }
+    }
+    assert!(steps > 5, "{steps} requests to DynamoDB");
+}
+
+/// Of three deletes of the same name, the first lags behind the second, and between those the image comes back.
+#[tokio::test]
+async fn a_delete_that_lags_behind_harms_no_later_one() {
+    let stack = Stack::start().await;
+    let layout = index("own");
+    let mut steps = 0;
+    loop {
+        steps += 1;
+        let tagged = format!("lag/{steps}:1");
+        stack.publish(&layout, &tagged).await;
+        let delete = async |dynamodb: String| {
+            let mut delete = stack.command(&["image", "delete", &tagged]);
+            delete.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).output().await.unwrap()
+        };
+        let (dynamodb, arrived, let_first_go) = waiting_at(steps, &stack).await;
+        let mut first = Box::pin(delete(dynamodb));
+        tokio::select! {
+            _ = &mut first => break,
+            () = arrived.notified() => {}
+        }
+        stack.layergate(&["image", "delete", &tagged]).await;
+        stack.publish(&layout, &tagged).await;
+        let (dynamodb, arrived, let_third_go) = waiting_at(FIRST_STEP_AFTER_MARK, &stack).await;
+        let mut third = Box::pin(delete(dynamodb));
+        tokio::select! {
+            third = &mut third => panic!("{}", stderr(&third)),
+            () = arrived.notified() => {}
+        }
+        let_first_go.send(true).unwrap();
+        first.await;
+        let_third_go.send(true).unwrap();
+        third.await;
+
+        let listed = stack.json(&["image", "list", &format!("lag/{steps}")]).await;
+        assert_eq!(listed["images"], json!([]), "{tagged}");
+        for layer in ["shared", "own"] {
+            let answer = stack.ask(&format!("lag/{steps}"), &sha256(layer.as_bytes())).await;
+            assert_eq!(answer.error(), "LayerInaccessibleException", "{tagged}, {layer}");
         }
     }
     assert!(steps > 5, "{steps} requests to DynamoDB");

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use axum::extract::Request;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::support::{Answer, Layout, Stack, assert_refused, forward, sample, serve, sha256, stderr};
@@ -65,6 +65,15 @@ async fn the_same_layer_twice_in_an_image_is_one_layer() {
     let published = stack.publish(&Layout::of_layers(&[b"same", b"same"]), "app:1").await;
     assert_eq!(published["layers"].as_array().unwrap().len(), 2);
     assert_eq!(stack.ask("app", &sha256(b"same")).await.status, 200);
+
+    let layout = Layout::empty();
+    let config = layout.add_blob("application/vnd.oci.image.config.v1+json", b"{}");
+    let media_type = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    let absent = json!({"mediaType": media_type, "digest": sha256(b"elsewhere"), "size": 9});
+    layout.set_index(&[layout.add_manifest(&config, &[absent.clone(), absent])]);
+    stack.publish(&layout, "app:2").await;
+    stack.json(&["image", "delete", "app:2"]).await;
+    stack.publish(&layout, "app:2").await;
 }
 
 #[tokio::test]

@@ -95,7 +95,8 @@ fn is_true(outcome: Outcome, before: u64, after: u64) -> bool {
     match outcome {
         Outcome::Url => is_changing || before & REFERENCED != 0,
         Outcome::NotFound => before & PUBLISHED == 0,
-        Outcome::Inaccessible => is_changing || before & (PUBLISHED | REFERENCED) == PUBLISHED,
+        // Its first publishing makes it referenced at once; after that it may come and go.
+        Outcome::Inaccessible => after & PUBLISHED != 0 && (is_changing || before & REFERENCED == 0),
     }
 }
 

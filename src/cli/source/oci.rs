@@ -187,7 +187,9 @@ fn add_blob(files: &Files, descriptor: &Descriptor, image: &mut SourceImage) -> 
     let is_foreign = media_type.contains(".nondistributable.") || media_type.contains(".foreign.");
     match files.size(&file)? {
         None if is_foreign => {
-            image.absent_layers.push(digest);
+            if !image.absent_layers.contains(&digest) {
+                image.absent_layers.push(digest);
+            }
             return Ok(());
         }
         None => {
