@@ -24,7 +24,9 @@ static FUNCTION: LazyLock<(Runtime, Handler)> = LazyLock::new(|| {
     let endpoint = runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let endpoint = format!("http://{}", listener.local_addr().expect("its address"));
-        let router = Router::new().fallback(|| async { r#"{"Count":0,"Items":[],"ScannedCount":0}"# });
+        let router = Router::new().fallback(|| async {
+            r#"{"Count":0,"Items":[],"ScannedCount":0,"ConsumedCapacity":{"TableName":"layergate","CapacityUnits":0.5}}"#
+        });
         tokio::spawn(async { axum::serve(listener, router).await });
         endpoint
     });
