@@ -96,8 +96,6 @@ pub struct RepositoryRecord {
     pub accounts: Vec<String>,
     /// The mark of its deletion, if it is being deleted: nothing may be published into it any more.
     pub deleting: Option<u64>,
-    /// Grows when an image or a tag comes or goes.
-    pub changes: u64,
 }
 
 impl RepositoryRecord {
@@ -226,7 +224,6 @@ fn repository_record(item: &Item) -> Result<RepositoryRecord, Error> {
         created_at: number(item, "created_at")?,
         accounts: item.get("accounts").and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default(),
         deleting: deletion_mark(item)?,
-        changes: number(item, "changes")?,
     })
 }
 

@@ -123,9 +123,6 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
 }
 
 async fn delete(session: &Session, repository: Repository, image: &ImageId) -> Result<Deleted, Error> {
-    if session.index.repository(&repository).await?.is_none() {
-        return Err(no_such_repository(&repository));
-    }
     let (image_tag, images) = match (session.index.delete_image(&repository, image).await?, image) {
         (ImageDeletion::Done(images), _) => (None, images),
         (ImageDeletion::Untagged(tag), _) => (Some(tag.to_string()), Vec::new()),
@@ -139,6 +136,7 @@ async fn delete(session: &Session, repository: Repository, image: &ImageId) -> R
                 repository.name, repository.name
             )));
         }
+        (ImageDeletion::NoRepository, _) => return Err(no_such_repository(&repository)),
         (ImageDeletion::PartOf { image, index }, _) => {
             return Err(Error::Conflict(format!(
                 "the image {image} belongs to the index {index}; delete that, and this goes with it"

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::{
     Item, LayerIndex, RepositoryRecord, broken, deletion_mark, fault, keys, no_answer, number,
-    repository_partition, string,
+    repository_key, repository_partition, repository_record, string,
 };
 use crate::error::Error;
 use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
@@ -16,6 +16,9 @@ use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
 pub struct Contents {
     /// The repository's own record, if it exists.
     pub record: Option<RepositoryRecord>,
+    /// Its count of changes, which grows when an image or a tag comes or goes. All that it counts is in here, and
+    /// perhaps more.
+    pub(super) changes: u64,
     /// Its images, unfinished ones too.
     pub images: Vec<ImageRecord>,
     /// Which image each tag names.
@@ -72,10 +75,13 @@ impl LayerIndex {
         names.map(repository).collect()
     }
 
-    /// All that a repository holds; without a record if there is no such repository. What the record's `changes`
-    /// count is in it, and perhaps more.
+    /// All that a repository holds; without a record if there is no such repository.
     pub async fn contents(&self, repository: &Repository) -> Result<Contents, Error> {
-        let mut contents = Contents { record: self.repository(repository).await?, ..Contents::default() };
+        let mut contents = Contents::default();
+        if let Some(item) = self.record(repository_key(repository)).await? {
+            contents.changes = number(&item, "changes")?;
+            contents.record = Some(repository_record(&item)?);
+        }
         for item in self.partition(repository_partition(repository)).await? {
             match string(&item, "sk")?.split_once('#') {
                 None => {} // the repository's own, read before

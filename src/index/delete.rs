@@ -37,6 +37,8 @@ pub enum ImageDeletion {
     Untagged(ImageTag),
     /// There is no such image.
     Missing,
+    /// There is no such repository.
+    NoRepository,
     /// Nothing was done, because the image is one of an index's.
     PartOf {
         /// The image.
@@ -64,10 +66,14 @@ impl LayerIndex {
         let mut id = id.clone();
         loop {
             let contents = self.contents(repository).await?;
-            let Some(record) = &contents.record else { return Ok(ImageDeletion::Missing) };
+            if contents.record.is_none() {
+                return Ok(ImageDeletion::NoRepository);
+            }
             let deletion = deletion_of(&id, &contents);
             let going: Vec<_> = match &deletion {
-                ImageDeletion::Missing | ImageDeletion::PartOf { .. } => return Ok(deletion),
+                ImageDeletion::Missing | ImageDeletion::NoRepository | ImageDeletion::PartOf { .. } => {
+                    return Ok(deletion);
+                }
                 ImageDeletion::Untagged(_) => Vec::new(),
                 ImageDeletion::Done(images) => {
                     images.iter().filter_map(|image| contents.image(image)).collect()
@@ -86,7 +92,7 @@ impl LayerIndex {
                     [],
                 ));
             }
-            let written = self.change_since(repository, record.changes, &items).await?;
+            let written = self.change_since(repository, contents.changes, &items).await?;
             if written < items.len() {
                 if let (Some(image), true) = (going.first(), written > 0) {
                     id = ImageId::Digest(image.digest.clone()); // it goes, whatever has its tag meanwhile
@@ -181,7 +187,7 @@ impl LayerIndex {
                 return Ok(Deletion::HasImages(contents.images.len()));
             }
             let mark = nanoseconds_since_1970();
-            let seen = [(":seen", number_value(record.changes))];
+            let seen = [(":seen", number_value(contents.changes))];
             let item = self.mark(key.clone(), mark, "changes = :seen", seen);
             if self.transact(vec![item]).await? == Outcome::Written {
                 break mark;

@@ -250,9 +250,11 @@ async fn a_kept_connection_may_break_at_any_time() {
     for fault in [Fault::Hang, Fault::Reset] {
         let proxy = FaultProxy::to(&stack.local.engines.dynamodb_url).await;
         let mut api = RuntimeApi::start().await;
-        let mut function = bootstrap(&stack, &api.address);
-        let function = function.env("AWS_ENDPOINT_URL_DYNAMODB", &proxy.url).env("CACHE_SECONDS", "0");
-        let function = function.spawn().unwrap();
+        let function = bootstrap(&stack, &api.address)
+            .env("AWS_ENDPOINT_URL_DYNAMODB", &proxy.url)
+            .env("CACHE_SECONDS", "0")
+            .spawn()
+            .unwrap();
         let mut ask = async || answer(&api.invoke(event("rest/OK.json")).await.1);
         for _ in 0..2 {
             assert_eq!(ask().await.status, 200);
@@ -275,9 +277,11 @@ async fn what_it_remembers_is_as_cache_seconds_says() {
     for (seconds, requests) in [("0", 3), ("300", 1)] {
         let (dynamodb, count) = count_requests(&stack.local.engines.dynamodb_url).await;
         let mut api = RuntimeApi::start().await;
-        let mut function = bootstrap(&stack, &api.address);
-        let function = function.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).env("CACHE_SECONDS", seconds);
-        let function = function.spawn().unwrap();
+        let function = bootstrap(&stack, &api.address)
+            .env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb)
+            .env("CACHE_SECONDS", seconds)
+            .spawn()
+            .unwrap();
         for _ in 0..3 {
             let (_, response) = api.invoke(event("rest/OK.json")).await;
             assert_eq!(answer(&response).status, 200);

@@ -59,9 +59,9 @@ async fn between_steps(
 /// read before it.
 const FIRST_STEP_AFTER_BEGIN: usize = 4;
 
-/// The request of a deletion after the one that marks all that goes: the repository is read, then again with its
-/// contents, and marked before it.
-const FIRST_STEP_AFTER_MARK: usize = 5;
+/// The request of a deletion after the one that marks all that goes: the repository is read, then its contents, and
+/// those marked before it.
+const FIRST_STEP_AFTER_MARK: usize = 4;
 
 /// An index of an image with this layer and one that is `shared`.
 fn index(layer: &str) -> Layout {
