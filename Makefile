@@ -5,36 +5,37 @@ CARGO_FLAGS ?= --locked
 DATA ?= .layergate
 PORT ?= 8642
 
+# Where cargo builds into, whether a variable, a configuration or nothing says so. For the recipes' programs too.
+export TARGET_DIR := $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+
 # What the demo and the tests run. Built in one command, because cargo would build the dependencies again for
 # another choice of targets.
-BUILD_FOR_TESTS = $(CARGO) build $(CARGO_FLAGS) --all-features --bins --examples
+BUILD_FOR_TESTS = $(CARGO) build $(CARGO_FLAGS) --bins --examples
 
 .DEFAULT_GOAL := help
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## Build the Lambda function (target/release/bootstrap) and the tool (target/release/layergate)
-	$(CARGO) build $(CARGO_FLAGS) --release --bin bootstrap
-	$(CARGO) build $(CARGO_FLAGS) --release --bin layergate --features cli
+build: ## Build the Lambda function (bootstrap) and the tool (layergate), in release mode
+	$(CARGO) build $(CARGO_FLAGS) --release --package layergate --bins
+	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-tool --bins
+	@echo 'Built $(TARGET_DIR)/release/bootstrap and $(TARGET_DIR)/release/layergate'
 
 demo: ## Publish a sample image into a local stack and pull its layers, as an ECR client does
 	$(BUILD_FOR_TESTS)
-	target/debug/examples/demo
+	$(TARGET_DIR)/debug/examples/demo
 
 local: ## Run the whole stack on this machine, with its data in DATA, at PORT
-	$(CARGO) run $(CARGO_FLAGS) --features cli --bin layergate -- local --data $(DATA) --port $(PORT)
+	$(CARGO) run $(CARGO_FLAGS) --package layergate-tool -- local --data $(DATA) --port $(PORT)
 
 test: ## Run the tests
-	$(CARGO) test $(CARGO_FLAGS) --all-features
+	$(CARGO) test $(CARGO_FLAGS)
 
 lint: ## Check formatting, clippy and the documentation
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets --all-features -- -D warnings
-	$(CARGO) clippy $(CARGO_FLAGS) --bin bootstrap -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --no-deps --all-features
-	$(CARGO) tree $(CARGO_FLAGS) --edges normal --prefix none >target/function-crates
-	! grep -E '^(aws-lc-rs|axum|clap|dynoxide-rs|openssl-sys|s3s) ' target/function-crates
+	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --no-deps --lib
 
 check: lint test ## Everything that needs nothing but Rust
 
@@ -64,7 +65,7 @@ test-clients: ## Call the local stack with the AWS CLI, boto3 and the JavaScript
 
 test-deployed: ## Call the API at API_URL with the caller's own credentials
 ifdef API_URL
-	API_URL='$(API_URL)' $(CARGO) test $(CARGO_FLAGS) --all-features --test api -- --ignored a_deployed_api
+	API_URL='$(API_URL)' $(CARGO) test $(CARGO_FLAGS) --test black_box -- --ignored a_deployed_api
 else
 	@echo 'SKIPPED: API_URL is not set, so no deployed API was called' >&2
 endif
@@ -114,11 +115,11 @@ test-sam: sam-build ## Run every event, the AWS CLI and boto3 against the functi
 
 .PHONY: sam-build deploy outputs invoke start-api lint-template test-sam
 
-# --- Measuring. What it needs comes from Debian's packages, PyPI and npm into target/bench.
+# --- Measuring. What it needs comes from Debian's packages, PyPI and npm into the bench folder of cargo's target.
 
-BENCH := target/bench
+BENCH := $(TARGET_DIR)/bench
 
-target/bench/tools: benches/python/requirements.txt benches/node/package.json
+$(BENCH)/tools: benches/python/requirements.txt benches/node/package.json
 	command -v wrk >/dev/null && command -v docker-registry >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk docker-registry; }
 	mkdir -p $(BENCH)/python $(BENCH)/node
 	python3 -m pip install --quiet --no-warn-conflicts --root-user-action ignore --upgrade --target $(BENCH)/python --requirement benches/python/requirements.txt
@@ -129,13 +130,13 @@ target/bench/tools: benches/python/requirements.txt benches/node/package.json
 bench-build:
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench
 
-bench: build bench-build target/bench/tools ## Measure the function beside Python and Node, and the local stack beside CNCF's registry
+bench: build bench-build $(BENCH)/tools ## Measure the function beside Python and Node, and the local stack beside CNCF's registry
 	cp benches/python/function.py $(BENCH)/python
 	cp benches/node/*.js $(BENCH)/node
-	target/release/bench
+	$(TARGET_DIR)/release/bench
 
 load: bench-build ## Put 100,000 checked calls or more on the local stack while images come and go
-	$(CARGO) build $(CARGO_FLAGS) --release --bin layergate --features cli
-	target/release/load
+	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-tool --bins
+	$(TARGET_DIR)/release/load
 
 .PHONY: bench-build bench load

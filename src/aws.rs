@@ -1,6 +1,10 @@
-//! How AWS is reached: region, credentials and the HTTP client that both SDKs share.
+//! How AWS is reached: region, credentials, patience, and the HTTP client that both SDKs share.
+
+use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{SharedCredentialsProvider, SharedHttpClient};
 use aws_smithy_http_client::Builder;
@@ -17,23 +21,66 @@ pub fn http_client() -> SharedHttpClient {
     Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
+/// For whom an answer is waited for. The SDK would wait for ever.
+#[derive(Debug, Clone, Copy)]
+pub enum Patience {
+    /// A client that waits for the function's answer: there is one within 5 s, whatever DynamoDB does.
+    Client,
+    /// A person at a terminal, perhaps on a slow line: a page of a listing may have a megabyte.
+    Person,
+}
+
+impl Patience {
+    fn timeouts(self) -> TimeoutConfig {
+        let (connect, attempt, operation) = match self {
+            Self::Client => (1000, 1500, 5000),
+            Self::Person => (3000, 20_000, 60_000),
+        };
+        TimeoutConfig::builder()
+            .connect_timeout(Duration::from_millis(connect))
+            .operation_attempt_timeout(Duration::from_millis(attempt))
+            .operation_timeout(Duration::from_millis(operation))
+            .build()
+    }
+
+    fn retries(self) -> RetryConfig {
+        match self {
+            Self::Client => {
+                RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(50))
+            }
+            Self::Person => RetryConfig::standard().with_max_attempts(4),
+        }
+    }
+}
+
 /// The function's: its role's credentials, which Lambda puts in the environment.
 pub fn from_lambda_environment(region: String) -> SdkConfig {
-    with_credentials(region, SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
+    let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
+    with_credentials(region, credentials, Patience::Client)
 }
 
 /// For given credentials.
-pub fn with_credentials(region: String, credentials: SharedCredentialsProvider) -> SdkConfig {
+pub fn with_credentials(
+    region: String,
+    credentials: SharedCredentialsProvider,
+    patience: Patience,
+) -> SdkConfig {
     SdkConfig::builder()
         .behavior_version(behavior_version())
         .region(Region::new(region))
         .credentials_provider(credentials)
         .http_client(http_client())
+        .timeout_config(patience.timeouts())
+        .retry_config(patience.retries())
         .build()
 }
 
 /// The tool's: region, credentials and endpoints from wherever the AWS CLI would take them.
-#[cfg(feature = "cli")]
 pub async fn from_standard_chain() -> SdkConfig {
-    aws_config::defaults(behavior_version()).http_client(http_client()).load().await
+    aws_config::defaults(behavior_version())
+        .http_client(http_client())
+        .timeout_config(Patience::Person.timeouts())
+        .retry_config(Patience::Person.retries())
+        .load()
+        .await
 }

@@ -12,7 +12,7 @@ use crate::types::RegistryId;
 /// The settings of the function and of the tool.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `TABLE_NAME`: the DynamoDB table that is the index.
+    /// `TABLE_NAME`: the DynamoDB table that is the catalog.
     pub table_name: String,
     /// `BUCKET_NAME`: the S3 bucket that stores the layers.
     pub bucket_name: String,
@@ -22,7 +22,7 @@ pub struct Config {
     /// A URL dies earlier when the credentials that signed it do.
     pub url_expiry: Duration,
     /// `CACHE_SECONDS`: how long a layer that was seen to be referenced is taken to be so without asking the
-    /// index again; 0 to 300, 0 to ask always, 10 if unset. For so long a deleted image's layer may still be
+    /// catalog again; 0 to 300, 0 to ask always, 10 if unset. For so long a deleted image's layer may still be
     /// given.
     pub cache_life: Duration,
     /// `AUTHORIZATION`: who decides which caller may read what; `iam` if unset.

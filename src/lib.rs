@@ -1,30 +1,31 @@
 //! ECR's layer download API on your own AWS account.
 //!
-//! An API Gateway event comes in, is parsed into a typed request, one DynamoDB query decides whether an image
-//! in that repository references that layer, the object key is presigned without a request, and a JSON body
-//! goes out. Layer bytes never pass through here.
+//! An event of API Gateway comes in and is parsed into a typed request. One DynamoDB query decides whether an image
+//! in that repository references that layer, the object key is presigned without a request, and a JSON body goes
+//! out. Layer bytes never pass through the function.
 //!
 //! ```text
-//! API Gateway event -> handler -> protocol -> operation -> index (DynamoDB)
-//!                                                      \-> store (S3: presigned, no request)
-//!                      handler <- protocol <- output or Error
+//! API Gateway event -> lambda -> ecr -> service, access -> catalog (DynamoDB)
+//!                                                     \-> store (S3: presigned, no request)
+//!                      lambda <- ecr (output or error)
 //! ```
 //!
-//! Data flows that one way. [`types`] and [`error`] are leaves; [`index`] and [`store`] know neither each
-//! other nor HTTP; [`protocol`] knows no AWS SDK; only [`handler`] knows the shapes of events.
+//! Data flows that one way. [`types`] and [`fault`] are leaves. [`catalog`] and [`store`] know neither each other nor
+//! HTTP nor what a client is told: they fail with a [`fault::Fault`]. [`ecr`] knows no AWS SDK. Only [`lambda`] knows
+//! the shapes of events.
 //!
-//! The feature `cli` adds what only the tool `layergate` needs: writing to the index and the store, and
-//! `local`, the whole stack in one process.
+//! [`publish`] brings verified bytes into the store and images into the catalog. The function does not use it; it is
+//! here for the tool, the package `layergate-tool`.
 
+pub mod access;
 pub mod aws;
+pub mod catalog;
 pub mod config;
-pub mod error;
-pub mod handler;
-pub mod index;
-#[cfg(feature = "cli")]
-pub mod local;
+pub mod ecr;
+pub mod fault;
+pub mod lambda;
 pub mod logging;
-pub mod operation;
-pub mod protocol;
+pub mod publish;
+pub mod service;
 pub mod store;
 pub mod types;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use lambda_runtime::{Error, service_fn};
 use layergate::config::{Authorization, Config};
-use layergate::handler::Handler;
-use layergate::operation::Registry;
+use layergate::lambda::Handler;
+use layergate::service::Service;
 use layergate::{aws, logging};
 
 #[tokio::main(flavor = "current_thread")]
@@ -27,15 +27,15 @@ async fn run() -> Result<(), Error> {
         tracing::info!("AUTHORIZATION is gateway: whoever the gateway lets in may read every repository");
     }
     let sdk = aws::from_lambda_environment(Config::region_from_env(variable)?);
-    let registry = Registry::new(&sdk, &config);
+    let service = Service::new(&sdk, &config);
     // Then the first call comes after init, and finds all certificates read and, if it comes soon, the connection
     // open. On demand it waits for the end of init, which this would only make longer.
     if variable("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Some("provisioned-concurrency")
-        && let Err(error) = registry.make_ready().await
+        && let Err(fault) = service.make_ready().await
     {
-        tracing::warn!(cause = error.cause(), "the connection to DynamoDB could not be made ready");
+        tracing::warn!(cause = fault.with_causes(), "the first call will have to connect to DynamoDB");
     }
-    let handler = &Handler::new(registry, config.authorization);
+    let handler = &Handler::new(service, config.authorization);
     lambda_runtime::run(service_fn(move |event| handler.handle(event))).await
 }
 

@@ -1,29 +1,25 @@
 //! The store: layers in an S3 bucket.
 
-#[cfg(feature = "cli")]
-pub mod upload;
+mod upload;
 
 use std::fmt;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::presigning::PresigningConfig;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::error::{EngineFault, Error};
+use crate::fault::{Backend, Fault};
 use crate::types::ObjectKey;
 
-/// How long S3 may take to answer a request, beside the time that its bytes take.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
+pub use upload::{MultipartUpload, Part};
 
 /// The bucket, whose objects the function signs URLs of and the tool uploads.
 #[derive(Debug, Clone)]
-pub struct LayerStore {
+pub struct Store {
     client: Client,
     bucket_name: String,
     url_expiry: Duration,
@@ -40,17 +36,10 @@ impl fmt::Debug for DownloadUrl {
     }
 }
 
-impl LayerStore {
+impl Store {
     /// The bucket that `config` names, reached as `sdk` says.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
-        let mut builder = aws_sdk_s3::config::Builder::from(sdk)
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(Duration::from_secs(3))
-                    .operation_attempt_timeout(ANSWER_TIME)
-                    .build(),
-            )
-            .retry_config(RetryConfig::standard().with_max_attempts(4));
+        let mut builder = aws_sdk_s3::config::Builder::from(sdk);
         if let Some(endpoint) = &config.s3_endpoint {
             builder = builder.endpoint_url(endpoint);
         }
@@ -62,10 +51,10 @@ impl LayerStore {
     }
 
     /// Signs a URL for a GET of an object. No request: the signature is computed here, and whether the object
-    /// is there is the index's word.
-    pub async fn download_url(&self, object_key: &ObjectKey) -> Result<DownloadUrl, Error> {
-        let expiry =
-            PresigningConfig::expires_in(self.url_expiry).map_err(|error| Error::Server(error.into()))?;
+    /// is there is the catalog's word.
+    pub async fn download_url(&self, object_key: &ObjectKey) -> Result<DownloadUrl, Fault> {
+        let expiry = PresigningConfig::expires_in(self.url_expiry)
+            .map_err(|error| Fault::not_sent(Backend::S3, error))?;
         let request = self
             .client
             .get_object()
@@ -79,9 +68,9 @@ impl LayerStore {
     }
 }
 
-fn fault<E>(error: SdkError<E>) -> Error
+fn fault<E>(error: SdkError<E>) -> Fault
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    Error::Server(Box::new(EngineFault::of("S3", error)))
+    Fault::of(Backend::S3, error)
 }

@@ -55,7 +55,6 @@ static DIGEST: Pattern = pattern!("[a-zA-Z0-9-_+.]+:[a-fA-F0-9]+");
 static REPOSITORY_NAME: Pattern =
     pattern!(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*");
 /// From the OCI distribution specification, "Pulling manifests"; ECR's imageTag is the same.
-#[cfg(feature = "cli")]
 static IMAGE_TAG: Pattern = pattern!("[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}");
 
 impl Pattern {
@@ -84,7 +83,7 @@ macro_rules! reads_as_str {
     )+};
 }
 
-reads_as_str!(AccountId, RepositoryName, ObjectKey);
+reads_as_str!(AccountId, RepositoryName, ObjectKey, ImageTag);
 
 /// An AWS account: twelve digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -187,13 +186,11 @@ pub struct ObjectKey(String);
 
 impl ObjectKey {
     /// The key of a layer. The repositories of one registry share it, so a layer is stored once.
-    #[cfg(feature = "cli")]
     pub fn of_layer(registry: &RegistryId, digest: &Digest) -> Self {
         Self(format!("layers/{registry}/{}/{}", digest.algorithm(), digest.hex()))
     }
 
     /// The key of an image's manifest. It is outside of what the function may read.
-    #[cfg(feature = "cli")]
     pub fn of_manifest(registry: &RegistryId, digest: &Digest) -> Self {
         Self(format!("manifests/{registry}/{}/{}", digest.algorithm(), digest.hex()))
     }
@@ -206,14 +203,9 @@ impl ObjectKey {
 }
 
 /// The tag of an image, such as `v1.2`: 1 to 128 characters.
-#[cfg(feature = "cli")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageTag(String);
 
-#[cfg(feature = "cli")]
-reads_as_str!(ImageTag);
-
-#[cfg(feature = "cli")]
 impl ImageTag {
     /// Takes what the OCI distribution specification takes as a tag.
     pub fn parse(value: &str) -> Result<Self, Constraint> {

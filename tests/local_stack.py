@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LAYERGATE = os.environ.get("LAYERGATE", str(ROOT / "target/debug/layergate"))
+# Where cargo builds into, as the Makefile asks it.
+TARGET = Path(os.environ.get("TARGET_DIR", ROOT / "target"))
+LAYERGATE = str(TARGET / "debug/layergate")
 
 # No single step takes longer than a few seconds; what does hangs, and must not hang the run.
 PATIENCE = 60

@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! endpoint=https://ID.execute-api.REGION.amazonaws.com/STAGE
-//! url=$(cargo run --quiet --features cli --example execute_api -- $endpoint REPOSITORY DIGEST)
+//! url=$(cargo run --quiet --example execute_api -- $endpoint REPOSITORY DIGEST)
 //! curl --fail --output FILE "$url"
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! Putting content into the store, for the tool.
+//! Putting content into the store.
 
 use std::time::Duration;
 
@@ -6,11 +6,14 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{self, StalledStreamProtectionConfig};
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 
-use super::{ANSWER_TIME, LayerStore, fault};
-use crate::error::Error;
+use super::{Store, fault};
+use crate::fault::{Backend, Fault};
 use crate::types::ObjectKey;
+
+/// How long S3 may take to answer a request that sends bytes, beside the time that the bytes take.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// The slowest that a request may send, in bytes a second: four at once need a line of one megabit.
 const SLOWEST: usize = 32 * 1024;
@@ -19,6 +22,13 @@ const SLOWEST: usize = 32 * 1024;
 /// Source: [CompleteMultipartUpload](https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html),
 /// "several minutes".
 const COMPLETION_TIME: Duration = Duration::from_secs(300);
+
+/// What the SDK computes of each part and S3 verifies, and of what kind the whole object's checksum is: one of the
+/// parts' checksums. S3 completes an upload only of parts that have the checksum which the upload was created for, so
+/// it is named wherever it can be.
+/// Source: [Checking object integrity](https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html).
+const CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc32;
+const CHECKSUM_TYPE: ChecksumType = ChecksumType::Composite;
 
 /// A multipart upload that was started. It costs money until it is completed or aborted.
 #[derive(Debug, Clone)]
@@ -32,9 +42,9 @@ pub struct MultipartUpload {
 #[derive(Debug)]
 pub struct Part(CompletedPart);
 
-impl LayerStore {
+impl Store {
     /// Creates the bucket if it is missing. For the local stack: the template makes the bucket of a deployment.
-    pub async fn create_bucket_if_missing(&self) -> Result<(), Error> {
+    pub async fn create_bucket_if_missing(&self) -> Result<(), Fault> {
         match self.client.head_bucket().bucket(&self.bucket_name).send().await {
             Ok(_) => return Ok(()),
             Err(SdkError::ServiceError(error)) if error.err().is_not_found() => {}
@@ -45,7 +55,7 @@ impl LayerStore {
     }
 
     /// Whether an object is there whole. What is in the store under a digest was verified before it got there.
-    pub async fn holds(&self, object_key: &ObjectKey, size: u64) -> Result<bool, Error> {
+    pub async fn holds(&self, object_key: &ObjectKey, size: u64) -> Result<bool, Fault> {
         let head = self.client.head_object().bucket(&self.bucket_name).key(object_key.as_ref());
         match head.send().await {
             Ok(object) => Ok(object.content_length().and_then(|n| u64::try_from(n).ok()) == Some(size)),
@@ -55,18 +65,24 @@ impl LayerStore {
     }
 
     /// Puts an object in one request.
-    pub async fn put(&self, object_key: &ObjectKey, bytes: Vec<u8>) -> Result<(), Error> {
+    pub async fn put(&self, object_key: &ObjectKey, bytes: Vec<u8>) -> Result<(), Fault> {
         let time = sending_time(bytes.len());
         let put = self.client.put_object().bucket(&self.bucket_name).key(object_key.as_ref());
         let put = put.body(ByteStream::from(bytes)).customize().config_override(patience(time));
         let done = put.send().await.map_err(fault)?;
-        done.e_tag.map(|_| ()).ok_or_else(no_answer)
+        done.e_tag.map(|_| ()).ok_or_else(garbled)
     }
 
     /// Starts to put an object in parts. Nothing is there to download before it is completed.
-    pub async fn start_upload(&self, object_key: ObjectKey) -> Result<MultipartUpload, Error> {
-        let create = self.client.create_multipart_upload().bucket(&self.bucket_name).key(object_key.as_ref());
-        let id = create.send().await.map_err(fault)?.upload_id.ok_or_else(no_answer)?;
+    pub async fn start_upload(&self, object_key: ObjectKey) -> Result<MultipartUpload, Fault> {
+        let create = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket_name)
+            .key(object_key.as_ref())
+            .checksum_algorithm(CHECKSUM)
+            .checksum_type(CHECKSUM_TYPE);
+        let id = create.send().await.map_err(fault)?.upload_id.ok_or_else(garbled)?;
         Ok(MultipartUpload { object_key, id })
     }
 
@@ -76,7 +92,7 @@ impl LayerStore {
         upload: &MultipartUpload,
         number: i32,
         bytes: Vec<u8>,
-    ) -> Result<Part, Error> {
+    ) -> Result<Part, Fault> {
         let time = sending_time(bytes.len());
         let put = self
             .client
@@ -85,6 +101,7 @@ impl LayerStore {
             .key(upload.object_key.as_ref())
             .upload_id(&upload.id)
             .part_number(number)
+            .checksum_algorithm(CHECKSUM)
             .body(ByteStream::from(bytes))
             .customize()
             .config_override(patience(time));
@@ -92,13 +109,13 @@ impl LayerStore {
         // S3 wants back the checksum that the SDK added to the part.
         let part = CompletedPart::builder()
             .part_number(number)
-            .e_tag(done.e_tag.ok_or_else(no_answer)?)
+            .e_tag(done.e_tag.ok_or_else(garbled)?)
             .set_checksum_crc32(done.checksum_crc32);
         Ok(Part(part.build()))
     }
 
     /// Makes the object of its parts, in whatever order they are given.
-    pub async fn complete_upload(&self, upload: &MultipartUpload, mut parts: Vec<Part>) -> Result<(), Error> {
+    pub async fn complete_upload(&self, upload: &MultipartUpload, mut parts: Vec<Part>) -> Result<(), Fault> {
         parts.sort_by_key(|part| part.0.part_number);
         let parts = parts.into_iter().map(|part| part.0).collect();
         let complete = self
@@ -107,6 +124,7 @@ impl LayerStore {
             .bucket(&self.bucket_name)
             .key(upload.object_key.as_ref())
             .upload_id(&upload.id)
+            .checksum_type(CHECKSUM_TYPE)
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
             .customize()
             // Silence is no sign of a fault here: all that S3 sends meanwhile is a blank now and then.
@@ -114,12 +132,12 @@ impl LayerStore {
                 patience(COMPLETION_TIME)
                     .stalled_stream_protection(StalledStreamProtectionConfig::disabled()),
             );
-        complete.send().await.map_err(fault)?.e_tag.map(|_| ()).ok_or_else(no_answer)
+        complete.send().await.map_err(fault)?.e_tag.map(|_| ()).ok_or_else(garbled)
     }
 
     /// The uploads to an object that were started and neither completed nor aborted, by whomever; the first
     /// thousand of them.
-    pub async fn unfinished_uploads(&self, object_key: &ObjectKey) -> Result<Vec<MultipartUpload>, Error> {
+    pub async fn unfinished_uploads(&self, object_key: &ObjectKey) -> Result<Vec<MultipartUpload>, Fault> {
         let list = self.client.list_multipart_uploads().bucket(&self.bucket_name).prefix(object_key.as_ref());
         let uploads = list.send().await.map_err(fault)?.uploads.unwrap_or_default();
         let uploads = uploads.into_iter().filter(|upload| upload.key() == Some(object_key.as_ref()));
@@ -128,7 +146,7 @@ impl LayerStore {
     }
 
     /// Gives up an upload and deletes its parts. Nothing to do if it is ended already.
-    pub async fn abort_upload(&self, upload: &MultipartUpload) -> Result<(), Error> {
+    pub async fn abort_upload(&self, upload: &MultipartUpload) -> Result<(), Fault> {
         let abort = self
             .client
             .abort_multipart_upload()
@@ -155,6 +173,6 @@ fn patience(time: Duration) -> config::Builder {
     config::Builder::new().timeout_config(timeouts)
 }
 
-fn no_answer() -> Error {
-    Error::not_an_answer_of("S3")
+fn garbled() -> Fault {
+    Fault::garbled(Backend::S3)
 }

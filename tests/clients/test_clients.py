@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 from urllib.parse import urlsplit
 
-from tests.local_stack import LAYERGATE, PATIENCE, ROOT, LocalStack, ask, download, run_table, temporary_folder
+from tests.local_stack import LAYERGATE, PATIENCE, ROOT, TARGET, LocalStack, ask, download, run_table, temporary_folder
 
 HERE = Path(__file__).resolve().parent
 INSTALLED = ROOT / ".clients"
 PYTHON = INSTALLED / "python/bin/python"
 AWS = INSTALLED / "python/bin/aws"
 JAVASCRIPT = INSTALLED / "javascript"
-EXECUTE_API = os.environ.get("EXECUTE_API", str(ROOT / "target/debug/examples/execute_api"))
+EXECUTE_API = str(TARGET / "debug/examples/execute_api")
 
 SAMPLE = ROOT / "examples/hello-image"
 # Of the sample; in the repository `app` an image references it, in `deleted` none does any more.

@@ -1,0 +1,42 @@
+//! Who is calling, and who may read what.
+
+use crate::types::{AccountId, Repository};
+
+/// Who is calling.
+#[derive(Debug, Clone)]
+pub enum Caller {
+    /// Somebody the gateway vouches for: reads everything.
+    Trusted,
+    /// The IAM identity that the gateway verified.
+    Identified {
+        /// The account it belongs to.
+        account: AccountId,
+        /// Its ARN.
+        arn: String,
+    },
+    /// Nobody the gateway verified: reads nothing.
+    Anonymous,
+}
+
+/// Whether a caller may read a repository.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Access<'a> {
+    /// Yes.
+    Allowed,
+    /// Only if the repository's record lists this account.
+    IfGrantedTo(&'a AccountId),
+    /// No.
+    Denied,
+}
+
+impl Caller {
+    /// Whether this caller may read `repository`.
+    pub fn access(&self, repository: &Repository) -> Access<'_> {
+        match self {
+            Self::Trusted => Access::Allowed,
+            Self::Identified { account, .. } if *account == repository.registry => Access::Allowed,
+            Self::Identified { account, .. } => Access::IfGrantedTo(account),
+            Self::Anonymous => Access::Denied,
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The catalog: which image of which repository references which layer, in one DynamoDB table.
+//!
+//! This is layout 2. A repository is written here as `R`, for `<registryId>/<name>`.
+//!
+//! | pk | sk | what |
+//! |---|---|---|
+//! | `layer#R@<digest>` | `layer` | a stored layer: `object_key`, `size`, `media_type` |
+//! | `layer#R@<digest>` | `reference#<image digest>` | that image references this layer |
+//! | `image#R@<digest>` | `image` | an image: `media_type`, `manifest_size`, `layers`, `images`, `begun_at`, `revision`; `pushed_at` once it is published |
+//! | `image#R@<digest>` | `index#<image digest>` | that index names this image |
+//! | `image#R@<digest>` | `tag#<tag>` | that tag names this image |
+//! | `tag#R:<tag>` | `tag` | a tag: `image_digest` |
+//! | `repository#R` | `repository` | the repository: `created_at`, `accounts` that may read it |
+//! | `repository#R` | `image#<digest>` | listing: the repository has this image: `media_type`, `manifest_size`, `layers`, `images`, `pushed_at` |
+//! | `repository#R` | `image#<digest>#tag#<tag>` | listing: the image has this tag |
+//! | `repository#R` | `layer#<digest>` | listing: the repository has a record of this layer |
+//! | `registry#<registryId>` | `repository#<name>` | listing: the registry has this repository |
+//! | `table` | `layout` | the layout of this table: `version` |
+//!
+//! What a call asks for has a partition of its own, with its record first and, after it, what refers to it. One
+//! partition serves 3,000 read units a second, and a fleet pulls one repository's layers all at once. `layer` sorts
+//! before `reference#…`, so one query for two items tells whether a layer is stored and whether any image references
+//! it, however many do. Listings are only for lists: publishing and deleting read what concerns the image itself,
+//! so that their cost does not depend on what else the repository has, and work on different images has no item in
+//! common.
+//!
+//! `deleting` on a repository or an image means that its deletion has begun, and will not be taken back; its value is
+//! that deletion's id, and stays until the record is gone. A repository's may be `tentative`: it ends only if the
+//! repository proves to have no images. `begun_at` tells an image's record from an earlier or later one with the same
+//! digest. `revision` grows with each change of what names the image: a decision that was made by looking at the
+//! names is written only if the revision is still the one that was seen.
+
+mod cache;
+mod create_table;
+mod delete_image;
+mod delete_repository;
+mod grant;
+mod image;
+mod keys;
+mod layout;
+pub mod list;
+mod publish;
+mod tag;
+mod transaction;
+
+use std::collections::HashMap;
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
+
+use crate::config::Config;
+use crate::fault::{Backend, Fault};
+use crate::types::{AccountId, Digest, ObjectKey, RegistryId, Repository};
+use cache::ReferencedLayers;
+use keys::Key;
+
+pub use delete_image::{ImageDeletion, ImageId};
+pub use delete_repository::RepositoryDeletion;
+pub use publish::{Begun, LayerRecord, NewImage, PublishError};
+
+/// The longest partition key, in bytes.
+/// Source: [Quotas in DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html).
+const LONGEST_KEY: usize = 2048;
+
+type Item = HashMap<String, AttributeValue>;
+
+/// The table. The function reads it; publishing and deleting write it.
+#[derive(Debug)]
+pub struct Catalog {
+    client: Client,
+    table_name: String,
+    referenced: Option<ReferencedLayers>,
+    layout: layout::Checked,
+}
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consistency {
+    /// No read at all, where the layer was seen to be referenced less than `CACHE_SECONDS` ago; else eventual.
+    Remembered,
+    /// May miss what was written in the last moments, at half the price.
+    Eventual,
+    /// Sees every write that was answered before it.
+    Strong,
+}
+
+/// What the catalog knows of a layer in a repository.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LayerState {
+    /// The repository has no such layer.
+    Absent,
+    /// It is stored, and no image references it.
+    Unreferenced,
+    /// An image references it; its bytes are there.
+    Referenced(ObjectKey),
+}
+
+/// A repository's record.
+#[derive(Debug)]
+pub struct RepositoryRecord {
+    /// When it was created, in seconds since 1970.
+    pub created_at: u64,
+    /// The accounts, besides the registry's own, that may read it.
+    pub accounts: Vec<String>,
+    /// Its deletion, if that has begun: nothing can be published into it any more.
+    pub deleting: Option<RepositoryMark>,
+}
+
+/// The mark of a repository's deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepositoryMark {
+    id: u64,
+    is_tentative: bool,
+}
+
+impl RepositoryRecord {
+    fn read(item: &Item) -> Result<Self, Fault> {
+        let is_tentative = item.contains_key("tentative");
+        Ok(Self {
+            created_at: number(item, "created_at")?,
+            accounts: item.get("accounts").and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default(),
+            deleting: optional_number(item, "deleting")?.map(|id| RepositoryMark { id, is_tentative }),
+        })
+    }
+
+    /// Whether the record lets `account` read the repository.
+    pub fn grants(&self, account: &AccountId) -> bool {
+        self.accounts.iter().any(|granted| granted == account.as_ref())
+    }
+}
+
+impl Catalog {
+    /// The table that `config` names, reached as `sdk` says.
+    pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
+        let mut builder = aws_sdk_dynamodb::config::Builder::from(sdk);
+        if let Some(endpoint) = &config.dynamodb_endpoint {
+            builder = builder.endpoint_url(endpoint);
+        }
+        Self {
+            client: Client::from_conf(builder.build()),
+            table_name: config.table_name.clone(),
+            referenced: ReferencedLayers::new(config.cache_life),
+            layout: layout::Checked::default(),
+        }
+    }
+
+    /// What is known of a layer. One request, or none.
+    pub async fn layer(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        consistency: Consistency,
+    ) -> Result<LayerState, Fault> {
+        let pk = keys::layer_partition(repository, digest);
+        if pk.len() > LONGEST_KEY {
+            return Ok(LayerState::Absent); // DynamoDB refuses to look for what it cannot store
+        }
+        if let (Consistency::Remembered, Some(referenced)) = (consistency, &self.referenced)
+            && let Some(object_key) = referenced.get(&pk)
+        {
+            return Ok(LayerState::Referenced(object_key));
+        }
+        let found = self
+            .client
+            .query()
+            .table_name(&self.table_name)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(pk.clone()))
+            .consistent_read(consistency == Consistency::Strong)
+            .limit(2)
+            .send()
+            .await
+            .map_err(fault)?;
+        let state = layer_state(&repository.registry, found.items.ok_or_else(garbled)?)?;
+        if let (LayerState::Referenced(object_key), Some(referenced)) = (&state, &self.referenced) {
+            referenced.insert(pk, object_key.clone());
+        }
+        Ok(state)
+    }
+
+    /// A repository's record, as fresh as can be. One request.
+    pub async fn repository(&self, repository: &Repository) -> Result<Option<RepositoryRecord>, Fault> {
+        let record = self.record(keys::repository(repository)).await?;
+        record.as_ref().map(RepositoryRecord::read).transpose()
+    }
+
+    /// A record, as fresh as can be. One request.
+    async fn record(&self, (pk, sk): Key) -> Result<Option<Item>, Fault> {
+        let found = self
+            .client
+            .get_item()
+            .table_name(&self.table_name)
+            .key("pk", AttributeValue::S(pk))
+            .key("sk", AttributeValue::S(sk))
+            .consistent_read(true)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(fault)?;
+        found.consumed_capacity.ok_or_else(garbled)?;
+        Ok(found.item)
+    }
+}
+
+/// Reads the first two items of a layer's partition.
+fn layer_state(registry: &RegistryId, items: Vec<Item>) -> Result<LayerState, Fault> {
+    let mut items = items.into_iter();
+    let is_record = |item: &Item| string(item, "sk").is_ok_and(|sk| sk == keys::LAYER);
+    let Some(mut layer) = items.next().filter(is_record) else {
+        return Ok(LayerState::Absent);
+    };
+    if items.next().is_none() {
+        return Ok(LayerState::Unreferenced);
+    }
+    let object_key = match layer.remove("object_key") {
+        Some(AttributeValue::S(object_key)) => ObjectKey::parse_layer(registry, object_key),
+        _ => None,
+    };
+    object_key.map(LayerState::Referenced).ok_or(Fault::BrokenRecord("object_key"))
+}
+
+fn string<'a>(item: &'a Item, name: &'static str) -> Result<&'a str, Fault> {
+    let value = item.get(name).and_then(|value| value.as_s().ok());
+    value.map(String::as_str).ok_or(Fault::BrokenRecord(name))
+}
+
+fn number(item: &Item, name: &'static str) -> Result<u64, Fault> {
+    let value = item.get(name).and_then(|value| value.as_n().ok()).and_then(|digits| digits.parse().ok());
+    value.ok_or(Fault::BrokenRecord(name))
+}
+
+fn optional_number(item: &Item, name: &'static str) -> Result<Option<u64>, Fault> {
+    item.contains_key(name).then(|| number(item, name)).transpose()
+}
+
+fn digest(value: &str) -> Result<Digest, Fault> {
+    Digest::parse(value).map_err(|_| Fault::BrokenRecord("digest"))
+}
+
+fn digests(item: &Item, name: &'static str) -> Result<Vec<Digest>, Fault> {
+    let values = item.get(name).and_then(|value| value.as_l().ok()).ok_or(Fault::BrokenRecord(name))?;
+    let parse = |value: &AttributeValue| {
+        value.as_s().ok().and_then(|value| Digest::parse(value).ok()).ok_or(Fault::BrokenRecord(name))
+    };
+    values.iter().map(parse).collect()
+}
+
+fn garbled() -> Fault {
+    Fault::garbled(Backend::DynamoDb)
+}
+
+fn fault<E>(error: SdkError<E>) -> Fault
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    Fault::of(Backend::DynamoDb, error)
+}

@@ -1,0 +1,360 @@
+//! Deleting images, in the opposite order of publishing. Every stop between two of these steps is safe, and deleting
+//! again completes it:
+//!
+//! 1. The image gets its mark, `deleting`, unless what names it has changed since it was looked at. Nothing is added
+//!    to it from then on. The mark is never replaced, so a record with another mark, or none, is a later one.
+//! 2. An index gives up its images. Those that nothing else names are marked too.
+//! 3. The references to its layers go.
+//! 4. Its record goes together with its tags, by which it was found. The index's comes last: by it the images are
+//!    found.
+
+use aws_sdk_dynamodb::types::TransactWriteItem;
+
+use super::image::{ImageRecord, digest_value};
+use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome, number_value, unique_number};
+use super::{Catalog, keys};
+use crate::fault::Fault;
+use crate::types::{Digest, ImageTag, Repository};
+
+/// How an image is named.
+#[derive(Debug, Clone)]
+pub enum ImageId {
+    /// By a tag.
+    Tag(ImageTag),
+    /// By the digest of its manifest.
+    Digest(Digest),
+}
+
+/// How deleting an image went.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ImageDeletion {
+    /// These are gone: the image, and if it was an index those of its images that nothing else names.
+    Deleted(Vec<Digest>),
+    /// Only the tag is gone, because the image has others.
+    Untagged(ImageTag),
+    /// There is no such image.
+    NoImage,
+    /// There is no such repository.
+    NoRepository,
+    /// Nothing was done, because the image is one of an index's.
+    PartOf {
+        /// The image.
+        image: Digest,
+        /// The index.
+        index: Digest,
+    },
+}
+
+/// What deleting an image comes to, by what names it.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    /// The tag goes, and the image stays.
+    Untag(ImageTag),
+    /// The image is kept by this index.
+    KeptBy(Digest),
+    /// The image goes.
+    Delete,
+    /// The tag has got another image since it was read.
+    LookAgain,
+}
+
+/// Decides about an image that has these `tags` (two of them tell enough) and is named by this `index`.
+fn decide(id: &ImageId, tags: &[ImageTag], index: Option<Digest>) -> Decision {
+    match (id, tags, index) {
+        (ImageId::Tag(tag), [_, _, ..], _) => Decision::Untag(tag.clone()),
+        (ImageId::Tag(tag), tags, _) if !tags.contains(tag) => Decision::LookAgain,
+        (_, _, Some(index)) => Decision::KeptBy(index),
+        (_, _, None) => Decision::Delete,
+    }
+}
+
+/// An image whose deletion has begun.
+#[derive(Debug, Clone)]
+struct Marked {
+    image: ImageRecord,
+    deletion: u64,
+}
+
+impl Catalog {
+    /// Deletes an image with its tags; if it is named by a tag and has others, only that tag. The layers are
+    /// inaccessible from then on, but for those that another image references.
+    pub async fn delete_image(&self, repository: &Repository, id: &ImageId) -> Result<ImageDeletion, Fault> {
+        let marked = loop {
+            let digest = match id {
+                ImageId::Digest(digest) => Some(digest.clone()),
+                ImageId::Tag(tag) => self.tagged(repository, tag).await?,
+            };
+            let image = match digest {
+                Some(digest) => self.image(repository, &digest).await?,
+                None => None,
+            };
+            let Some(image) = image else {
+                return Ok(match self.repository(repository).await? {
+                    Some(_) => ImageDeletion::NoImage,
+                    None => ImageDeletion::NoRepository,
+                });
+            };
+            if let Some(deletion) = image.deletion {
+                break Marked { image, deletion };
+            }
+            let (tags, index) = tokio::try_join!(
+                self.tags_of(repository, &image.digest, 2),
+                self.index_of(repository, &image.digest, None),
+            )?;
+            match decide(id, &tags, index) {
+                Decision::KeptBy(index) => {
+                    return Ok(ImageDeletion::PartOf { image: image.digest, index });
+                }
+                Decision::Untag(tag) => {
+                    if self.untag(repository, &image, &tag).await? == Outcome::Written {
+                        return Ok(ImageDeletion::Untagged(tag));
+                    }
+                }
+                Decision::Delete => {
+                    let deletion = unique_number();
+                    let mark = self.mark(repository, &image, deletion);
+                    if self.transact(mark.into()).await? == Outcome::Written {
+                        break Marked { image, deletion };
+                    }
+                }
+                Decision::LookAgain => {}
+            }
+        };
+        let going = self.with_images_of_indexes(repository, marked).await?;
+        for marked in going.iter().rev() {
+            self.sweep_image(repository, marked, id).await?;
+        }
+        Ok(ImageDeletion::Deleted(going.into_iter().map(|marked| marked.image.digest).collect()))
+    }
+
+    /// Takes a tag from an image that keeps others.
+    async fn untag(
+        &self,
+        repository: &Repository,
+        image: &ImageRecord,
+        tag: &ImageTag,
+    ) -> Result<Outcome, Fault> {
+        let has_others = Condition::has_revision(image.revision);
+        let mut items = vec![self.count_change(repository, &image.digest, has_others)];
+        items.extend(self.without_tag(repository, &image.digest, tag));
+        self.transact(items).await
+    }
+
+    /// The items that take a tag from an image that must have it.
+    fn without_tag(&self, repository: &Repository, image: &Digest, tag: &ImageTag) -> [TransactWriteItem; 3] {
+        let names_it = Condition::names(digest_value(image));
+        [
+            self.delete(keys::tag(repository, tag), Some(names_it)),
+            self.delete(keys::tag_of_image(repository, image, tag), None),
+            self.delete(keys::tag_listing(repository, image, tag), None),
+        ]
+    }
+
+    /// The items that mark an image that is as it was seen.
+    fn mark(&self, repository: &Repository, image: &ImageRecord, deletion: u64) -> [TransactWriteItem; 2] {
+        let mark = [(":deletion", number_value(deletion))];
+        let is_as_seen = Condition::has_revision(image.revision);
+        [
+            self.update(
+                keys::image(repository, &image.digest),
+                "SET deleting = :deletion",
+                mark,
+                Some(is_as_seen),
+            ),
+            self.update(
+                keys::image_listing(repository, &image.digest),
+                "REMOVE pushed_at",
+                [],
+                Some(Condition::exists()),
+            ),
+        ]
+    }
+
+    /// The marked image and, if it is an index, its images that nothing else names, marked as well; an index before
+    /// its images. The others are told that this index does not name them any more.
+    async fn with_images_of_indexes(
+        &self,
+        repository: &Repository,
+        marked: Marked,
+    ) -> Result<Vec<Marked>, Fault> {
+        let mut going = vec![marked];
+        let mut next = 0;
+        while let Some(Marked { image: index, deletion }) = going.get(next).cloned() {
+            for image in &index.images {
+                if !going.iter().any(|marked| marked.image.digest == *image)
+                    && let Some(marked) =
+                        self.take_from_index(repository, image, &index.digest, deletion).await?
+                {
+                    going.push(marked);
+                }
+            }
+            next += 1;
+        }
+        Ok(going)
+    }
+
+    /// Makes an index that is being deleted name one of its images no more. Gives the image, marked, if nothing else
+    /// names it. Where another index does that is going as well, the image goes with that one.
+    async fn take_from_index(
+        &self,
+        repository: &Repository,
+        image: &Digest,
+        index: &Digest,
+        deletion_of_index: u64,
+    ) -> Result<Option<Marked>, Fault> {
+        loop {
+            let Some(image) = self.image(repository, image).await? else { return Ok(None) };
+            if let Some(deletion) = image.deletion {
+                return Ok(Some(Marked { image, deletion }));
+            }
+            let (tags, other_index) = tokio::try_join!(
+                self.tags_of(repository, &image.digest, 1),
+                self.index_of(repository, &image.digest, Some(index)),
+            )?;
+            // Or the image may be that of a later index with the same digest.
+            let while_index_goes =
+                self.check(keys::image(repository, index), Condition::is_marked(deletion_of_index));
+            let mut items = vec![while_index_goes];
+            let deletion = unique_number();
+            let is_named = !tags.is_empty() || other_index.is_some();
+            if is_named {
+                let is_as_seen = Condition::has_revision(image.revision);
+                items.push(self.count_change(repository, &image.digest, is_as_seen));
+                items.push(self.delete(keys::index_of_image(repository, &image.digest, index), None));
+            } else {
+                items.extend(self.mark(repository, &image, deletion));
+            }
+            match self.transact(items).await? {
+                Outcome::Written if is_named => return Ok(None),
+                Outcome::Written => return Ok(Some(Marked { image, deletion })),
+                Outcome::Refused(0) => return Ok(None), // somebody else has ended the index's deletion
+                Outcome::Refused(_) => {}
+            }
+        }
+    }
+
+    /// Deletes all that a marked image has, its record last and with it the tag that it was found by. Nothing to do
+    /// if somebody else has done it.
+    async fn sweep_image(
+        &self,
+        repository: &Repository,
+        marked: &Marked,
+        found_by: &ImageId,
+    ) -> Result<(), Fault> {
+        let Marked { image, deletion } = marked;
+        let record = keys::image(repository, &image.digest);
+        let is_marked = || Condition::is_marked(*deletion);
+
+        let references = image
+            .layers
+            .iter()
+            .map(|layer| self.delete(keys::reference(repository, layer, &image.digest), None));
+        let mut records: Vec<_> = references.collect();
+        let mut indexes = self.rows(record.0.clone(), keys::INDEX_PREFIX, 100);
+        while let Some(row) = indexes.next().await? {
+            records.push(self.delete((record.0.clone(), super::string(&row, "sk")?.to_owned()), None));
+        }
+        for records in records.chunks(LARGEST_TRANSACTION - 1) {
+            let mut items = records.to_vec();
+            items.push(self.check(record.clone(), is_marked()));
+            if self.transact(items).await? != Outcome::Written {
+                return Ok(());
+            }
+        }
+
+        const TAGS_AT_ONCE: usize = 32;
+        loop {
+            // One more than fit, to see whether these are the last.
+            let mut tags = self.tags_of(repository, &image.digest, TAGS_AT_ONCE + 1).await?;
+            // The tag that it was found by goes last, so that it is found again if this is stopped.
+            tags.sort_by_key(|tag| matches!(found_by, ImageId::Tag(found_by) if found_by == tag));
+            let are_last = tags.len() <= TAGS_AT_ONCE;
+            tags.truncate(TAGS_AT_ONCE);
+            let mut items: Vec<_> =
+                tags.iter().flat_map(|tag| self.without_tag(repository, &image.digest, tag)).collect();
+            if are_last {
+                items.push(self.delete(record.clone(), Some(is_marked())));
+                items.push(self.delete(keys::image_listing(repository, &image.digest), None));
+            } else {
+                items.push(self.check(record.clone(), is_marked()));
+            }
+            match self.transact(items).await? {
+                Outcome::Written if are_last => return Ok(()),
+                // The record is gone, or a later one is there: somebody else has ended this.
+                Outcome::Refused(place) if place >= tags.len() * 3 => return Ok(()),
+                // There are more tags; or another image has got one of these meanwhile, and keeps it.
+                Outcome::Written | Outcome::Refused(_) => {}
+            }
+        }
+    }
+
+    /// Deletes an image because its repository is being deleted, while that deletion goes on.
+    pub(super) async fn delete_image_of_deleted_repository(
+        &self,
+        repository: &Repository,
+        image: &Digest,
+        deletion_of_repository: u64,
+    ) -> Result<(), Fault> {
+        let Some(image) = self.image(repository, image).await? else { return Ok(()) };
+        let deletion = match image.deletion {
+            Some(deletion) => deletion,
+            None => {
+                let deletion = unique_number();
+                let goes_on = Condition::is_marked(deletion_of_repository);
+                let mut items = vec![self.check(keys::repository(repository), goes_on)];
+                items.extend(self.mark(repository, &image, deletion));
+                if self.transact(items).await? != Outcome::Written {
+                    return Ok(()); // the image is looked at again, if the deletion goes on
+                }
+                deletion
+            }
+        };
+        let id = ImageId::Digest(image.digest.clone());
+        self.sweep_image(repository, &Marked { image, deletion }, &id).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(name: &str) -> ImageTag {
+        ImageTag::parse(name).expect("a tag")
+    }
+
+    #[test]
+    fn what_names_an_image_decides_what_deleting_it_comes_to() {
+        let digest = Digest::parse("sha256:00").expect("a digest");
+        let index = Digest::parse("sha256:11").expect("a digest");
+        let by_digest = ImageId::Digest(digest);
+        let by_tag = ImageId::Tag(tag("b"));
+        type Case<'a> = (&'a str, &'a ImageId, &'a [&'a str], Option<&'a Digest>, Decision);
+        let cases: [Case; 9] = [
+            ("by digest, whatever tags it has", &by_digest, &["a", "b"], None, Decision::Delete),
+            ("by digest, without a tag", &by_digest, &[], None, Decision::Delete),
+            ("by digest, in an index", &by_digest, &["a"], Some(&index), Decision::KeptBy(index.clone())),
+            ("by its only tag", &by_tag, &["b"], None, Decision::Delete),
+            ("by one of its tags", &by_tag, &["a", "b"], None, Decision::Untag(tag("b"))),
+            (
+                "by one of many, not among the two seen",
+                &by_tag,
+                &["a", "aa"],
+                None,
+                Decision::Untag(tag("b")),
+            ),
+            (
+                "by one of its tags, in an index",
+                &by_tag,
+                &["a", "b"],
+                Some(&index),
+                Decision::Untag(tag("b")),
+            ),
+            ("by its only tag, in an index", &by_tag, &["b"], Some(&index), Decision::KeptBy(index.clone())),
+            ("by a tag that it has lost", &by_tag, &["a"], None, Decision::LookAgain),
+        ];
+        for (description, id, tags, index, expected) in cases {
+            let tags: Vec<_> = tags.iter().copied().map(tag).collect();
+            assert_eq!(decide(id, &tags, index.cloned()), expected, "{description}");
+        }
+    }
+}

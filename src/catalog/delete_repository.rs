@@ -1,0 +1,136 @@
+//! Deleting a repository. Every stop between two of these steps is safe, and deleting again completes it:
+//!
+//! 1. Its record gets its mark, `deleting`; nothing is published into it from then on. If it is to be deleted only
+//!    without images, the mark is tentative: images may have come since it was looked at. If so, the mark is taken
+//!    back; if not, it becomes final.
+//! 2. The images go, each as [`delete_image`](super::delete_image) does it.
+//! 3. The layers' records go.
+//! 4. Its own record goes.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome, number_value, unique_number};
+use super::{Catalog, digest, keys, string};
+use crate::fault::Fault;
+use crate::types::{Digest, Repository};
+
+/// How many images are deleted at once.
+const IMAGES_AT_ONCE: usize = 8;
+
+/// How deleting a repository went.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RepositoryDeletion {
+    /// It is gone.
+    Deleted,
+    /// There is no such repository.
+    NoRepository,
+    /// It has images, and was to be deleted only without.
+    HasImages,
+}
+
+impl Catalog {
+    /// Deletes a repository; one that has images only if `with_images` says so.
+    pub async fn delete_repository(
+        &self,
+        repository: &Repository,
+        with_images: bool,
+    ) -> Result<RepositoryDeletion, Fault> {
+        let deletion = loop {
+            let Some(record) = self.repository(repository).await? else {
+                return Ok(RepositoryDeletion::NoRepository);
+            };
+            let mark = match record.deleting {
+                Some(mark) => mark,
+                None => {
+                    if !with_images && self.has_images(repository).await? {
+                        return Ok(RepositoryDeletion::HasImages);
+                    }
+                    self.mark_repository(repository, with_images).await?;
+                    continue;
+                }
+            };
+            if !mark.is_tentative {
+                break mark.id;
+            }
+            let is_refused = !with_images && self.has_images(repository).await?;
+            let change = if is_refused { "REMOVE deleting, tentative" } else { "REMOVE tentative" };
+            let is_tentative = Some(Condition::is_tentatively_marked(mark.id));
+            let item = self.update(keys::repository(repository), change, [], is_tentative);
+            if self.transact(vec![item]).await? == Outcome::Written && is_refused {
+                return Ok(RepositoryDeletion::HasImages);
+            }
+        };
+        self.delete_listed_images(repository, deletion).await?;
+        self.delete_listed_layers(repository, deletion).await?;
+        let items = vec![
+            self.delete(keys::repository(repository), Some(Condition::is_marked(deletion))),
+            self.delete(keys::repository_listing(repository), None),
+        ];
+        self.transact(items).await?; // refused if somebody else has ended it
+        Ok(RepositoryDeletion::Deleted)
+    }
+
+    async fn has_images(&self, repository: &Repository) -> Result<bool, Fault> {
+        let mut images = self.rows(keys::repository_partition(repository), keys::IMAGE_PREFIX, 1);
+        Ok(images.next().await?.is_some())
+    }
+
+    /// Marks a repository that is not being deleted.
+    async fn mark_repository(&self, repository: &Repository, is_final: bool) -> Result<(), Fault> {
+        let mark = [(":deletion", number_value(unique_number()))];
+        let change = match is_final {
+            true => "SET deleting = :deletion",
+            false => "SET deleting = :deletion, tentative = :deletion",
+        };
+        let item = self.update(keys::repository(repository), change, mark, Some(Condition::is_alive()));
+        self.transact(vec![item]).await.map(|_| ()) // refused if somebody else has marked it
+    }
+
+    async fn delete_listed_images(&self, repository: &Repository, deletion: u64) -> Result<(), Fault> {
+        // Each pass reads from the start, as what it has deleted is not listed any more.
+        while self.is_still_marked(repository, deletion).await? {
+            let mut list = self.images(repository);
+            let mut images: Vec<Digest> = Vec::new();
+            const IMAGES_OF_A_PASS: usize = 500;
+            while images.len() < IMAGES_OF_A_PASS
+                && let Some(image) = list.next().await?
+            {
+                images.push(image.digest);
+            }
+            if images.is_empty() {
+                break;
+            }
+            let deletions = images.iter().map(async |image| {
+                self.delete_image_of_deleted_repository(repository, image, deletion).await
+            });
+            stream::iter(deletions).buffer_unordered(IMAGES_AT_ONCE).try_collect::<()>().await?;
+        }
+        Ok(())
+    }
+
+    async fn is_still_marked(&self, repository: &Repository, deletion: u64) -> Result<bool, Fault> {
+        let mark = self.repository(repository).await?.and_then(|record| record.deleting);
+        Ok(mark.is_some_and(|mark| mark.id == deletion))
+    }
+
+    async fn delete_listed_layers(&self, repository: &Repository, deletion: u64) -> Result<(), Fault> {
+        const LAYERS_AT_ONCE: usize = (LARGEST_TRANSACTION - 1) / 2;
+        let mut layers = self.rows(keys::repository_partition(repository), keys::LAYER_PREFIX, 500);
+        loop {
+            let rows = layers.take(LAYERS_AT_ONCE).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let mut items = vec![self.check(keys::repository(repository), Condition::is_marked(deletion))];
+            for row in &rows {
+                let layer = string(row, "sk")?.strip_prefix(keys::LAYER_PREFIX);
+                let layer = digest(layer.ok_or(Fault::BrokenRecord("sk"))?)?;
+                items.push(self.delete(keys::layer(repository, &layer), None));
+                items.push(self.delete(keys::layer_listing(repository, &layer), None));
+            }
+            if self.transact(items).await? != Outcome::Written {
+                return Ok(()); // somebody else has ended it
+            }
+        }
+    }
+}

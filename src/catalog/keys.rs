@@ -1,0 +1,79 @@
+//! The table's keys, as [`catalog`](super) describes them.
+
+use crate::types::{Digest, ImageTag, RegistryId, Repository};
+
+/// A partition key and a sort key.
+pub(super) type Key = (String, String);
+
+/// The sort key of a layer's record.
+pub(super) const LAYER: &str = "layer";
+
+pub(super) const IMAGE_PREFIX: &str = "image#";
+pub(super) const INDEX_PREFIX: &str = "index#";
+pub(super) const LAYER_PREFIX: &str = "layer#";
+pub(super) const REPOSITORY_PREFIX: &str = "repository#";
+pub(super) const TAG_PREFIX: &str = "tag#";
+
+pub(super) fn layer_partition(repository: &Repository, layer: &Digest) -> String {
+    format!("layer#{repository}@{}", layer.canonical())
+}
+
+pub(super) fn layer(repository: &Repository, layer: &Digest) -> Key {
+    (layer_partition(repository, layer), LAYER.to_owned())
+}
+
+pub(super) fn reference(repository: &Repository, layer: &Digest, image: &Digest) -> Key {
+    (layer_partition(repository, layer), format!("reference#{}", image.canonical()))
+}
+
+pub(super) fn image_partition(repository: &Repository, image: &Digest) -> String {
+    format!("image#{repository}@{}", image.canonical())
+}
+
+pub(super) fn image(repository: &Repository, image: &Digest) -> Key {
+    (image_partition(repository, image), "image".to_owned())
+}
+
+pub(super) fn index_of_image(repository: &Repository, image: &Digest, index: &Digest) -> Key {
+    (image_partition(repository, image), format!("{INDEX_PREFIX}{}", index.canonical()))
+}
+
+pub(super) fn tag_of_image(repository: &Repository, image: &Digest, tag: &ImageTag) -> Key {
+    (image_partition(repository, image), format!("{TAG_PREFIX}{tag}"))
+}
+
+pub(super) fn tag(repository: &Repository, tag: &ImageTag) -> Key {
+    (format!("tag#{repository}:{tag}"), "tag".to_owned())
+}
+
+pub(super) fn repository_partition(repository: &Repository) -> String {
+    format!("repository#{repository}")
+}
+
+pub(super) fn repository(repository: &Repository) -> Key {
+    (repository_partition(repository), "repository".to_owned())
+}
+
+pub(super) fn image_listing(repository: &Repository, image: &Digest) -> Key {
+    (repository_partition(repository), format!("{IMAGE_PREFIX}{}", image.canonical()))
+}
+
+pub(super) fn tag_listing(repository: &Repository, image: &Digest, tag: &ImageTag) -> Key {
+    (repository_partition(repository), format!("{IMAGE_PREFIX}{}#{TAG_PREFIX}{tag}", image.canonical()))
+}
+
+pub(super) fn layer_listing(repository: &Repository, layer: &Digest) -> Key {
+    (repository_partition(repository), format!("{LAYER_PREFIX}{}", layer.canonical()))
+}
+
+pub(super) fn registry_partition(registry: &RegistryId) -> String {
+    format!("registry#{registry}")
+}
+
+pub(super) fn repository_listing(repository: &Repository) -> Key {
+    (registry_partition(&repository.registry), format!("{REPOSITORY_PREFIX}{}", repository.name))
+}
+
+pub(super) fn layout() -> Key {
+    ("table".to_owned(), "layout".to_owned())
+}

@@ -1,0 +1,286 @@
+//! Writing images. Every stop between two of these steps is safe, and doing them again completes them:
+//!
+//! 1. [`Catalog::begin_image`], once all the image's bytes are in the store: the image is known, unfinished.
+//! 2. [`Catalog::add_layers`]: its layers, each with the reference that makes it downloadable.
+//! 3. [`Catalog::name_images`]: the images of an index are named by it, and are not deleted without it from then on.
+//! 4. [`Catalog::finish_image`]: the image is published.
+//! 5. [`Catalog::tag_image`].
+//!
+//! The image's record comes first, so that whatever references a stopped publishing leaves can be found and deleted.
+//! Each later step checks, in the transaction that does it, that the image's deletion has not begun.
+//!
+//! That the repository is not being deleted is looked at right after step 1, with a read that sees every write that
+//! was answered before it. Deleting a repository is marked first and lists the images then, so that one of the two
+//! sees the other. A condition in the transaction would do the same, but DynamoDB lets two transactions with an item
+//! in common not run at once, and all publishing into a repository would meet in its record.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, TransactWriteItem};
+
+use super::image::digest_values;
+use super::transaction::{
+    Condition, LARGEST_TRANSACTION, Outcome, key_attributes, now, number_value, unique_number,
+};
+use super::{Catalog, fault, garbled, keys, string};
+use crate::fault::Fault;
+use crate::types::{Digest, ObjectKey, Repository};
+
+/// The most keys of one BatchGetItem.
+/// Source: [BatchGetItem](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html).
+const LARGEST_BATCH: usize = 100;
+
+/// A layer of an image. Its config blob is one too.
+#[derive(Debug, Clone)]
+pub struct LayerRecord {
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// How many bytes it has.
+    pub size: u64,
+    /// Its media type, as the manifest has it.
+    pub media_type: String,
+}
+
+/// An image to publish.
+#[derive(Debug, Clone)]
+pub struct NewImage {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// The manifest's media type.
+    pub media_type: String,
+    /// How many bytes the manifest has.
+    pub size: u64,
+    /// Its layers that are in the store, each once. None if it is an index of images.
+    pub layers: Vec<LayerRecord>,
+    /// Its layers that are not. An earlier publishing may have had them.
+    pub absent_layers: Vec<Digest>,
+    /// The images of an index, such as those for its platforms, each once. None if it is a single image.
+    pub images: Vec<Digest>,
+}
+
+impl NewImage {
+    /// Whether its record would be larger than DynamoDB's 400 KB for an item.
+    /// Source: [Quotas in DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html).
+    pub fn is_too_large(&self) -> bool {
+        const MOST_DIGEST_BYTES: usize = 350 * 1000;
+        let layers = self.layers.iter().map(|layer| &layer.digest).chain(&self.absent_layers);
+        layers.chain(&self.images).map(|digest| digest.canonical().len()).sum::<usize>() > MOST_DIGEST_BYTES
+    }
+}
+
+/// An image whose publishing has begun.
+#[derive(Debug)]
+pub struct Begun<'a> {
+    repository: &'a Repository,
+    image: &'a NewImage,
+    begun_at: u64,
+}
+
+/// Why a step of publishing was not done.
+#[derive(Debug)]
+pub enum PublishError {
+    /// There is no such repository.
+    NoRepository,
+    /// The repository is being deleted.
+    RepositoryDeleted,
+    /// The image is being deleted, or was deleted meanwhile, or one of an index's images.
+    ImageDeleted,
+    /// It could not be written.
+    Fault(Fault),
+}
+
+impl From<Fault> for PublishError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Catalog {
+    /// Creates a repository; `false` if it exists.
+    pub async fn create_repository(&self, repository: &Repository) -> Result<bool, Fault> {
+        self.claim_table().await?;
+        let record =
+            self.put(keys::repository(repository), [("created_at", now())], Some(Condition::is_absent()));
+        let listing = self.put(keys::repository_listing(repository), [], None);
+        Ok(self.transact(vec![record, listing]).await? == Outcome::Written)
+    }
+
+    /// Step 1.
+    pub async fn begin_image<'a>(
+        &self,
+        repository: &'a Repository,
+        image: &'a NewImage,
+    ) -> Result<Begun<'a>, PublishError> {
+        let (begun_at, revision, is_new) = loop {
+            let record = self.image(repository, &image.digest).await?;
+            let (begun_at, revision, condition) = match &record {
+                None => (unique_number(), unique_number(), Condition::is_absent()),
+                Some(record) if record.deletion.is_some() => return Err(PublishError::ImageDeleted),
+                // Published again: what there is stays.
+                Some(record) => {
+                    (record.begun_at, record.revision + 1, Condition::has_revision(record.revision))
+                }
+            };
+            let items = self.known_image(repository, image, (begun_at, revision), condition);
+            if self.transact(items).await? == Outcome::Written {
+                break (begun_at, revision, record.is_none());
+            }
+        };
+        let refusal = match self.repository(repository).await? {
+            None => PublishError::NoRepository,
+            Some(record) if record.deleting.is_some() => PublishError::RepositoryDeleted,
+            Some(_) => return Ok(Begun { repository, image, begun_at }),
+        };
+        if is_new {
+            // Who deletes the repository may have listed its images before. Refused if somebody goes on with it.
+            let as_begun = Some(Condition::has_revision(revision));
+            let record = self.delete(keys::image(repository, &image.digest), as_begun);
+            let listing = self.delete(keys::image_listing(repository, &image.digest), None);
+            self.transact(vec![record, listing]).await?;
+        }
+        Err(refusal)
+    }
+
+    /// The items that make an image known, or known again.
+    fn known_image(
+        &self,
+        repository: &Repository,
+        image: &NewImage,
+        (begun_at, revision): (u64, u64),
+        condition: Condition,
+    ) -> Vec<TransactWriteItem> {
+        // All that it may reference, so that deleting it takes every reference away.
+        let layers = image.layers.iter().map(|layer| &layer.digest).chain(&image.absent_layers);
+        let [media_type, size, layers, images] = [
+            (":media_type", AttributeValue::S(image.media_type.clone())),
+            (":manifest_size", number_value(image.size)),
+            (":layers", digest_values(layers)),
+            (":images", digest_values(&image.images)),
+        ];
+        let description = [media_type.clone(), size.clone(), layers.clone(), images.clone()];
+        let (begun_at, revision) = (number_value(begun_at), number_value(revision));
+        vec![
+            self.update(
+                keys::image(repository, &image.digest),
+                "SET media_type = :media_type, manifest_size = :manifest_size, layers = :layers, images = :images, \
+                 begun_at = :begun_at, revision = :revision",
+                [media_type, size, layers, images, (":begun_at", begun_at), (":revision", revision)],
+                Some(condition),
+            ),
+            self.update(
+                keys::image_listing(repository, &image.digest),
+                "SET media_type = :media_type, manifest_size = :manifest_size, layers = :layers, images = :images",
+                description,
+                None,
+            ),
+        ]
+    }
+
+    /// Step 2.
+    pub async fn add_layers(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
+        let Begun { repository, image, begun_at } = begun;
+        let known = self.known_layers(repository, &image.layers).await?;
+        let mut items = Vec::new();
+        for (n, layer) in image.layers.iter().enumerate() {
+            if items.is_empty() {
+                let key = keys::image(repository, &image.digest);
+                items.push(self.check(key, Condition::began_at(*begun_at)));
+            }
+            items.push(self.put(keys::reference(repository, &layer.digest, &image.digest), [], None));
+            // Not written over: images that share a layer would meet in its record.
+            if !known.contains(&keys::layer_partition(repository, &layer.digest)) {
+                let object_key = ObjectKey::of_layer(&repository.registry, &layer.digest);
+                let record = [
+                    ("object_key", AttributeValue::S(object_key.to_string())),
+                    ("size", number_value(layer.size)),
+                    ("media_type", AttributeValue::S(layer.media_type.clone())),
+                ];
+                items.push(self.put(keys::layer(repository, &layer.digest), record, None));
+                items.push(self.put(keys::layer_listing(repository, &layer.digest), [], None));
+            }
+            const MOST_FOR_A_LAYER: usize = 3;
+            let is_full = items.len() + MOST_FOR_A_LAYER > LARGEST_TRANSACTION;
+            if (is_full || n + 1 == image.layers.len())
+                && self.transact(std::mem::take(&mut items)).await? != Outcome::Written
+            {
+                return Err(PublishError::ImageDeleted);
+            }
+        }
+        Ok(())
+    }
+
+    /// The partitions of those layers that the repository has records of.
+    ///
+    /// A record that is there stays as long as this image is not being deleted: only deleting the repository removes
+    /// it, after it has marked all images.
+    async fn known_layers(
+        &self,
+        repository: &Repository,
+        layers: &[LayerRecord],
+    ) -> Result<HashSet<String>, Fault> {
+        let mut known = HashSet::new();
+        for layers in layers.chunks(LARGEST_BATCH) {
+            let keys = layers.iter().map(|layer| key_attributes(keys::layer(repository, &layer.digest)));
+            let wanted = KeysAndAttributes::builder()
+                .set_keys(Some(keys.collect()))
+                .projection_expression("pk")
+                .consistent_read(true)
+                .build();
+            let mut wanted = HashMap::from([(self.table_name.clone(), wanted.expect("it has keys"))]);
+            let mut longest_wait = Duration::from_millis(25);
+            while !wanted.is_empty() {
+                let batch = self.client.batch_get_item().set_request_items(Some(wanted));
+                let found = batch.send().await.map_err(fault)?;
+                let rows = found.responses.ok_or_else(garbled)?;
+                for row in rows.values().flatten() {
+                    known.insert(string(row, "pk")?.to_owned());
+                }
+                // What DynamoDB was too busy to read. A request for which it could read nothing is a throttled one,
+                // which the SDK repeats a few times and then fails with.
+                wanted = found.unprocessed_keys.unwrap_or_default();
+                if !wanted.is_empty() {
+                    tokio::time::sleep(longest_wait.mul_f64(fastrand::f64())).await;
+                    longest_wait *= 2;
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    /// Step 3.
+    pub async fn name_images(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
+        let Begun { repository, image: index, begun_at } = begun;
+        const ITEMS_PER_IMAGE: usize = 2;
+        for images in index.images.chunks((LARGEST_TRANSACTION - 1) / ITEMS_PER_IMAGE) {
+            let key = keys::image(repository, &index.digest);
+            let mut items = vec![self.check(key, Condition::began_at(*begun_at))];
+            for image in images {
+                items.extend([
+                    self.count_change(repository, image, Condition::is_published()),
+                    self.put(keys::index_of_image(repository, image, &index.digest), [], None),
+                ]);
+            }
+            if self.transact(items).await? != Outcome::Written {
+                return Err(PublishError::ImageDeleted);
+            }
+        }
+        Ok(())
+    }
+
+    /// Step 4.
+    pub async fn finish_image(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
+        let Begun { repository, image, begun_at } = begun;
+        let now = [(":now", now())];
+        let is_still_begun = Some(Condition::began_at(*begun_at));
+        const PUSHED: &str = "SET pushed_at = :now";
+        let items = vec![
+            self.update(keys::image(repository, &image.digest), PUSHED, now.clone(), is_still_begun),
+            self.update(keys::image_listing(repository, &image.digest), PUSHED, now, None),
+        ];
+        match self.transact(items).await? {
+            Outcome::Written => Ok(()),
+            Outcome::Refused(_) => Err(PublishError::ImageDeleted),
+        }
+    }
+}

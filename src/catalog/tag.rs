@@ -1,0 +1,55 @@
+//! Tags: each names one image.
+
+use super::image::digest_value;
+use super::publish::PublishError;
+use super::transaction::{Condition, Outcome};
+use super::{Catalog, digest, keys, string};
+use crate::fault::Fault;
+use crate::types::{Digest, ImageTag, Repository};
+
+impl Catalog {
+    /// The image that a tag names. One request.
+    pub(super) async fn tagged(
+        &self,
+        repository: &Repository,
+        tag: &ImageTag,
+    ) -> Result<Option<Digest>, Fault> {
+        let record = self.record(keys::tag(repository, tag)).await?;
+        record.map(|item| digest(string(&item, "image_digest")?)).transpose()
+    }
+
+    /// Tags a published image. Takes the tag from the image that had it.
+    pub async fn tag_image(
+        &self,
+        repository: &Repository,
+        image: &Digest,
+        tag: &ImageTag,
+    ) -> Result<(), PublishError> {
+        loop {
+            let former = self.tagged(repository, tag).await?;
+            let is_unchanged = match &former {
+                None => Condition::is_absent(),
+                Some(former) => Condition::names(digest_value(former)),
+            };
+            let pointer = [("image_digest", digest_value(image))];
+            let mut items = vec![
+                self.count_change(repository, image, Condition::is_published()),
+                self.put(keys::tag(repository, tag), pointer, Some(is_unchanged)),
+                self.put(keys::tag_of_image(repository, image, tag), [], None),
+                self.put(keys::tag_listing(repository, image, tag), [], None),
+            ];
+            if let Some(former) = former.filter(|former| former != image) {
+                items.extend([
+                    self.count_change(repository, &former, Condition::exists()),
+                    self.delete(keys::tag_of_image(repository, &former, tag), None),
+                    self.delete(keys::tag_listing(repository, &former, tag), None),
+                ]);
+            }
+            match self.transact(items).await? {
+                Outcome::Written => return Ok(()),
+                Outcome::Refused(0) => return Err(PublishError::ImageDeleted),
+                Outcome::Refused(_) => {} // the tag was changed meanwhile
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The transactions that publishing and deleting write with, their items and their conditions.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, CancellationReason, ConditionCheck, Delete, Put, ReturnConsumedCapacity,
+    TransactWriteItem, Update,
+};
+
+use super::keys::Key;
+use super::{Catalog, Item, fault, garbled};
+use crate::fault::{Backend, BackendFault, Fault, Kind};
+
+/// The most items of one transaction.
+/// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
+pub(super) const LARGEST_TRANSACTION: usize = 100;
+
+/// How often a transaction is tried that cannot be written at this moment. The longest wait before each next try
+/// doubles.
+const TRIES: u32 = 10;
+const FIRST_WAIT: Duration = Duration::from_millis(25);
+
+/// Reasons of a cancellation that pass: another transaction writes the same items, or there are too many requests.
+/// The SDK retries neither.
+/// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
+const PASSING: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
+
+const COMPLETE: &str = "all that is required is set";
+
+/// How a transaction went.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// All of it is written.
+    Written,
+    /// The condition of the item at this place does not hold, the first such. Nothing is written.
+    Refused(usize),
+}
+
+/// What must hold of a record, or the transaction is refused.
+#[derive(Debug, Clone)]
+pub(super) struct Condition {
+    expression: &'static str,
+    value: Option<(&'static str, AttributeValue)>,
+}
+
+impl Condition {
+    /// There is no such record.
+    pub(super) fn is_absent() -> Self {
+        Self { expression: "attribute_not_exists(pk)", value: None }
+    }
+
+    /// The record is there.
+    pub(super) fn exists() -> Self {
+        Self { expression: "attribute_exists(pk)", value: None }
+    }
+
+    /// The record is there, and its deletion has not begun.
+    pub(super) fn is_alive() -> Self {
+        Self { expression: "attribute_exists(pk) AND attribute_not_exists(deleting)", value: None }
+    }
+
+    /// The image is published, and its deletion has not begun.
+    pub(super) fn is_published() -> Self {
+        Self { expression: "attribute_exists(pushed_at) AND attribute_not_exists(deleting)", value: None }
+    }
+
+    /// The image is the one whose publishing began at that time, and its deletion has not begun.
+    pub(super) fn began_at(time: u64) -> Self {
+        let expression = "begun_at = :begun_at AND attribute_not_exists(deleting)";
+        Self { expression, value: Some((":begun_at", number_value(time))) }
+    }
+
+    /// The image is as it was seen, and its deletion has not begun.
+    pub(super) fn has_revision(revision: u64) -> Self {
+        let expression = "revision = :seen AND attribute_not_exists(deleting)";
+        Self { expression, value: Some((":seen", number_value(revision))) }
+    }
+
+    /// The record is being deleted by the deletion with this id.
+    pub(super) fn is_marked(deletion: u64) -> Self {
+        Self { expression: "deleting = :deletion", value: Some((":deletion", number_value(deletion))) }
+    }
+
+    /// The repository is being deleted by the deletion with this id, if it proves to be empty.
+    pub(super) fn is_tentatively_marked(deletion: u64) -> Self {
+        let expression = "deleting = :deletion AND attribute_exists(tentative)";
+        Self { expression, value: Some((":deletion", number_value(deletion))) }
+    }
+
+    /// The tag names this image.
+    pub(super) fn names(image: AttributeValue) -> Self {
+        Self { expression: "image_digest = :image", value: Some((":image", image)) }
+    }
+
+    fn split(condition: Option<Self>) -> (Option<String>, Option<HashMap<String, AttributeValue>>) {
+        let Some(Self { expression, value }) = condition else { return (None, None) };
+        let values = value.map(|(name, value)| HashMap::from([(name.to_owned(), value)]));
+        (Some(expression.to_owned()), values)
+    }
+}
+
+impl Catalog {
+    /// Writes all of `items` or none. What keeps it from that and passes is waited for.
+    pub(super) async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Outcome, Fault> {
+        let mut longest_wait = FIRST_WAIT;
+        let mut tries_left = TRIES;
+        loop {
+            let transaction = self
+                .client
+                .transact_write_items()
+                .set_transact_items(Some(items.clone()))
+                .return_consumed_capacity(ReturnConsumedCapacity::Total);
+            let error = match transaction.send().await {
+                Ok(done) => return done.consumed_capacity.map(|_| Outcome::Written).ok_or_else(garbled),
+                Err(error) => error,
+            };
+            let reasons = match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => {
+                    canceled.cancellation_reasons()
+                }
+                _ => return Err(fault(error)),
+            };
+            if let Some(place) = reasons.iter().position(|reason| has_code(reason, "ConditionalCheckFailed"))
+            {
+                return Ok(Outcome::Refused(place));
+            }
+            tries_left -= 1;
+            let passes = reasons.iter().any(|reason| PASSING.iter().any(|code| has_code(reason, code)));
+            if !passes || tries_left == 0 {
+                let reason = reasons.iter().find(|reason| !has_code(reason, "None")).cloned();
+                return Err(cancelled(fault(error), reason));
+            }
+            // At random: those who met once would meet again.
+            tokio::time::sleep(longest_wait.mul_f64(fastrand::f64())).await;
+            longest_wait *= 2;
+        }
+    }
+
+    /// An item that writes a record, over the one that may be there.
+    pub(super) fn put<const N: usize>(
+        &self,
+        key: Key,
+        attributes: [(&str, AttributeValue); N],
+        condition: Option<Condition>,
+    ) -> TransactWriteItem {
+        let mut item = key_attributes(key);
+        item.extend(attributes.map(|(name, value)| (name.to_owned(), value)));
+        let (expression, values) = Condition::split(condition);
+        let put = Put::builder()
+            .table_name(&self.table_name)
+            .set_item(Some(item))
+            .set_condition_expression(expression)
+            .set_expression_attribute_values(values);
+        TransactWriteItem::builder().put(put.build().expect(COMPLETE)).build()
+    }
+
+    /// An item that changes a record by an update expression with these values. It makes the record if there is none,
+    /// unless `condition` keeps it from that.
+    pub(super) fn update<const N: usize>(
+        &self,
+        key: Key,
+        expression: &str,
+        values: [(&str, AttributeValue); N],
+        condition: Option<Condition>,
+    ) -> TransactWriteItem {
+        let (condition, condition_values) = Condition::split(condition);
+        let mut all: HashMap<_, _> = values.map(|(name, value)| (name.to_owned(), value)).into();
+        all.extend(condition_values.unwrap_or_default());
+        let update = Update::builder()
+            .table_name(&self.table_name)
+            .set_key(Some(key_attributes(key)))
+            .update_expression(expression)
+            .set_condition_expression(condition)
+            .set_expression_attribute_values((!all.is_empty()).then_some(all));
+        TransactWriteItem::builder().update(update.build().expect(COMPLETE)).build()
+    }
+
+    /// An item that writes nothing.
+    pub(super) fn check(&self, key: Key, condition: Condition) -> TransactWriteItem {
+        let (expression, values) = Condition::split(Some(condition));
+        let check = ConditionCheck::builder()
+            .table_name(&self.table_name)
+            .set_key(Some(key_attributes(key)))
+            .set_condition_expression(expression)
+            .set_expression_attribute_values(values);
+        TransactWriteItem::builder().condition_check(check.build().expect(COMPLETE)).build()
+    }
+
+    /// An item that deletes a record, if it is there.
+    pub(super) fn delete(&self, key: Key, condition: Option<Condition>) -> TransactWriteItem {
+        let (expression, values) = Condition::split(condition);
+        let delete = Delete::builder()
+            .table_name(&self.table_name)
+            .set_key(Some(key_attributes(key)))
+            .set_condition_expression(expression)
+            .set_expression_attribute_values(values);
+        TransactWriteItem::builder().delete(delete.build().expect(COMPLETE)).build()
+    }
+}
+
+pub(super) fn key_attributes((pk, sk): Key) -> Item {
+    HashMap::from([("pk".to_owned(), AttributeValue::S(pk)), ("sk".to_owned(), AttributeValue::S(sk))])
+}
+
+fn has_code(reason: &CancellationReason, code: &str) -> bool {
+    reason.code() == Some(code)
+}
+
+/// The fault of a cancelled transaction, by the first reason for it: "cancelled" says nothing of what to do.
+fn cancelled(fault: Fault, reason: Option<CancellationReason>) -> Fault {
+    match (fault, reason) {
+        (Fault::Backend(fault), Some(reason)) => Fault::Backend(Box::new(BackendFault {
+            backend: Backend::DynamoDb,
+            kind: Kind::Answered,
+            source: match reason.message() {
+                Some(message) => message.into(),
+                None => fault.source,
+            },
+            code: reason.code,
+            status: fault.status,
+            request_id: fault.request_id,
+        })),
+        (fault, _) => fault,
+    }
+}
+
+/// A number that no other deletion, and no other record with the same key, has: this moment, in nanoseconds since
+/// 1970.
+pub(super) fn unique_number() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_nanos()).unwrap_or_default()
+}
+
+/// In seconds since 1970.
+pub(super) fn now() -> AttributeValue {
+    number_value(unique_number() / 1_000_000_000)
+}
+
+pub(super) fn number_value(number: u64) -> AttributeValue {
+    AttributeValue::N(number.to_string())
+}

@@ -1,0 +1,187 @@
+//! Every way a call can fail, named as it is on the wire.
+
+use std::error::Error as StdError;
+
+use http::StatusCode;
+
+use crate::access::Caller;
+use crate::fault::{Cause, Fault};
+use crate::types::{Constraint, Digest, Repository};
+
+/// What a call is answered with instead of its output.
+///
+/// `Display` is the sentence that the client gets. What only the operator may know is in
+/// [`source`](StdError::source), for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A member of the request breaks its constraint.
+    #[error("Invalid parameter at '{member}' failed to satisfy constraint: '{constraint}'")]
+    InvalidParameter {
+        /// The member, as the API spells it.
+        member: &'static str,
+        /// The rule it breaks.
+        constraint: Constraint,
+    },
+    /// There is no such repository.
+    #[error(
+        "The repository with name '{}' does not exist in the registry with id '{}'",
+        .0.name, .0.registry
+    )]
+    RepositoryNotFound(Repository),
+    /// The repository has no such layer.
+    #[error(
+        "The layer with digest '{digest}' does not exist within the repository with name '{}' in the registry \
+         with id '{}'",
+        .repository.name, .repository.registry
+    )]
+    LayersNotFound {
+        /// The layer that was asked for.
+        digest: Digest,
+        /// Where it was looked for.
+        repository: Repository,
+    },
+    /// The layer is stored, and no image references it.
+    #[error(
+        "The layer with digest '{digest}' in the repository with name '{}' in the registry with id '{}' is not \
+         associated with an image",
+        .repository.name, .repository.registry
+    )]
+    LayerInaccessible {
+        /// The layer that was asked for.
+        digest: Digest,
+        /// Where it was looked for.
+        repository: Repository,
+    },
+    /// The caller may not read that repository. Says nothing of whether it exists.
+    #[error(
+        "User: {user} is not authorized to perform: ecr:{operation} on resource: {resource} because no \
+         resource-based policy allows the ecr:{operation} action"
+    )]
+    AccessDenied {
+        /// The caller's ARN.
+        user: String,
+        /// The operation it asked for.
+        operation: &'static str,
+        /// The ARN of the repository it asked for.
+        resource: String,
+    },
+    /// DynamoDB throttles, and the retries are spent. SDKs retry by this name.
+    #[error("Rate exceeded")]
+    Throttling(#[source] Cause),
+    /// The request names no operation, or one that this service does not have.
+    #[error("{}", match .target {
+        Some(target) => format!("The operation in X-Amz-Target is not one of this service's: '{target}'"),
+        None => "The request has no X-Amz-Target header, which names the operation".to_owned(),
+    })]
+    UnknownOperation {
+        /// The `X-Amz-Target` header, if there is one.
+        target: Option<String>,
+    },
+    /// The request is not of the protocol's form.
+    #[error("{0}")]
+    Serialization(String),
+    /// A fault on this side. Never to be taken for "there is no such layer".
+    #[error("The service could not answer this request because of an internal fault; try again")]
+    Server(#[source] Cause),
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault.is_throttling() {
+            true => Self::Throttling(fault.into()),
+            false => Self::Server(fault.into()),
+        }
+    }
+}
+
+impl Error {
+    /// The refusal of a caller that may not read a repository.
+    pub fn access_denied(
+        caller: &Caller,
+        operation: &'static str,
+        region: &str,
+        repository: &Repository,
+    ) -> Self {
+        let user = match caller {
+            Caller::Identified { arn, .. } => arn.clone(),
+            Caller::Trusted | Caller::Anonymous => "anonymous".to_owned(),
+        };
+        let Repository { registry, name } = repository;
+        let resource = format!("arn:{}:ecr:{region}:{registry}:repository/{name}", partition(region));
+        Self::AccessDenied { user, operation, resource }
+    }
+
+    /// The error's name on the wire, in `__type` and `x-amzn-ErrorType`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidParameter { .. } => "InvalidParameterException",
+            Self::RepositoryNotFound(_) => "RepositoryNotFoundException",
+            Self::LayersNotFound { .. } => "LayersNotFoundException",
+            Self::LayerInaccessible { .. } => "LayerInaccessibleException",
+            Self::AccessDenied { .. } => "AccessDeniedException",
+            Self::Throttling(_) => "ThrottlingException",
+            Self::UnknownOperation { .. } => "UnknownOperationException",
+            Self::Serialization(_) => "SerializationException",
+            Self::Server(_) => "ServerException",
+        }
+    }
+
+    /// The HTTP status that goes with it.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Server(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// What the client is not told: the causes, as one line for the log. Empty when the sentence says all.
+    pub fn cause(&self) -> String {
+        let mut chain = Vec::new();
+        let mut next = self.source();
+        while let Some(error) = next {
+            chain.push(error.to_string());
+            next = error.source();
+        }
+        chain.join(": ")
+    }
+}
+
+/// The partition of AWS that a region is in, as ARNs have it.
+/// Source: [AWS partitions](https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html),
+/// and the regions' names in the SDKs' `partitions.json`.
+fn partition(region: &str) -> &'static str {
+    const BY_PREFIX: [(&str, &str); 7] = [
+        ("cn-", "aws-cn"),
+        ("us-gov-", "aws-us-gov"),
+        ("us-iso-", "aws-iso"),
+        ("us-isob-", "aws-iso-b"),
+        ("eu-isoe-", "aws-iso-e"),
+        ("us-isof-", "aws-iso-f"),
+        ("eusc-", "aws-eusc"),
+    ];
+    let found = BY_PREFIX.iter().find(|(prefix, _)| region.starts_with(prefix));
+    found.map_or("aws", |(_, partition)| partition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arns_are_of_the_regions_partition() {
+        let cases = [
+            ("us-east-1", "aws"),
+            ("eu-central-1", "aws"),
+            ("cn-north-1", "aws-cn"),
+            ("us-gov-west-1", "aws-us-gov"),
+            ("us-iso-east-1", "aws-iso"),
+            ("us-isob-east-1", "aws-iso-b"),
+            ("eu-isoe-west-1", "aws-iso-e"),
+            ("us-isof-south-1", "aws-iso-f"),
+            ("eusc-de-east-1", "aws-eusc"),
+        ];
+        for (region, expected) in cases {
+            assert_eq!(partition(region), expected, "{region}");
+        }
+    }
+}

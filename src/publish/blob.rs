@@ -1,0 +1,87 @@
+//! Bytes that are verified while they are read.
+
+use std::io::{self, Read};
+
+use sha2::{Digest as _, Sha256, Sha512};
+
+use super::UploadError;
+use crate::types::Digest;
+
+/// Computes what bytes hash to, by one of the two algorithms that the OCI image specification registers.
+/// Source: [Registered algorithms](https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#registered-algorithms).
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    wanted: Digest,
+    hasher: Hasher,
+}
+
+#[derive(Debug, Clone)]
+enum Hasher {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl Verifier {
+    /// One for this digest; `None` if it is not a sha256 or sha512 digest of full length, which nothing could have.
+    pub fn of(digest: &Digest) -> Option<Self> {
+        let hasher = match (digest.algorithm(), digest.hex().len()) {
+            ("sha256", 64) => Hasher::Sha256(Sha256::new()),
+            ("sha512", 128) => Hasher::Sha512(Sha512::new()),
+            _ => return None,
+        };
+        Some(Self { wanted: digest.clone(), hasher })
+    }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.hasher {
+            Hasher::Sha256(hasher) => hasher.update(bytes),
+            Hasher::Sha512(hasher) => hasher.update(bytes),
+        }
+    }
+
+    /// Whether all the bytes that it took have the digest.
+    pub fn matches(self) -> bool {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = match self.hasher {
+            Hasher::Sha256(hasher) => hex(&hasher.finalize()),
+            Hasher::Sha512(hasher) => hex(&hasher.finalize()),
+        };
+        hex == self.wanted.hex()
+    }
+}
+
+/// Reads a blob in chunks and verifies it: the chunk that ends it comes only if all of it is right.
+pub struct BlobReader {
+    reader: Box<dyn Read + Send>,
+    verifier: Verifier,
+    left: u64,
+}
+
+impl BlobReader {
+    /// One of a blob of `size` bytes.
+    pub fn new(reader: Box<dyn Read + Send>, verifier: Verifier, size: u64) -> Self {
+        Self { reader, verifier, left: size }
+    }
+
+    /// How many bytes are still to come.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// The next chunk, of `length` bytes or what is left.
+    pub fn next_chunk(&mut self, length: usize) -> Result<Vec<u8>, UploadError> {
+        let wanted = self.left.min(length as u64);
+        let mut chunk = Vec::with_capacity(usize::try_from(wanted).unwrap_or(length));
+        self.reader.by_ref().take(wanted).read_to_end(&mut chunk)?;
+        if chunk.len() as u64 != wanted {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        self.verifier.update(&chunk);
+        self.left -= wanted;
+        if self.left == 0 && !self.verifier.clone().matches() {
+            return Err(UploadError::Corrupt);
+        }
+        Ok(chunk)
+    }
+}

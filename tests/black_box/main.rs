@@ -1,0 +1,22 @@
+//! Black-box tests against the embedded engines: the handler and the HTTP front as clients meet them, the tool
+//! and the function as the processes that they are.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod access;
+mod bootstrap;
+mod cache;
+mod catalog;
+mod client;
+mod concurrency;
+mod contract;
+mod events;
+mod faults;
+mod local;
+mod properties;
+mod protocol;
+mod publish;
+mod settings;
+mod sources;
+mod support;
+mod url;

@@ -1,0 +1,48 @@
+//! `layergate local`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use layergate::logging;
+use layergate::types::AccountId;
+use layergate_tool::stack::LocalStack;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::reference::account_id;
+
+/// Run the whole stack on this machine: the function, an embedded DynamoDB and an embedded S3
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Where the data is; created if missing
+    #[arg(long, value_name = "DIR", default_value = ".layergate")]
+    data: PathBuf,
+    /// Where to listen on 127.0.0.1; 0 for any free port
+    #[arg(long, value_name = "N", default_value_t = 8642)]
+    port: u16,
+    /// The account that calls come from, to try refusals; the registry's own if not given
+    #[arg(long, value_name = "ACCOUNT", value_parser = account_id)]
+    r#as: Option<AccountId>,
+}
+
+/// Runs the command until `interruption` is cancelled.
+pub async fn run(arguments: Arguments, interruption: CancellationToken) -> Result<(), Error> {
+    logging::init(io::stderr, None);
+    let starting = LocalStack::start(&arguments.data, arguments.port, arguments.r#as);
+    let Some(stack) = interruption.run_until_cancelled(starting).await else { return Ok(()) };
+    let stack = stack.map_err(|error| Error::Local(error.to_string()))?;
+    let welcome = format!(
+        "layergate is at {url}. In another terminal:
+
+  . '{environment}'
+  layergate publish --create-repository SOURCE REPOSITORY:TAG
+  aws ecr get-download-url-for-layer --repository-name REPOSITORY --layer-digest DIGEST
+",
+        url = stack.url,
+        environment = stack.environment_file.display(),
+    );
+    let _ = writeln!(io::stdout(), "{welcome}"); // nobody has to read it
+    interruption.cancelled().await;
+    stack.stop().await;
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! `layergate publish`: an image from files of this machine into the registry.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use layergate::catalog::{LayerRecord, NewImage, PublishError};
+use layergate::publish::{Event, UploadError, Uploads};
+use layergate::types::{Digest, ImageTag, Repository};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::output::Format;
+use crate::progress::Progress;
+use crate::reference::TagReference;
+use crate::session::{Session, no_such_repository};
+use crate::source::{Blob, Source, SourceImage};
+
+/// How many blobs are worked on at once.
+const BLOBS_AT_ONCE: usize = 4;
+
+/// Publish an image, or a multi-platform index of images
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// An OCI image layout (a directory), an OCI archive, or the output of docker save; - for an archive on standard
+    /// input
+    source: PathBuf,
+    /// Where to publish it
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    reference: TagReference,
+    /// Which image of the source, by its name there or its digest, where the source holds more than one
+    #[arg(long, value_name = "NAME")]
+    image: Option<String>,
+    /// Create the repository if it does not exist
+    #[arg(long)]
+    create_repository: bool,
+}
+
+/// What was published.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Published {
+    registry_id: String,
+    repository_name: String,
+    image_digest: String,
+    image_tag: Option<String>,
+    /// The images of the index, if it is one.
+    images: Vec<String>,
+    layers: Vec<PublishedLayer>,
+}
+
+/// A layer that was published.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PublishedLayer {
+    layer_digest: String,
+    layer_size: u64,
+    media_type: String,
+    /// Whether it had to be sent; a registry has each blob once.
+    uploaded: bool,
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tag = self.image_tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+        writeln!(f, "published {}{tag} as {}", self.repository_name, self.image_digest)
+    }
+}
+
+/// Runs the command. When `interruption` is cancelled it cleans up and ends.
+pub async fn run(arguments: Arguments, format: Format, interruption: CancellationToken) -> Result<(), Error> {
+    let session = Session::open().await?;
+    let repository = session.repository(arguments.reference.repository);
+    let record = session.catalog.repository(&repository).await?;
+    let is_missing = record.is_none();
+    if record.is_some_and(|record| record.deleting.is_some()) {
+        return Err(repository_being_deleted(&repository));
+    }
+    if is_missing && !arguments.create_repository {
+        return Err(no_such_repository(&repository));
+    }
+
+    let source = open_source(arguments.source, arguments.image, &interruption).await?;
+    let layers = upload_blobs(&session, &source, &interruption).await?;
+    upload_manifests(&session, &source, &interruption).await?;
+    if interruption.is_cancelled() {
+        return Err(Error::Interrupted);
+    }
+    if is_missing {
+        session.catalog.create_repository(&repository).await?;
+    }
+    // From here on nothing is slow, and stopping halfway would leave more to do than going on.
+    make_visible(&session, &repository, &source.images, arguments.reference.tag.as_ref()).await?;
+
+    let mut digests: Vec<_> = source.images.iter().map(|image| image.digest.to_string()).collect();
+    format.print(&Published {
+        registry_id: repository.registry.to_string(),
+        repository_name: repository.name.to_string(),
+        image_digest: digests.pop().unwrap_or_default(),
+        image_tag: arguments.reference.tag.map(|tag| tag.to_string()),
+        images: digests,
+        layers,
+    })
+}
+
+async fn open_source(
+    path: PathBuf,
+    choice: Option<String>,
+    interruption: &CancellationToken,
+) -> Result<Arc<Source>, Error> {
+    let opened = tokio::task::spawn_blocking(move || Source::open(&path, choice.as_deref()));
+    let source = match interruption.run_until_cancelled(opened).await {
+        None => return Err(Error::Interrupted),
+        Some(opened) => opened.map_err(|error| Error::Local(error.to_string()))??,
+    };
+    if let Some(image) = source.images.iter().find(|image| new_image(image).is_too_large()) {
+        return Err(Error::Source(format!(
+            "{} names more layers or images than an image's record can hold (about 4,900)",
+            image.digest
+        )));
+    }
+    Ok(Arc::new(source))
+}
+
+/// Uploads and verifies the blobs of all images, each once.
+async fn upload_blobs(
+    session: &Session,
+    source: &Arc<Source>,
+    interruption: &CancellationToken,
+) -> Result<Vec<PublishedLayer>, Error> {
+    // Cancelled when the user interrupts, or when one blob has failed and the others are in vain.
+    let stop = interruption.child_token();
+    let uploads = Uploads::new(session.store.clone(), session.registry.clone(), stop.clone());
+    let progress = Progress::new();
+    let mut blobs: Vec<&Blob> = Vec::new();
+    for blob in source.images.iter().flat_map(|image| &image.blobs) {
+        if !blobs.iter().any(|known| known.record.digest == blob.record.digest) {
+            blobs.push(blob);
+        }
+    }
+    let uploaded: Vec<_> = stream::iter(blobs)
+        .map(async |blob| {
+            let result = upload_blob(&uploads, source, blob, &progress).await;
+            if result.is_err() {
+                stop.cancel();
+            }
+            result
+        })
+        .buffered(BLOBS_AT_ONCE)
+        .collect()
+        .await;
+    // What one failure stopped counts as interrupted; the failure itself is what to tell.
+    let (failures, uploaded): (Vec<_>, Vec<_>) = uploaded.into_iter().partition(Result::is_err);
+    let failures = failures.into_iter().filter_map(Result::err);
+    match failures.min_by_key(|error| matches!(error, Error::Interrupted)) {
+        Some(error) => Err(error),
+        None => Ok(uploaded.into_iter().flatten().collect()),
+    }
+}
+
+async fn upload_blob(
+    uploads: &Uploads,
+    source: &Arc<Source>,
+    blob: &Blob,
+    progress: &Progress,
+) -> Result<PublishedLayer, Error> {
+    let LayerRecord { digest, size, media_type } = &blob.record;
+    let bar = progress.blob(digest, *size);
+    let tell = |event: Event| {
+        match event {
+        Event::Advanced(bytes) => bar.advance(bytes),
+        Event::Restarted => bar.restart(),
+        Event::LeftUploads(object_key, fault) => progress.warn(&format!(
+            "unfinished uploads of {object_key} may be left in the bucket ({}); its lifecycle rule will end them",
+            fault.with_causes()
+        )),
+    }
+    };
+    let uploaded = uploads.blob(&blob.record, || source.open_blob(blob), tell).await;
+    let uploaded = uploaded.map_err(|error| blob_error(source, digest, error))?;
+    bar.finish(if uploaded { "uploaded" } else { "already stored" });
+    Ok(PublishedLayer {
+        layer_digest: digest.to_string(),
+        layer_size: *size,
+        media_type: media_type.clone(),
+        uploaded,
+    })
+}
+
+fn blob_error(source: &Source, digest: &Digest, error: UploadError) -> Error {
+    let what = format!("the blob {digest} in {}", source.name());
+    match error {
+        UploadError::Stopped => Error::Interrupted,
+        UploadError::Fault(fault) => fault.into(),
+        UploadError::Corrupt => Error::Source(format!(
+            "{what} is corrupt: its bytes do not have that digest; get the image again"
+        )),
+        UploadError::Unreadable(error) => Error::Source(format!("{what} cannot be read: {error}")),
+        UploadError::TooLarge(_) | UploadError::Unverifiable => {
+            Error::Source(format!("{what} cannot be published: {error}"))
+        }
+    }
+}
+
+/// Uploads the manifests of all images, which were verified when they were read.
+async fn upload_manifests(
+    session: &Session,
+    source: &Source,
+    interruption: &CancellationToken,
+) -> Result<(), Error> {
+    let uploads = Uploads::new(session.store.clone(), session.registry.clone(), interruption.clone());
+    for image in &source.images {
+        let put = uploads.manifest(&image.digest, image.manifest.clone()).await;
+        put.map_err(|error| blob_error(source, &image.digest, error))?;
+    }
+    Ok(())
+}
+
+/// Writes the images into the catalog. All their bytes are in the store.
+async fn make_visible(
+    session: &Session,
+    repository: &Repository,
+    images: &[SourceImage],
+    tag: Option<&ImageTag>,
+) -> Result<(), Error> {
+    let refusal = |image: &SourceImage, error| match error {
+        PublishError::NoRepository => no_such_repository(repository),
+        PublishError::RepositoryDeleted => repository_being_deleted(repository),
+        PublishError::ImageDeleted => Error::Conflict(format!(
+            "the image {} in '{}', or one of its images, is being deleted; when that has ended, publish again (a \
+             'layergate image delete' that was stopped ends when it is run again)",
+            image.digest, repository.name
+        )),
+        PublishError::Fault(fault) => fault.into(),
+    };
+    for image in images {
+        let published = layergate::publish::image(&session.catalog, repository, &new_image(image)).await;
+        published.map_err(|error| refusal(image, error))?;
+    }
+    if let (Some(image), Some(tag)) = (images.last(), tag) {
+        let tagged = session.catalog.tag_image(repository, &image.digest, tag).await;
+        tagged.map_err(|error| refusal(image, error))?;
+    }
+    Ok(())
+}
+
+fn repository_being_deleted(repository: &Repository) -> Error {
+    Error::Conflict(format!(
+        "the repository '{}' is being deleted; when that has ended, publish again (a 'layergate repository delete' \
+         that was stopped ends when it is run again)",
+        repository.name
+    ))
+}
+
+fn new_image(image: &SourceImage) -> NewImage {
+    NewImage {
+        digest: image.digest.clone(),
+        media_type: image.media_type.clone(),
+        size: image.manifest.len() as u64,
+        layers: image.blobs.iter().map(|blob| blob.record.clone()).collect(),
+        absent_layers: image.absent_layers.clone(),
+        images: image.images.clone(),
+    }
+}

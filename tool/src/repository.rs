@@ -1,0 +1,157 @@
+//! `layergate repository`.
+
+use std::fmt;
+
+use layergate::catalog::RepositoryDeletion;
+use layergate::types::{AccountId, Repository, RepositoryName};
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::output::Format;
+use crate::reference::{account_id, repository_name};
+use crate::session::{Session, no_such_repository};
+
+/// What to do with repositories.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Create a repository
+    Create {
+        #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
+        name: RepositoryName,
+    },
+    /// List the repositories of the registry
+    List,
+    /// Show a repository and the accounts that may read it besides the registry's own
+    Show {
+        #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
+        name: RepositoryName,
+    },
+    /// Let another account read a repository
+    Grant {
+        #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
+        name: RepositoryName,
+        #[arg(value_parser = account_id)]
+        account: AccountId,
+    },
+    /// Take a grant back
+    Revoke {
+        #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
+        name: RepositoryName,
+        #[arg(value_parser = account_id)]
+        account: AccountId,
+    },
+    /// Delete a repository; its layers stay in the bucket, and nobody gets their URLs any more
+    Delete {
+        #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
+        name: RepositoryName,
+        /// Delete the images in it too
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// One repository, by ECR's names.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    registry_id: String,
+    repository_name: String,
+}
+
+impl From<Repository> for Named {
+    fn from(repository: Repository) -> Self {
+        Self { registry_id: repository.registry.to_string(), repository_name: repository.name.to_string() }
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.repository_name)
+    }
+}
+
+/// What a list of repositories says besides.
+#[derive(Debug, Serialize)]
+struct Nothing {}
+
+/// A repository with who may read it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    #[serde(flatten)]
+    repository: Named,
+    /// In seconds since 1970.
+    created_at: u64,
+    /// The accounts, besides the registry's own, that may read it.
+    accounts: Vec<String>,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Named { registry_id, repository_name } = &self.repository;
+        writeln!(f, "{repository_name} in registry {registry_id}")?;
+        self.accounts.iter().try_for_each(|account| writeln!(f, "granted to {account}"))
+    }
+}
+
+async fn show(session: &Session, repository: Repository) -> Result<Shown, Error> {
+    match session.catalog.repository(&repository).await? {
+        Some(record) => Ok(Shown {
+            repository: Named::from(repository),
+            created_at: record.created_at,
+            accounts: record.accounts,
+        }),
+        None => Err(no_such_repository(&repository)),
+    }
+}
+
+/// Runs the command.
+pub async fn run(command: Command, format: Format) -> Result<(), Error> {
+    let session = Session::open().await?;
+    match command {
+        Command::Create { name } => {
+            let repository = session.repository(name);
+            if !session.catalog.create_repository(&repository).await? {
+                return Err(Error::Conflict(format!(
+                    "the repository '{}' exists already in registry {}",
+                    repository.name, repository.registry
+                )));
+            }
+            format.print(&Named::from(repository))
+        }
+        Command::List => {
+            let mut repositories = session.catalog.repositories(&session.registry);
+            let mut list = format.begin_list(&Nothing {}, "repositories")?;
+            while let Some(repository) = repositories.next().await?
+                && list.print(&Named::from(repository))?
+            {}
+            list.end()
+        }
+        Command::Show { name } => format.print(&show(&session, session.repository(name)).await?),
+        Command::Grant { name, account } => {
+            let repository = session.repository(name);
+            if !session.catalog.grant(&repository, &account).await? {
+                return Err(no_such_repository(&repository));
+            }
+            format.print(&show(&session, repository).await?)
+        }
+        Command::Revoke { name, account } => {
+            let repository = session.repository(name);
+            if !session.catalog.revoke(&repository, &account).await? {
+                return Err(no_such_repository(&repository));
+            }
+            format.print(&show(&session, repository).await?)
+        }
+        Command::Delete { name, force } => {
+            let repository = session.repository(name);
+            match session.catalog.delete_repository(&repository, force).await? {
+                RepositoryDeletion::Deleted => format.print(&Named::from(repository)),
+                RepositoryDeletion::NoRepository => Err(no_such_repository(&repository)),
+                RepositoryDeletion::HasImages => Err(Error::Conflict(format!(
+                    "the repository '{}' has images; delete them first, or all at once with --force",
+                    repository.name,
+                ))),
+            }
+        }
+    }
+}

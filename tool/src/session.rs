@@ -1,0 +1,48 @@
+//! What the commands that talk to AWS work with.
+
+use layergate::aws;
+use layergate::catalog::Catalog;
+use layergate::config::{Config, ConfigError};
+use layergate::store::Store;
+use layergate::types::{RegistryId, Repository, RepositoryName};
+
+use crate::error::Error;
+
+/// The registry of the settings, to be read and written.
+#[derive(Debug)]
+pub struct Session {
+    /// Its catalog.
+    pub catalog: Catalog,
+    /// Its store.
+    pub store: Store,
+    /// Its id.
+    pub registry: RegistryId,
+}
+
+impl Session {
+    /// Reads the settings, finds region and credentials, and looks whether the table is one of this version's.
+    pub async fn open() -> Result<Self, Error> {
+        let config = Config::from_env(|name| std::env::var(name).ok())?;
+        let sdk = aws::from_standard_chain().await;
+        if sdk.region().is_none() {
+            // The SDK would fail at the first request, in many words.
+            return Err(ConfigError::no_region().into());
+        }
+        let catalog = Catalog::new(&sdk, &config);
+        catalog.check_layout(&config.default_registry_id).await?;
+        Ok(Self { catalog, store: Store::new(&sdk, &config), registry: config.default_registry_id })
+    }
+
+    /// A repository of the registry.
+    pub fn repository(&self, name: RepositoryName) -> Repository {
+        Repository { registry: self.registry.clone(), name }
+    }
+}
+
+/// The refusal to work on a repository that is not there.
+pub fn no_such_repository(repository: &Repository) -> Error {
+    Error::NotFound(format!(
+        "there is no repository '{}' in registry {}; create it with 'layergate repository create {}'",
+        repository.name, repository.registry, repository.name
+    ))
+}

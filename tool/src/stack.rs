@@ -1,0 +1,142 @@
+//! The whole stack in one process on loopback: an embedded DynamoDB and S3 with their data in a directory, and
+//! a stand-in for API Gateway that calls the function's own handler.
+
+mod engines;
+mod gateway;
+mod uploads;
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::{Listener, ListenerExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use layergate::lambda::Handler;
+use layergate::service::Service;
+use layergate::types::AccountId;
+
+use gateway::Gateway;
+
+pub use engines::{ACCOUNT, Engines, REGION};
+
+/// How long connections get to end when the stack stops.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Why the stack cannot start: a sentence with what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LocalError(String);
+
+/// A running stack.
+#[derive(Debug)]
+pub struct LocalStack {
+    /// The API, where an ECR client's endpoint goes.
+    pub url: String,
+    /// The file whose `export` lines point the tool and the AWS CLI at this stack.
+    pub environment_file: PathBuf,
+    /// What it stands on.
+    pub engines: Engines,
+    gateway: tokio::task::JoinHandle<()>,
+    stop: CancellationToken,
+    /// Held as long as the data is in use.
+    _lock: File,
+}
+
+impl LocalStack {
+    /// Starts the stack on `port` (0 lets the system pick one), with its data in `directory`, which is created
+    /// if it is missing. Calls come from the account `caller`; from the registry's own if that is `None`.
+    pub async fn start(directory: &Path, port: u16, caller: Option<AccountId>) -> Result<Self, LocalError> {
+        let lock = lock(directory)?;
+        let engines = Engines::start(directory).await?;
+        let listener = listen(port).await?;
+        let address = listener.local_addr().map_err(|error| LocalError(error.to_string()))?;
+        let url = format!("http://{address}");
+
+        let config = engines.config();
+        let handler = Handler::new(Service::new(&engines.sdk_config(), &config), config.authorization);
+        let stop = CancellationToken::new();
+        let gateway = Gateway { handler, caller: caller.unwrap_or(config.default_registry_id) };
+        let gateway = tokio::spawn(gateway::serve(listener, Arc::new(gateway), stop.clone()));
+
+        let environment_file = directory.join("local.env");
+        write_private(&environment_file, &environment(&engines, &url))?;
+        Ok(Self { url, environment_file, engines, gateway, stop, _lock: lock })
+    }
+
+    /// Stops it: requests that are being answered end first.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let mut gateway = self.gateway;
+        if tokio::time::timeout(GRACE, &mut gateway).await.is_err() {
+            gateway.abort();
+        }
+        self.engines.stop().await;
+    }
+}
+
+async fn listen(port: u16) -> Result<TcpListener, LocalError> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpListener::bind(address).await.map_err(|error| {
+        LocalError(format!(
+            "cannot listen on {address}: {error}; choose another --port, or 0 for any free one"
+        ))
+    })
+}
+
+/// Has answers sent as they are written: one in two writes would wait for the client's delayed acknowledgement.
+fn without_delay(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = SocketAddr> {
+    listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true); // slower without, and nothing worse
+    })
+}
+
+fn lock(directory: &Path) -> Result<File, LocalError> {
+    let failed = |error| LocalError(format!("cannot use {}: {error}", directory.display()));
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let file = File::create(directory.join("lock")).map_err(failed)?;
+    file.try_lock().map_err(|_| {
+        LocalError(format!(
+            "{} is in use by another local stack; stop that one, or choose another --data",
+            directory.display()
+        ))
+    })?;
+    Ok(file)
+}
+
+/// What points clients at the stack, and away from whatever they were pointed at.
+fn environment(engines: &Engines, url: &str) -> String {
+    let config = engines.config();
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", engines::ACCESS_KEY_ID.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", engines.secret_access_key.clone()),
+        ("AWS_REGION", REGION.to_owned()),
+        ("AWS_DEFAULT_REGION", REGION.to_owned()),
+        ("AWS_ENDPOINT_URL_DYNAMODB", engines.dynamodb_url.clone()),
+        ("AWS_ENDPOINT_URL_S3", engines.s3_url.clone()),
+        ("AWS_ENDPOINT_URL_ECR", url.to_owned()),
+        ("TABLE_NAME", config.table_name),
+        ("BUCKET_NAME", config.bucket_name),
+        ("DEFAULT_REGISTRY_ID", config.default_registry_id.to_string()),
+    ];
+    let mut lines = "unset AWS_PROFILE AWS_SESSION_TOKEN AWS_IGNORE_CONFIGURED_ENDPOINT_URLS\n".to_owned();
+    for (name, value) in variables {
+        lines += &format!("export {name}={value}\n");
+    }
+    lines
+}
+
+/// Writes a file that nobody else may read.
+fn write_private(path: &Path, text: &str) -> Result<(), LocalError> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(text.as_bytes())
+    };
+    write().map_err(|error| LocalError(format!("cannot write {}: {error}", path.display())))
+}

@@ -1,0 +1,171 @@
+//! The embedded DynamoDB and S3.
+
+use std::path::Path;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::{Method, StatusCode};
+use s3s::HttpError;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::uploads::ListMultipartUploads;
+use layergate::aws::{self, Patience};
+use layergate::catalog::Catalog;
+use layergate::config::{Authorization, Config};
+use layergate::fault::Fault;
+use layergate::store::Store;
+use layergate::types::RegistryId;
+
+use super::{GRACE, LocalError, listen, without_delay};
+
+/// The account that the stack's registry and its callers belong to.
+pub const ACCOUNT: &str = "000000000000";
+
+/// The region it says it is in.
+pub const REGION: &str = "us-east-1";
+
+/// The same at every start, because the embedded S3 lets only the key that started an upload end it.
+pub(super) const ACCESS_KEY_ID: &str = "layergate-local";
+
+/// Long enough for S3 clients at work; a URL from here is of use on this machine only.
+const URL_EXPIRY: Duration = Duration::from_secs(3600);
+
+/// An embedded DynamoDB and S3, with their table and bucket.
+#[derive(Debug)]
+pub struct Engines {
+    /// The endpoint of DynamoDB.
+    pub dynamodb_url: String,
+    /// The endpoint of S3.
+    pub s3_url: String,
+    /// The secret that S3 verifies signatures with; new at every start.
+    pub secret_access_key: String,
+    servers: [JoinHandle<()>; 2],
+    stop: CancellationToken,
+}
+
+impl Engines {
+    /// Starts both on ports that the system picks, with their data in `directory`.
+    pub async fn start(directory: &Path) -> Result<Self, LocalError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            LocalError(format!("cannot use the data in {}: {error}", directory.display()))
+        };
+        let stop = CancellationToken::new();
+        let secret_access_key = Uuid::new_v4().simple().to_string();
+
+        let database = directory.join("dynamodb.sqlite");
+        let database =
+            dynoxide::Database::new(&database.to_string_lossy()).map_err(|error| failed(&error))?;
+        let listener = listen(0).await?;
+        let dynamodb_url = url(&listener)?;
+        let stopped = stop.clone().cancelled_owned();
+        let dynamodb = tokio::spawn(async move {
+            if let Err(error) = dynoxide::server::serve_with_shutdown(listener, database, stopped).await {
+                tracing::error!(error, "the embedded DynamoDB stopped");
+            }
+        });
+
+        let files = directory.join("s3");
+        std::fs::create_dir_all(&files).map_err(|error| failed(&error))?;
+        let objects = s3s_fs::FileSystem::new(&files).map_err(|error| failed(&format!("{error:?}")))?;
+        let mut service = S3ServiceBuilder::new(objects);
+        service.set_route(ListMultipartUploads(files));
+        service.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, secret_access_key.as_str()));
+        let service = service.build();
+        let listener = listen(0).await?;
+        let s3_url = url(&listener)?;
+        let stopped = stop.clone().cancelled_owned();
+        let s3 = tokio::spawn(async move {
+            let router = Router::new().fallback(move |request| answer(service.clone(), request));
+            if let Err(error) =
+                axum::serve(without_delay(listener), router).with_graceful_shutdown(stopped).await
+            {
+                tracing::error!(%error, "the embedded S3 stopped");
+            }
+        });
+
+        let engines = Self { dynamodb_url, s3_url, secret_access_key, servers: [dynamodb, s3], stop };
+        let (sdk, config) = (engines.sdk_config(), engines.config());
+        let catalog = Catalog::new(&sdk, &config);
+        let made = async {
+            catalog.create_table_if_missing().await?;
+            catalog.check_layout(&config.default_registry_id).await?;
+            Store::new(&sdk, &config).create_bucket_if_missing().await
+        };
+        match made.await {
+            Ok(()) => Ok(engines),
+            Err(fault @ Fault::ForeignTable { .. }) => {
+                Err(failed(&format!("{fault}; choose another --data, or delete it")))
+            }
+            Err(fault) => Err(failed(&fault.with_causes())),
+        }
+    }
+
+    /// The settings of a function on these engines.
+    pub fn config(&self) -> Config {
+        Config {
+            table_name: "layergate".to_owned(),
+            bucket_name: "layergate".to_owned(),
+            default_registry_id: RegistryId::parse(ACCOUNT).expect("it has twelve digits"),
+            url_expiry: URL_EXPIRY,
+            // To see at once what was published and deleted.
+            cache_life: Duration::ZERO,
+            authorization: Authorization::Iam,
+            dynamodb_endpoint: Some(self.dynamodb_url.clone()),
+            s3_endpoint: Some(self.s3_url.clone()),
+        }
+    }
+
+    /// Region and credentials for these engines.
+    pub fn sdk_config(&self) -> SdkConfig {
+        let credentials =
+            Credentials::new(ACCESS_KEY_ID, self.secret_access_key.as_str(), None, None, "layergate local");
+        let credentials = SharedCredentialsProvider::new(credentials);
+        aws::with_credentials(REGION.to_owned(), credentials, Patience::Client)
+    }
+
+    /// Stops both: requests that are being answered end first.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        for mut server in self.servers {
+            if tokio::time::timeout(GRACE, &mut server).await.is_err() {
+                server.abort();
+            }
+        }
+    }
+}
+
+fn url(listener: &tokio::net::TcpListener) -> Result<String, LocalError> {
+    let address = listener.local_addr().map_err(|error| LocalError(error.to_string()))?;
+    Ok(format!("http://{address}"))
+}
+
+/// Hands a request to the embedded S3.
+async fn answer(service: S3Service, request: Request) -> Response {
+    let ends_or_starts = matches!(*request.method(), Method::POST | Method::DELETE);
+    let request = request.map(s3s::Body::http_body_unsync);
+    let answering = async move { service.call(request).await };
+    let answered = match ends_or_starts {
+        // What starts, completes or aborts an upload changes several files, and must not stop between them
+        // because its client is gone.
+        true => tokio::spawn(answering).await.unwrap_or_else(|error| Err(HttpError::new(Box::new(error)))),
+        false => answering.await,
+    };
+    match answered {
+        Ok(response) => response.map(Body::new),
+        Err(error) => {
+            tracing::error!(?error, "the embedded S3 failed");
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        }
+    }
+}
