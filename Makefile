@@ -8,9 +8,10 @@ PORT ?= 8642
 # Where cargo builds into, whether a variable, a configuration or nothing says so. For the recipes' programs too.
 export TARGET_DIR := $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
-# What the demo and the tests run. Built in one command, because cargo would build the dependencies again for
-# another choice of targets.
-BUILD_FOR_TESTS = $(CARGO) build $(CARGO_FLAGS) --bins --examples
+# What the tests are about. Always built together, because cargo would build the dependencies again for another choice
+# of packages.
+PACKAGES := --package layergate --package layergate-tool
+BUILD_FOR_TESTS = $(CARGO) build $(CARGO_FLAGS) $(PACKAGES) --bins --examples
 
 .DEFAULT_GOAL := help
 
@@ -30,12 +31,12 @@ local: ## Run the whole stack on this machine, with its data in DATA, at PORT
 	$(CARGO) run $(CARGO_FLAGS) --package layergate-tool -- local --data $(DATA) --port $(PORT)
 
 test: ## Run the tests
-	$(CARGO) test $(CARGO_FLAGS)
+	$(CARGO) test $(CARGO_FLAGS) $(PACKAGES)
 
 lint: ## Check formatting, clippy and the documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --no-deps --lib
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) $(PACKAGES) --no-deps --lib
 
 check: lint test ## Everything that needs nothing but Rust
 
@@ -65,7 +66,7 @@ test-clients: ## Call the local stack with the AWS CLI, boto3 and the JavaScript
 
 test-deployed: ## Call the API at API_URL with the caller's own credentials
 ifdef API_URL
-	API_URL='$(API_URL)' $(CARGO) test $(CARGO_FLAGS) --test black_box -- --ignored a_deployed_api
+	API_URL='$(API_URL)' $(CARGO) test $(CARGO_FLAGS) $(PACKAGES) --test black_box -- --ignored a_deployed_api
 else
 	@echo 'SKIPPED: API_URL is not set, so no deployed API was called' >&2
 endif

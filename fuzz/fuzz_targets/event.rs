@@ -1,5 +1,5 @@
 //! From the raw bytes of an event to a response: every event gets a well-formed answer, none makes the handler
-//! panic, and none gets a URL out of an index that is empty.
+//! panic, and none gets a URL out of a catalog that is empty.
 
 #![no_main]
 
@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use axum::Router;
 use lambda_runtime::{Context, LambdaEvent};
+use layergate::aws::Patience;
 use layergate::config::Config;
-use layergate::handler::Handler;
-use layergate::operation::Registry;
+use layergate::lambda::Handler;
+use layergate::service::Service;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -20,7 +21,7 @@ use tokio::runtime::Runtime;
 
 static FUNCTION: LazyLock<(Runtime, Handler)> = LazyLock::new(|| {
     let runtime = Runtime::new().expect("a runtime");
-    // DynamoDB's answer for an index that has nothing: no items to a query, no item to a get.
+    // DynamoDB's answer for a table that has nothing: no items to a query, no item to a get.
     let endpoint = runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let endpoint = format!("http://{}", listener.local_addr().expect("its address"));
@@ -38,8 +39,8 @@ static FUNCTION: LazyLock<(Runtime, Handler)> = LazyLock::new(|| {
     });
     let config = config.expect("good settings");
     let credentials = SharedCredentialsProvider::new(Credentials::new("id", "secret", None, None, "fuzz"));
-    let sdk = layergate::aws::with_credentials("us-east-1".to_owned(), credentials);
-    let handler = Handler::new(Registry::new(&sdk, &config), config.authorization);
+    let sdk = layergate::aws::with_credentials("us-east-1".to_owned(), credentials, Patience::Client);
+    let handler = Handler::new(Service::new(&sdk, &config), config.authorization);
     (runtime, handler)
 });
 

@@ -13,6 +13,7 @@ mod contract;
 mod events;
 mod faults;
 mod local;
+mod pairs;
 mod properties;
 mod protocol;
 mod publish;

@@ -3,6 +3,8 @@
 mod faults;
 mod layout;
 mod proxy;
+mod steps;
+mod table;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,8 @@ use tokio::process::Command;
 pub use faults::{Fault, FaultProxy, SIGNED_TOO_EARLY};
 pub use layout::{Layout, sha256};
 pub use proxy::{count_requests, forward, serve};
+pub use steps::{between_steps, waiting_at};
+pub use table::assert_consistent;
 
 pub const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetDownloadUrlForLayer";
 
@@ -242,7 +246,7 @@ pub fn answer(response: &Value) -> Answer {
 /// The tool, which cargo builds beside the function.
 pub fn tool() -> PathBuf {
     let tool = Path::new(env!("CARGO_BIN_EXE_bootstrap")).with_file_name("layergate");
-    assert!(tool.exists(), "{} is missing: run `cargo test` for the whole workspace", tool.display());
+    assert!(tool.exists(), "{} is missing: run `make test`", tool.display());
     tool
 }
 

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-PATH=$PWD/target/debug:$PATH
+PATH=${TARGET_DIR:-$PWD/target}/debug:$PATH
 unset AUTHORIZATION CACHE_SECONDS URL_EXPIRY_SECONDS
 
 data=$(mktemp -d)

@@ -77,6 +77,7 @@ def test_other_accounts_are_let_in_only_if_they_are_named(api: dict) -> None:
 
 # The permission of each call that the code makes.
 PERMISSIONS = {
+    "batch_get_item": "dynamodb:BatchGetItem",
     "get_item": "dynamodb:GetItem",
     "query": "dynamodb:Query",
     # The items of transact_write_items, which has no permission of its own.
@@ -110,7 +111,7 @@ def permissions(*patterns: str) -> set[str]:
 
 
 def test_the_function_may_do_what_it_does_and_no_more(resources: dict) -> None:
-    calls = permissions("index.rs", "store.rs")
+    calls = permissions("catalog.rs", "store.rs")
     assert calls == {"dynamodb:GetItem", "dynamodb:Query", "s3:GetObject"}
     logs = {"logs:CreateLogStream", "logs:PutLogEvents"}
     traces = {"xray:PutTelemetryRecords", "xray:PutTraceSegments"}
@@ -121,7 +122,7 @@ def test_the_function_may_do_what_it_does_and_no_more(resources: dict) -> None:
 
 def test_publishers_may_do_what_the_tool_does_and_no_more(resources: dict) -> None:
     # The tool reads single records and never an object; that it may list shows it which objects are missing.
-    calls = permissions("index.rs", "index/*.rs", "store/*.rs")
+    calls = permissions("catalog.rs", "catalog/*.rs", "store/*.rs")
     assert actions(statements(resources, "PublisherPolicy")) == calls | {"s3:ListBucket"}
 
 
@@ -219,13 +220,13 @@ def test_the_function_is_given_every_setting_that_it_reads(resources: dict) -> N
 
 def test_the_local_stack_has_the_functions_timeout(resources: dict) -> None:
     [seconds] = re.findall(
-        r"FUNCTION_TIMEOUT: Duration = Duration::from_secs\((\d+)\)", (ROOT / "src/local/front.rs").read_text()
+        r"FUNCTION_TIMEOUT: Duration = Duration::from_secs\((\d+)\)", (ROOT / "tool/src/stack/gateway.rs").read_text()
     )
     assert only(resources, "AWS::Lambda::Function")["Timeout"] == int(seconds)
 
 
 def test_the_outcomes_that_are_counted_are_in_the_log_line(resources: dict) -> None:
-    log_line = (ROOT / "src/handler.rs").read_text()
+    log_line = (ROOT / "src/lambda.rs").read_text()
     metric = only(resources, "AWS::Logs::MetricFilter")
     assert '"request"' in metric["FilterPattern"] and '"request"' in log_line
     assert metric["MetricTransformations"][0]["Dimensions"] == [{"Key": "Outcome", "Value": "$.outcome"}]

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::response::Response;
+use axum::serve::ListenerExt;
 use reqwest::Client;
 use tokio::net::TcpListener;
 
@@ -18,6 +19,8 @@ where
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    // One answer in two writes would wait for the client's delayed acknowledgement.
+    let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
     url
 }

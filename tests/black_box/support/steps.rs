@@ -1,0 +1,54 @@
+//! A command of the tool that is stopped at one of its requests to DynamoDB.
+
+use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::Request;
+use tokio::sync::{Notify, watch};
+
+use super::{Stack, forward, serve};
+
+/// A proxy to DynamoDB where the requests from the `step`th on wait: it tells when one has arrived, and is told to
+/// let them go.
+pub async fn waiting_at(step: usize, stack: &Stack) -> (String, Arc<Notify>, watch::Sender<bool>) {
+    let (let_go, may_go) = watch::channel(false);
+    let (arrived, requests) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (is_arrived, client) = (arrived.clone(), reqwest::Client::new());
+    let engine = stack.local.engines.dynamodb_url.clone();
+    let url = serve(move |request: Request| {
+        let waits = requests.fetch_add(1, Ordering::SeqCst) + 1 >= step;
+        let (engine, client) = (engine.clone(), client.clone());
+        let (is_arrived, mut may_go) = (is_arrived.clone(), may_go.clone());
+        async move {
+            if waits {
+                is_arrived.notify_one();
+                may_go.wait_for(|may_go| *may_go).await.unwrap();
+            }
+            forward(&client, &engine, request).await
+        }
+    });
+    (url.await, arrived, let_go)
+}
+
+/// Runs the tool with `first`, and with `second` while the `step`th request of that to DynamoDB waits. `None` if it
+/// has no such step.
+pub async fn between_steps(
+    stack: &Stack,
+    step: usize,
+    first: &[&str],
+    second: &[&str],
+) -> Option<(Output, Output)> {
+    let (dynamodb, arrived, let_go) = waiting_at(step, stack).await;
+    let mut first = stack.command(first);
+    let first = first.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).output();
+    tokio::pin!(first);
+    tokio::select! {
+        _ = &mut first => None,
+        () = arrived.notified() => {
+            let second = stack.layergate(second).await;
+            let_go.send(true).unwrap();
+            Some((first.await.unwrap(), second))
+        }
+    }
+}
