@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::json;
 
 use crate::support::{Layout, Shape, Stack, TARGET, assert_refused, call, count_requests, sha256};
@@ -140,6 +141,54 @@ async fn a_deleted_repository_leaves_nothing_behind() {
     }
     assert_refused(&stack.layergate(&["repository", "delete", "absent"]).await, 4, &["absent"]);
     assert_refused(&stack.layergate(&["repository", "create", "app"]).await, 5, &["app", "exists"]);
+}
+
+/// Writes or deletes the table's record of its layout.
+async fn set_layout(stack: &Stack, version: Option<u64>) {
+    let engines = &stack.local.engines;
+    let config = aws_sdk_dynamodb::config::Builder::from(&engines.sdk_config());
+    let client = aws_sdk_dynamodb::Client::from_conf(config.endpoint_url(&engines.dynamodb_url).build());
+    let (pk, sk) = (AttributeValue::S("table".to_owned()), AttributeValue::S("layout".to_owned()));
+    let table = engines.config().table_name;
+    match version {
+        Some(version) => {
+            let put = client.put_item().table_name(table).item("pk", pk).item("sk", sk);
+            put.item("version", AttributeValue::N(version.to_string())).send().await.map(drop).unwrap();
+        }
+        None => {
+            let delete = client.delete_item().table_name(table).key("pk", pk).key("sk", sk);
+            delete.send().await.map(drop).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_table_of_another_layout_is_told() {
+    let stack = Stack::start().await;
+    assert_eq!(
+        stack.json(&["repository", "list"]).await["repositories"],
+        json!([]),
+        "a new table has none yet"
+    );
+    stack.publish(&Layout::of_layers(&[b"layer"]), "app:1").await;
+    let cases: [(&str, Option<u64>, &[&str]); 2] = [
+        ("a later layout", Some(3), &["layout 3", "knows layout 2", "TABLE_NAME"]),
+        ("records and no layout, as before there were layouts", None, &["no layout", "TABLE_NAME"]),
+    ];
+    for (description, version, words) in cases {
+        set_layout(&stack, version).await;
+        let layout = Layout::of_layers(&[b"other"]);
+        for arguments in [vec!["repository", "list"], vec!["publish", &layout.path(), "app:2"]] {
+            assert_refused(&stack.layergate(&arguments).await, 1, words);
+        }
+        // The function looks when it would say that there is no such layer.
+        let handler = stack.handler_with(|_| {});
+        let body = json!({"repositoryName": "app", "layerDigest": sha256(b"unknown")}).to_string();
+        let answer = call(&handler, Shape::Rest, Some(TARGET), body.as_bytes(), Some("000000000000")).await;
+        assert_eq!(answer.error(), "ServerException", "{description}");
+    }
+    set_layout(&stack, Some(2)).await;
+    assert_eq!(stack.ask("app", &sha256(b"unknown")).await.error(), "LayersNotFoundException");
 }
 
 #[tokio::test]

@@ -156,8 +156,14 @@ async fn publishing_through_a_fault_completes_or_says_so_and_completes_when_run_
             assert!(is_no_fault, "{case}: {}", stderr(&output));
         } else {
             let is_passing = [Fault::InternalError, Fault::Throttle, THROTTLED_TRANSACTION].contains(&fault);
-            let advice = if is_passing { "run it again later" } else { "check the endpoint" };
+            let advice = match fault {
+                _ if is_passing => "run it again later",
+                Fault::Hang | Fault::Stall => "did not answer in time; check the endpoint",
+                _ => "check the endpoint",
+            };
             assert_refused(&output, 1, &[engine, advice]);
+            let is_unreached = !matches!(fault, Fault::Hang | Fault::Stall);
+            assert!(is_unreached || !stderr(&output).contains("credentials"), "{case}: {}", stderr(&output));
             if engine == "S3" {
                 for layer in [&small, &large] {
                     assert_eq!(stack.ask("app", &sha256(layer)).await.status, 400, "{case}");
@@ -204,6 +210,56 @@ async fn an_upload_whose_answers_are_lost_is_found_to_be_done() {
         assert!(!stderr(&output).contains("layergate: "), "no warning: {}", stderr(&output));
         assert_eq!(stack.ask("app", &sha256(&large)).await.status, 200);
         assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new(), "{request:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_line_is_no_fault_to_the_tool() {
+    let stack = Stack::start().await;
+    stack.publish(&Layout::of_layers(&[b"layer"]), "app:1").await;
+    let proxy = FaultProxy::to(&stack.local.engines.dynamodb_url).await;
+    proxy.set(Fault::Slow(Duration::from_secs(2))); // longer than the function would wait
+    let mut list = stack.command(&["image", "list", "app"]);
+    let output = list.env("AWS_ENDPOINT_URL_DYNAMODB", &proxy.url).output().await.unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_cancelled_transaction_is_told_by_its_reason() {
+    let cases: [(Fault, &[&str]); 3] = [
+        (
+            Fault::Answer(
+                "400 Bad Request",
+                r#"{"__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+                    "Message": "Transaction cancelled", "CancellationReasons": [{"Code": "None"},
+                    {"Code": "TransactionConflict", "Message": "Transaction is ongoing for the item"}]}"#,
+            ),
+            &[
+                "TransactionConflict",
+                "Transaction is ongoing for the item",
+                "others kept changing the same records",
+            ],
+        ),
+        (THROTTLED_TRANSACTION, &["ThrottlingError", "too much to do"]),
+        (
+            Fault::Answer(
+                "400 Bad Request",
+                r#"{"__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+                    "Message": "Transaction cancelled", "CancellationReasons": [
+                    {"Code": "ValidationError", "Message": "Item size has exceeded the maximum allowed size"}]}"#,
+            ),
+            &["ValidationError", "Item size has exceeded", "no fault that layergate expects"],
+        ),
+    ];
+    for (fault, words) in cases {
+        let stack = Stack::start().await;
+        stack.json(&["repository", "create", "app"]).await;
+        let proxy = FaultProxy::to(&stack.local.engines.dynamodb_url).await;
+        proxy.set_on(&["TransactWriteItems"], 0, fault, usize::MAX);
+        let grant = ["repository", "grant", "app", OUTSIDER];
+        let output =
+            stack.command(&grant).env("AWS_ENDPOINT_URL_DYNAMODB", &proxy.url).output().await.unwrap();
+        assert_refused(&output, 1, words);
     }
 }
 

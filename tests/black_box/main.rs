@@ -14,6 +14,8 @@ mod events;
 mod faults;
 mod local;
 mod pairs;
+mod parts;
+mod pipe;
 mod properties;
 mod protocol;
 mod publish;
