@@ -1,14 +1,14 @@
 //! The function beside the same function in other languages, a bare echo, and a bare request.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use layergate_bench::process::{self, Process};
-use layergate_bench::stack::FOLDER;
 use layergate_bench::statistics::{median, milliseconds, percentile};
-use layergate_bench::{Result, http, report};
+use layergate_bench::{Result, http, paths, report};
 use serde_json::{Value, json};
 
 use crate::answers::Answers;
@@ -24,11 +24,15 @@ const CALLS_BEFORE: usize = 1000;
 /// The system's certificates, which a function on Lambda has too and has to get past.
 const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
+/// In the folder of the runs: the system's certificates and the canned DynamoDB's authority, and the latter alone.
+const ROOTS_FILE: &str = "roots.pem";
+const AUTHORITY_FILE: &str = "authority.pem";
+
 /// A function that is measured.
 pub struct Function {
     pub name: &'static str,
     program: PathBuf,
-    arguments: &'static [&'static str],
+    arguments: Vec<OsString>,
     environment: &'static [(&'static str, &'static str)],
     /// What of it is deployed: a file or a folder.
     deployed: PathBuf,
@@ -47,14 +51,14 @@ pub struct Figures {
 }
 
 impl Function {
-    fn new(name: &'static str, program: &str, is_right: fn(&Value) -> bool) -> Result<Self> {
+    fn new(name: &'static str, program: PathBuf, is_right: fn(&Value) -> bool) -> Result<Self> {
         let event: Value = serde_json::from_slice(&fs::read("events/rest/OK.json")?)?;
         Ok(Self {
             name,
-            program: program.into(),
-            arguments: &[],
+            deployed: program.clone(),
+            program,
+            arguments: Vec::new(),
             environment: &[],
-            deployed: program.into(),
             api: RuntimeApi::serve(event.to_string(), is_right)?,
             figures: Figures::default(),
         })
@@ -62,13 +66,14 @@ impl Function {
 
     /// The function that this project is.
     pub fn ours(name: &'static str, environment: &'static [(&'static str, &'static str)]) -> Result<Self> {
-        Ok(Self { environment, ..Self::new(name, "target/release/bootstrap", is_url)? })
+        Ok(Self { environment, ..Self::new(name, paths::program("bootstrap")?, is_url)? })
     }
 
     pub fn spawn(&self, cpu: usize, endpoint: &str) -> Result<Process> {
+        let folder = paths::folder()?;
         let mut command = Command::new(&self.program);
         command
-            .args(self.arguments)
+            .args(&self.arguments)
             .env_clear()
             .envs([
                 ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
@@ -84,13 +89,13 @@ impl Function {
                 ("TABLE_NAME", "layergate"),
                 ("BUCKET_NAME", "layergate"),
                 ("DEFAULT_REGISTRY_ID", "000000000000"),
-                // Each SDK's own way to be told of an authority.
-                ("SSL_CERT_FILE", &format!("{FOLDER}/roots.pem")),
-                ("AWS_CA_BUNDLE", &format!("{FOLDER}/roots.pem")),
-                ("NODE_EXTRA_CA_CERTS", &format!("{FOLDER}/authority.pem")),
                 ("NODE_NO_WARNINGS", "1"), // of versions of Node that a later SDK will not take
-                ("PYTHONPATH", &format!("{FOLDER}/python")),
             ])
+            // Each SDK's own way to be told of an authority.
+            .env("SSL_CERT_FILE", folder.join(ROOTS_FILE))
+            .env("AWS_CA_BUNDLE", folder.join(ROOTS_FILE))
+            .env("NODE_EXTRA_CA_CERTS", folder.join(AUTHORITY_FILE))
+            .env("PYTHONPATH", folder.join("python"))
             .envs(self.environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
@@ -135,8 +140,8 @@ impl Function {
 pub fn run(cpu: usize) -> Result<Value> {
     let answers = Answers::serve()?;
     let roots = fs::read_to_string(ROOTS).map_err(|error| format!("{ROOTS}: {error}"))?;
-    fs::write(format!("{FOLDER}/roots.pem"), roots + &answers.authority)?;
-    fs::write(format!("{FOLDER}/authority.pem"), &answers.authority)?;
+    fs::write(paths::folder()?.join(ROOTS_FILE), roots + &answers.authority)?;
+    fs::write(paths::folder()?.join(AUTHORITY_FILE), &answers.authority)?;
 
     let mut functions = functions()?;
     for function in &mut functions {
@@ -190,28 +195,29 @@ pub fn run(cpu: usize) -> Result<Value> {
 
 fn functions() -> Result<Vec<Function>> {
     // The programs themselves: what is on the PATH may be a script that chooses one.
-    let python = program("python3", &["-c", "import sys; print(sys.executable)"])?;
-    let node = program("node", &["-p", "process.execPath"])?;
+    let folder = paths::folder()?;
+    let python = installed("python3", &["-c", "import sys; print(sys.executable)"])?;
+    let node = installed("node", &["-p", "process.execPath"])?;
     Ok(vec![
         Function::ours("layergate", &[("CACHE_SECONDS", "0")])?,
         Function::ours("layergate, cache on", &[("CACHE_SECONDS", "10")])?,
-        Function::new("echo (lambda_runtime)", "target/release/echo", is_event)?,
+        Function::new("echo (lambda_runtime)", paths::program("echo")?, is_event)?,
         Function {
-            arguments: &["target/bench/node/runtime.js"],
-            deployed: Path::new(FOLDER).join("node"),
-            ..Function::new("Node (AWS SDK v3)", &node, is_url)?
+            arguments: vec![folder.join("node/runtime.js").into()],
+            deployed: folder.join("node"),
+            ..Function::new("Node (AWS SDK v3)", node, is_url)?
         },
         Function {
-            arguments: &["-m", "awslambdaric", "function.handler"],
-            deployed: Path::new(FOLDER).join("python"),
-            ..Function::new("Python (boto3)", &python, is_url)?
+            arguments: ["-m", "awslambdaric", "function.handler"].map(OsString::from).into(),
+            deployed: folder.join("python"),
+            ..Function::new("Python (boto3)", python, is_url)?
         },
     ])
 }
 
-fn program(name: &str, arguments: &[&str]) -> Result<String> {
+fn installed(name: &str, arguments: &[&str]) -> Result<PathBuf> {
     let output = Command::new(name).args(arguments).output().map_err(|error| format!("{name}: {error}"))?;
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    Ok(String::from_utf8(output.stdout)?.trim().into())
 }
 
 fn is_url(answer: &Value) -> bool {

@@ -27,10 +27,10 @@ const COUNTED_CALLS: u64 = 100;
 
 const LARGE_LAYER_MIB: usize = 1024;
 
-/// Measures the tool at `tool`, whose function makes so many requests to DynamoDB for an answer; prints tables and
-/// gives the figures.
-pub fn run(tool: &Path, requests_per_call: f64) -> Result<Value> {
-    let stack = Stack::start(tool)?;
+/// Measures the local stack, whose function makes so many requests to DynamoDB for an answer; prints tables and gives
+/// the figures.
+pub fn run(requests_per_call: f64) -> Result<Value> {
+    let stack = Stack::start()?;
     stack.run(&["publish", "--create-repository", SAMPLE, "hello:1.0"])?;
     let redirects = redirects(&stack, requests_per_call)?;
     let publish = publish(&stack)?;

@@ -1,6 +1,6 @@
 //! `make bench`: the function beside others, the local stack beside CNCF's registry, and a large publish.
 //!
-//! Prints tables, and writes `target/bench/bench.json` and the chart `benches/bench.svg`.
+//! Prints tables, and writes the figures as JSON and the chart `benches/bench.svg`.
 
 mod answers;
 mod chart;
@@ -10,10 +10,8 @@ mod ready;
 mod runtime_api;
 
 use std::fs;
-use std::path::Path;
 
-use layergate_bench::stack::FOLDER;
-use layergate_bench::{Result, process, report};
+use layergate_bench::{Result, paths, process, report};
 use serde_json::json;
 
 fn main() -> Result<()> {
@@ -21,7 +19,6 @@ fn main() -> Result<()> {
     let &[measured, drivers, ..] = cpus.as_slice() else {
         return Err("two CPUs are needed: one for what is measured, one for what measures".into());
     };
-    fs::create_dir_all(FOLDER)?;
     let machine = report::machine()?;
     println!("{}\n", report::describe(&machine));
 
@@ -29,11 +26,12 @@ fn main() -> Result<()> {
     let function = function::run(measured)?;
     process::pin(&cpus)?;
     let requests_per_call = function["rows"][0]["requests_per_call"].as_f64().ok_or("it was not counted")?;
-    let local = local::run(Path::new("target/release/layergate"), requests_per_call)?;
+    let local = local::run(requests_per_call)?;
 
     let results = json!({"machine": machine, "function": function, "local": local});
-    fs::write(Path::new(FOLDER).join("bench.json"), format!("{results:#}\n"))?;
+    let figures = paths::folder()?.join("bench.json");
+    fs::write(&figures, format!("{results:#}\n"))?;
     fs::write("benches/bench.svg", chart::draw(&results))?;
-    println!("Figures: {FOLDER}/bench.json. Chart: benches/bench.svg.");
+    println!("Figures: {}. Chart: benches/bench.svg.", figures.display());
     Ok(())
 }
