@@ -131,13 +131,15 @@ $(BENCH)/tools: benches/python/requirements.txt benches/node/package.json
 bench-build:
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench
 
-bench: build bench-build $(BENCH)/tools ## Measure the function beside Python and Node, and the local stack beside CNCF's registry
+# PART and BEFORE reach the program as variables of its environment.
+bench: build bench-build $(BENCH)/tools ## Measure all, or only PART=function, growth or local; BEFORE=PATH compares with another bootstrap
 	cp benches/python/function.py $(BENCH)/python
 	cp benches/node/*.js $(BENCH)/node
 	$(TARGET_DIR)/release/bench
 
-load: bench-build ## Put 100,000 checked calls or more on the local stack while images come and go
+load: ## Put 100,000 checked calls or more on the local stack while images come and go
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-tool --bins
+	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench --bin load
 	$(TARGET_DIR)/release/load
 
 .PHONY: bench-build bench load

@@ -11,7 +11,9 @@ pub fn program(name: &str) -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name(name);
     match program.exists() {
         true => Ok(program),
-        false => Err(format!("{} is missing; `make bench` and `make load` build it", program.display()).into()),
+        false => {
+            Err(format!("{} is missing; `make bench` and `make load` build it", program.display()).into())
+        }
     }
 }
 
