@@ -128,16 +128,19 @@ $(BENCH)/tools: benches/python/requirements.txt benches/node/package.json
 	npm --prefix $(BENCH)/node install --no-package-lock --no-audit --no-fund --silent
 	touch $@
 
-bench-build:
-	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench
+# Apart from bench, so that what the AWS SDK needs of their dependencies is not in them.
+build-echo-and-load:
+	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench --no-default-features
 
-bench: build bench-build $(BENCH)/tools ## Measure the function beside Python and Node, and the local stack beside CNCF's registry
+# PART and BEFORE reach the program as variables of its environment.
+bench: build build-echo-and-load $(BENCH)/tools ## Measure all, or only PART=function, growth or local; BEFORE=PATH compares with another bootstrap
+	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench --bin bench
 	cp benches/python/function.py $(BENCH)/python
 	cp benches/node/*.js $(BENCH)/node
 	$(TARGET_DIR)/release/bench
 
-load: bench-build ## Put 100,000 checked calls or more on the local stack while images come and go
+load: build-echo-and-load ## Put 100,000 checked calls or more on the local stack while images come and go
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-tool --bins
 	$(TARGET_DIR)/release/load
 
-.PHONY: bench-build bench load
+.PHONY: build-echo-and-load bench load

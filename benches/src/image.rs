@@ -12,48 +12,66 @@ use crate::Result;
 
 const MIB: usize = 1024 * 1024;
 
+/// The media type of an image's manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of a layer.
+pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
 /// Writes a layout of one image whose layers are those bytes; gives their digests.
 pub fn write(folder: &Path, layers: &[&[u8]]) -> Result<Vec<String>> {
-    write_layers(folder, layers.len(), |n, file| Ok(file.write_all(layers[n])?))
+    let (manifest, digests) = image(folder, layers)?;
+    layout(folder, &manifest)?;
+    Ok(digests)
+}
+
+/// Writes a layout of one index, of images whose layers are those bytes.
+pub fn write_index(folder: &Path, images: &[Vec<&[u8]>]) -> Result<()> {
+    let images = images.iter().map(|layers| Ok(image(folder, layers)?.0)).collect::<Result<Vec<_>>>()?;
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": images});
+    layout(folder, &json_blob(folder, INDEX, &index)?)
 }
 
 /// Writes a layout of one image with one layer of so many random MiB; gives the layer's digest.
 pub fn write_large(folder: &Path, mebibytes: usize) -> Result<String> {
     let random = SystemRandom::new();
     let mut block = vec![0; MIB];
-    let layers = write_layers(folder, 1, |_, file| {
+    let layer = blob(folder, LAYER, |file| {
         for _ in 0..mebibytes {
             random.fill(&mut block).map_err(|_| "no random bytes")?;
             file.write_all(&block)?;
         }
         Ok(())
     })?;
-    layers.into_iter().next().ok_or_else(|| "no layer was written".into())
+    let (manifest, digests) = image_of(folder, &[layer])?;
+    layout(folder, &manifest)?;
+    digests.into_iter().next().ok_or_else(|| "no layer was written".into())
 }
 
-fn write_layers(
-    folder: &Path,
-    count: usize,
-    mut fill: impl FnMut(usize, &mut Hashing) -> Result<()>,
-) -> Result<Vec<String>> {
-    fs::create_dir_all(folder.join("blobs/sha256"))?;
-    let mut layers = Vec::new();
-    for n in 0..count {
-        layers.push(blob(folder, "application/vnd.oci.image.layer.v1.tar", |file| fill(n, file))?);
-    }
+/// Writes an image whose layers are those bytes; gives the manifest's descriptor and the layers' digests.
+fn image(folder: &Path, layers: &[&[u8]]) -> Result<(Value, Vec<String>)> {
+    let layers = layers.iter().map(|layer| blob(folder, LAYER, |file| Ok(file.write_all(layer)?)));
+    image_of(folder, &layers.collect::<Result<Vec<_>>>()?)
+}
+
+/// The same of layers that are written already.
+fn image_of(folder: &Path, layers: &[Value]) -> Result<(Value, Vec<String>)> {
     let digests: Vec<String> =
         layers.iter().map(|layer| layer["digest"].as_str().unwrap_or_default().to_owned()).collect();
     let config = json!({
         "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": digests},
     });
-    let config = json_blob(folder, "application/vnd.oci.image.config.v1+json", &config)?;
-    let media_type = "application/vnd.oci.image.manifest.v1+json";
-    let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers});
-    let manifest = json_blob(folder, media_type, &manifest)?;
+    let config = json_blob(folder, CONFIG, &config)?;
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+    Ok((json_blob(folder, MANIFEST, &manifest)?, digests))
+}
+
+/// Completes a layout whose blobs are written: `root` is what is in it.
+fn layout(folder: &Path, root: &Value) -> Result<()> {
     fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    let index = json!({"schemaVersion": 2, "manifests": [manifest]});
-    fs::write(folder.join("index.json"), index.to_string())?;
-    Ok(digests)
+    let index = json!({"schemaVersion": 2, "manifests": [root]});
+    Ok(fs::write(folder.join("index.json"), index.to_string())?)
 }
 
 fn json_blob(folder: &Path, media_type: &str, value: &Value) -> Result<Value> {
@@ -62,6 +80,7 @@ fn json_blob(folder: &Path, media_type: &str, value: &Value) -> Result<Value> {
 
 /// Writes a blob; gives its descriptor.
 fn blob(folder: &Path, media_type: &str, fill: impl FnOnce(&mut Hashing) -> Result<()>) -> Result<Value> {
+    fs::create_dir_all(folder.join("blobs/sha256"))?;
     let unnamed = folder.join("blobs/unnamed");
     let mut file =
         Hashing { file: BufWriter::new(File::create(&unnamed)?), digest: Context::new(&SHA256), size: 0 };

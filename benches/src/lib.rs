@@ -4,6 +4,7 @@
 
 pub mod http;
 pub mod image;
+pub mod paths;
 pub mod process;
 pub mod report;
 pub mod stack;

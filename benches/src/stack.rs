@@ -3,16 +3,13 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ChildStdout, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{Error, Result};
-
-/// Where the runs keep what they make.
-pub const FOLDER: &str = "target/bench";
+use crate::{Error, Result, paths};
 
 /// The header by which a request asks for a layer's URL.
 pub const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetDownloadUrlForLayer";
@@ -35,10 +32,11 @@ pub struct Stack {
 
 impl Stack {
     /// Starts it on a port that the system picks.
-    pub fn start(tool: &Path) -> Result<Self> {
-        let folder = tempfile::tempdir_in(FOLDER)?;
+    pub fn start() -> Result<Self> {
+        let tool = paths::program("layergate")?;
+        let folder = tempfile::tempdir_in(paths::folder()?)?;
         let data = folder.path().join("data");
-        let mut command = Command::new(tool);
+        let mut command = Command::new(&tool);
         command.args(["local", "--port", "0", "--data"]).arg(&data);
         let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()))?;
         let output = process.child.stdout.take().ok_or("the stack has no output")?;
@@ -50,7 +48,7 @@ impl Stack {
         let environment: HashMap<_, _> =
             exports.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let address = address(&environment, "AWS_ENDPOINT_URL_ECR")?;
-        Ok(Self { process, address, environment, folder, tool: tool.to_owned(), _output: output })
+        Ok(Self { process, address, environment, folder, tool, _output: output })
     }
 
     /// The tool, about to run against this stack.

@@ -14,9 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use layergate_bench::http::{Connection, Message, connect};
-use layergate_bench::stack::{FOLDER, Stack, TARGET};
+use layergate_bench::stack::{Stack, TARGET};
 use layergate_bench::statistics::{median, milliseconds, percentile};
-use layergate_bench::{Result, image, report};
+use layergate_bench::{Result, image, paths, report};
 use serde_json::{Value, json};
 
 /// Calls are made until so many are, and for so long.
@@ -138,10 +138,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<bool> {
-    std::fs::create_dir_all(FOLDER)?;
     let machine = report::machine()?;
     println!("{}\n", report::describe(&machine));
-    let stack = Stack::start(Path::new("target/release/layergate"))?;
+    let stack = Stack::start()?;
 
     let content: Vec<String> = (0..STEADY_LAYERS).map(|n| format!("a layer that stays, {n}\n")).collect();
     let content: Vec<&[u8]> = content.iter().map(String::as_bytes).collect();
@@ -379,7 +378,7 @@ fn judge(
         "seconds": seconds, "p50_ms": median(&latencies), "p99_ms": percentile(&latencies, 99.0),
         "wrong": wrong, "rss_mib": samples.iter().map(|sample| (sample.time.as_secs_f64(), sample.memory_mib)).collect::<Vec<_>>(),
     });
-    std::fs::write(Path::new(FOLDER).join("load.json"), format!("{results}\n"))?;
+    std::fs::write(paths::folder()?.join("load.json"), format!("{results}\n"))?;
 
     // Each changing image came and went.
     let has_changed = changes >= 2 * CHANGING_IMAGES;

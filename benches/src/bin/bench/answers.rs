@@ -1,5 +1,5 @@
-//! DynamoDB as far as the function sees it: whatever is asked, the two records of a layer that an image
-//! references.
+//! DynamoDB as far as the function sees it: to a query, the two records of a layer that an image references; to a
+//! GetItem, the record of the table's layout, which the function reads when it makes its connection ready.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The canned answer, over HTTP and over TLS.
 pub struct Answers {
@@ -27,7 +27,7 @@ pub struct Answers {
 impl Answers {
     pub fn serve() -> Result<Self> {
         let requests = Arc::new(AtomicU64::new(0));
-        let answer = Arc::new(answer());
+        let answer = Arc::new(Canned::new());
         let (config, authority) = tls()?;
 
         let (http, (sent, counted)) = (listen()?, (answer.clone(), requests.clone()));
@@ -57,7 +57,7 @@ fn listen() -> Result<TcpListener> {
 
 fn accept<S: Read + Write + Send + 'static>(
     listener: &TcpListener,
-    answer: &Arc<Vec<u8>>,
+    answers: &Arc<Canned>,
     requests: &Arc<AtomicU64>,
     wrap: impl Fn(TcpStream) -> io::Result<S>,
 ) {
@@ -66,13 +66,16 @@ fn accept<S: Read + Write + Send + 'static>(
         else {
             continue;
         };
-        let (answer, requests) = (answer.clone(), requests.clone());
+        let (answers, requests) = (answers.clone(), requests.clone());
         thread::spawn(move || {
             let mut connection = Connection::new(stream);
             // An error is the end of the connection, as when its process was ended.
-            while let Ok(Some(_)) = connection.receive() {
+            while let Ok(Some(request)) = connection.receive() {
                 requests.fetch_add(1, Ordering::Relaxed);
-                if connection.send_bytes(&answer).is_err() {
+                let is_get =
+                    request.header("x-amz-target").is_some_and(|target| target.ends_with(".GetItem"));
+                let answer = if is_get { &answers.layout } else { &answers.layer };
+                if connection.send_bytes(answer).is_err() {
                     break;
                 }
             }
@@ -80,20 +83,33 @@ fn accept<S: Read + Write + Send + 'static>(
     }
 }
 
-fn answer() -> Vec<u8> {
-    let hex = "abd571529ee041da3b30e9ce413f689f2b8b061a45f476ed0d333203b51041b1";
-    let pk = json!({"S": format!("layer#000000000000/hello@sha256:{hex}")});
-    let layer = json!({
-        "pk": pk, "sk": {"S": "layer"}, "size": {"N": "143"},
-        "object_key": {"S": format!("layers/000000000000/sha256/{hex}")},
-        "media_type": {"S": "application/vnd.oci.image.layer.v1.tar+gzip"},
-    });
-    let image = "988a40ebf42bd43888c81442623d1ca441156e90a1db103e2fb16616e012334a";
-    let reference = json!({"pk": pk, "sk": {"S": format!("reference#sha256:{image}")}});
-    let body = json!({"Count": 2, "ScannedCount": 2, "Items": [layer, reference]});
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\n\
-                x-amzn-RequestId: 3F8QK2N7B5D1T9V6W0X4Y2Z8A1VV4KQNSO5AEMVJF66Q9ASUAAJG";
-    message(head, body.to_string().as_bytes())
+/// The answers, as they are sent.
+struct Canned {
+    layer: Vec<u8>,
+    layout: Vec<u8>,
+}
+
+impl Canned {
+    fn new() -> Self {
+        let hex = "abd571529ee041da3b30e9ce413f689f2b8b061a45f476ed0d333203b51041b1";
+        let pk = json!({"S": format!("layer#000000000000/hello@sha256:{hex}")});
+        let layer = json!({
+            "pk": pk, "sk": {"S": "layer"}, "size": {"N": "143"},
+            "object_key": {"S": format!("layers/000000000000/sha256/{hex}")},
+            "media_type": {"S": "application/vnd.oci.image.layer.v1.tar+gzip"},
+        });
+        let image = "988a40ebf42bd43888c81442623d1ca441156e90a1db103e2fb16616e012334a";
+        let reference = json!({"pk": pk, "sk": {"S": format!("reference#sha256:{image}")}});
+        let layout = json!({"pk": {"S": "table"}, "sk": {"S": "layout"}, "version": {"N": "2"}});
+        let consumed = json!({"TableName": "layergate", "CapacityUnits": 1});
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\n\
+                    x-amzn-RequestId: 3F8QK2N7B5D1T9V6W0X4Y2Z8A1VV4KQNSO5AEMVJF66Q9ASUAAJG";
+        let answer = |body: Value| message(head, body.to_string().as_bytes());
+        Self {
+            layer: answer(json!({"Count": 2, "ScannedCount": 2, "Items": [layer, reference]})),
+            layout: answer(json!({"Item": layout, "ConsumedCapacity": consumed})),
+        }
+    }
 }
 
 /// A server of a certificate that an authority of its own signed, as a real one is.

@@ -1,39 +1,75 @@
-//! `make bench`: the function beside others, the local stack beside CNCF's registry, and a large publish.
+//! `make bench`: the function beside others, what commands and calls cost as a repository grows, the local stack beside
+//! CNCF's registry, and a large publish.
 //!
-//! Prints tables, and writes `target/bench/bench.json` and the chart `benches/bench.svg`.
+//! Prints tables, and writes the figures as JSON and the chart `benches/bench.svg`. The variable `PART` chooses one
+//! part; `BEFORE` is another build of the function, to compare this one with.
 
 mod answers;
 mod chart;
+mod contest;
+mod floor;
 mod function;
+mod growth;
 mod local;
+mod meter;
 mod ready;
 mod runtime_api;
 
 use std::fs;
-use std::path::Path;
+use std::process::ExitCode;
 
-use layergate_bench::stack::FOLDER;
-use layergate_bench::{Result, process, report};
+use layergate_bench::{Result, paths, process, report};
 use serde_json::json;
 
-fn main() -> Result<()> {
+const PARTS: [&str; 3] = ["function", "growth", "local"];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let part = variable("PART");
+    if let Some(part) = part.as_deref().filter(|part| !PARTS.contains(part)) {
+        return Err(format!("PART is '{part}'; it must be one of {}", PARTS.join(", ")).into());
+    }
+    let is_wanted = |name| part.as_deref().is_none_or(|part| part == name);
     let cpus = process::cpus()?;
     let &[measured, drivers, ..] = cpus.as_slice() else {
         return Err("two CPUs are needed: one for what is measured, one for what measures".into());
     };
-    fs::create_dir_all(FOLDER)?;
     let machine = report::machine()?;
     println!("{}\n", report::describe(&machine));
+    let mut results = json!({"machine": machine});
 
-    process::pin(&[drivers])?;
-    let function = function::run(measured)?;
-    process::pin(&cpus)?;
-    let requests_per_call = function["rows"][0]["requests_per_call"].as_f64().ok_or("it was not counted")?;
-    let local = local::run(Path::new("target/release/layergate"), requests_per_call)?;
+    if is_wanted("function") {
+        process::pin(&[drivers])?;
+        results["function"] = contest::run(measured, variable("BEFORE").map(Into::into))?;
+        process::pin(&cpus)?;
+        fs::write("benches/bench.svg", chart::draw(&results))?;
+        println!("Chart: benches/bench.svg\n");
+    }
+    if is_wanted("growth") {
+        results["growth"] = growth::run(measured)?;
+    }
+    if is_wanted("local") {
+        // Known only if the function was measured.
+        let requests_per_call = results["function"]["rows"][0]["requests_per_call"].as_f64();
+        results["local"] = local::run(requests_per_call)?;
+    }
 
-    let results = json!({"machine": machine, "function": function, "local": local});
-    fs::write(Path::new(FOLDER).join("bench.json"), format!("{results:#}\n"))?;
-    fs::write("benches/bench.svg", chart::draw(&results))?;
-    println!("Figures: {FOLDER}/bench.json. Chart: benches/bench.svg.");
+    let figures = paths::folder()?.join("bench.json");
+    fs::write(&figures, format!("{results:#}\n"))?;
+    println!("Figures: {}", figures.display());
     Ok(())
+}
+
+/// A variable that is set to something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -12,6 +12,7 @@ const ROUNDS: usize = 25;
 
 /// The function in one of Lambda's ways to start it, and the times of its first answers in milliseconds.
 struct Variant {
+    name: &'static str,
     function: Function,
     from_start: Vec<f64>,
     after_init: Vec<f64>,
@@ -20,7 +21,8 @@ struct Variant {
 impl Variant {
     fn new(name: &'static str, environment: &'static [(&'static str, &'static str)]) -> Result<Self> {
         Ok(Self {
-            function: Function::ours(name, environment)?,
+            name,
+            function: Function::ours(environment)?,
             from_start: Vec::new(),
             after_init: Vec::new(),
         })
@@ -48,12 +50,12 @@ pub fn run(cpu: usize, endpoint: &str) -> Result<Value> {
         ["connection made ready during init", "ms from start, event waits", "ms from event, init is over"];
     let cells = variants.iter().map(|variant| {
         let times = [&variant.from_start, &variant.after_init].map(|times| format!("{:.1}", median(times)));
-        [&[variant.function.name.to_owned()], &times[..]].concat()
+        [&[variant.name.to_owned()], &times[..]].concat()
     });
     report::table(&headings, &cells.collect::<Vec<_>>());
     let figures = variants.iter().map(|variant| {
         json!({
-            "made_ready": variant.function.name,
+            "made_ready": variant.name,
             "from_start_ms": median(&variant.from_start),
             "after_init_ms": median(&variant.after_init),
         })
@@ -67,6 +69,6 @@ fn after_init(function: &Function, cpu: usize, endpoint: &str) -> Result<Duratio
     let _process = function.spawn(cpu, endpoint)?;
     function.api.idle()?;
     function.api.offer(1);
-    let (started, answered) = *function.finished()?.first().ok_or("no call was made")?;
+    let (started, answered) = *function.api.finished()?.first().ok_or("no call was made")?;
     Ok(answered - started)
 }
