@@ -1,5 +1,5 @@
-//! From a Lambda event to an answer: the shapes of events, the caller, and what nothing may get past: the
-//! deadline, a panic, and the log line.
+//! From a Lambda event to an answer: the three shapes of events, and the caller in each. A panic and the deadline end
+//! here too, as answers, and each request leaves its log line here.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -25,7 +25,7 @@ use crate::ecr::{self, Error, Members, Reply, Subject};
 use crate::service::Service;
 use crate::types::AccountId;
 
-/// How long before Lambda's deadline an answer is given whatever happens, so that it still gets out.
+/// How long before Lambda's deadline a request is given up, so that there is time to send the answer.
 const MARGIN: Duration = Duration::from_millis(300);
 
 /// The Lambda function.

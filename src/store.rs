@@ -17,7 +17,7 @@ use crate::types::ObjectKey;
 
 pub use upload::{MultipartUpload, Part};
 
-/// The bucket, whose objects the function signs URLs of and the tool uploads.
+/// The bucket. The function signs URLs of its objects; publishing uploads them.
 #[derive(Debug, Clone)]
 pub struct Store {
     client: Client,
@@ -50,8 +50,8 @@ impl Store {
         }
     }
 
-    /// Signs a URL for a GET of an object. No request: the signature is computed here, and whether the object
-    /// is there is the catalog's word.
+    /// Signs a URL for a GET of an object. Sends no request, so it does not look whether the object is there: the
+    /// catalog has only what was uploaded.
     pub async fn download_url(&self, object_key: &ObjectKey) -> Result<DownloadUrl, Fault> {
         let expiry = PresigningConfig::expires_in(self.url_expiry)
             .map_err(|error| Fault::not_sent(Backend::S3, error))?;

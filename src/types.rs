@@ -1,6 +1,6 @@
 //! The words of the ECR API as types that cannot hold a bad value.
 //!
-//! Each is made by its `parse`, which gives the [`Constraint`] that a bad value breaks, and read with
+//! A type's `parse` makes a value, or gives the [`Constraint`] that a bad one breaks. Values are read with
 //! `AsRef<str>` or `Display`. The constraints are those of ECR's
 //! [GetDownloadUrlForLayer](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetDownloadUrlForLayer.html)
 //! unless said otherwise.
@@ -159,7 +159,7 @@ impl Digest {
         &self.hex
     }
 
-    /// The digest with its digits in lower case: the one name that stored content goes by.
+    /// The digest with its digits in lower case, as keys and records have it.
     pub fn canonical(&self) -> String {
         format!("{}:{}", self.algorithm(), self.hex)
     }
@@ -173,7 +173,7 @@ impl PartialEq for Digest {
 
 impl Eq for Digest {}
 
-/// The digest as it was given, in the case it was given in: what an answer echoes.
+/// The digest as it was given, upper case included: answers repeat it so.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.as_given)
@@ -190,7 +190,7 @@ impl ObjectKey {
         Self(format!("layers/{registry}/{}/{}", digest.algorithm(), digest.hex()))
     }
 
-    /// The key of an image's manifest. It is outside of what the function may read.
+    /// The key of an image's manifest. The function's role may not read it.
     pub fn of_manifest(registry: &RegistryId, digest: &Digest) -> Self {
         Self(format!("manifests/{registry}/{}/{}", digest.algorithm(), digest.hex()))
     }

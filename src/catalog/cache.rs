@@ -1,4 +1,4 @@
-//! What a pull storm asks again and again: layers that were referenced a moment ago.
+//! A cache of layers that were referenced a moment ago: when a fleet pulls an image, it asks for them again and again.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,12 +6,12 @@ use quick_cache::sync::Cache;
 
 use crate::types::ObjectKey;
 
-/// The most layers it remembers: what one sandbox can be asked for in its short life, at half a megabyte.
+/// The most layers that the cache holds: about half a megabyte, and more than one function instance is asked for
+/// while an entry lives.
 const MOST_LAYERS: usize = 1000;
 
-/// Remembers for a short time that a layer is referenced. Never that it is not, and never why: a layer's key
-/// in the table is the key here too, so nothing crosses a repository or a registry, and who may read it is
-/// looked up elsewhere, each time.
+/// Remembers for a short time that a layer is referenced. It does not remember layers that are not, nor who may read
+/// a repository. The key is the layer's partition key in the table, so an entry is of one repository only.
 #[derive(Debug)]
 pub(super) struct ReferencedLayers {
     layers: Cache<String, (ObjectKey, SystemTime)>,
@@ -19,20 +19,20 @@ pub(super) struct ReferencedLayers {
 }
 
 impl ReferencedLayers {
-    /// One that remembers for `life`; `None` if that is nothing.
+    /// A cache whose entries live for `life`; `None` if that is zero.
     pub(super) fn new(life: Duration) -> Option<Self> {
         (life > Duration::ZERO).then(|| Self { layers: Cache::new(MOST_LAYERS), life })
     }
 
-    /// The layer's object key, if it was seen to be referenced less than a life ago.
+    /// The layer's object key, if its entry still lives.
     pub(super) fn get(&self, layer_partition: &str) -> Option<ObjectKey> {
         let (object_key, seen) = self.layers.get(layer_partition)?;
-        // By the clock on the wall: the other one may stand still while Lambda freezes the sandbox.
+        // SystemTime and not Instant: the monotonic clock may stand still while Lambda freezes the function.
         let age = seen.elapsed().ok()?;
         (age < self.life).then_some(object_key)
     }
 
-    /// Remembers that the index said just now that the layer is referenced.
+    /// Remembers a layer that DynamoDB has just said to be referenced.
     pub(super) fn insert(&self, layer_partition: String, object_key: ObjectKey) {
         self.layers.insert(layer_partition, (object_key, SystemTime::now()));
     }

@@ -212,8 +212,8 @@ impl Catalog {
 
     /// The partitions of those layers that the repository has records of.
     ///
-    /// A record that is there stays as long as this image is not being deleted: only deleting the repository removes
-    /// it, after it has marked all images.
+    /// Such a record stays as long as this image is not being deleted: only deleting the repository removes it, and that
+    /// marks all images first.
     async fn known_layers(
         &self,
         repository: &Repository,
@@ -236,8 +236,8 @@ impl Catalog {
                 for row in rows.values().flatten() {
                     known.insert(string(row, "pk")?.to_owned());
                 }
-                // What DynamoDB was too busy to read. A request for which it could read nothing is a throttled one,
-                // which the SDK repeats a few times and then fails with.
+                // Keys that DynamoDB was too busy to read. It reads one at least, or the request fails as throttled, so
+                // this ends.
                 wanted = found.unprocessed_keys.unwrap_or_default();
                 if !wanted.is_empty() {
                     tokio::time::sleep(longest_wait.mul_f64(fastrand::f64())).await;

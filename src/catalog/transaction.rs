@@ -132,7 +132,7 @@ impl Catalog {
                 let reason = reasons.iter().find(|reason| !has_code(reason, "None")).cloned();
                 return Err(cancelled(fault(error), reason));
             }
-            // At random: those who met once would meet again.
+            // A random time, or transactions that met once would meet again.
             tokio::time::sleep(longest_wait.mul_f64(fastrand::f64())).await;
             longest_wait *= 2;
         }

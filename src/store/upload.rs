@@ -15,7 +15,7 @@ use crate::types::ObjectKey;
 /// How long S3 may take to answer a request that sends bytes, beside the time that the bytes take.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// The slowest that a request may send, in bytes a second: four at once need a line of one megabit.
+/// The slowest rate at which a request may send, in bytes a second. Four requests at once need one megabit a second.
 const SLOWEST: usize = 32 * 1024;
 
 /// How long S3 may take to make an object of its parts.
@@ -23,9 +23,9 @@ const SLOWEST: usize = 32 * 1024;
 /// "several minutes".
 const COMPLETION_TIME: Duration = Duration::from_secs(300);
 
-/// What the SDK computes of each part and S3 verifies, and of what kind the whole object's checksum is: one of the
-/// parts' checksums. S3 completes an upload only of parts that have the checksum which the upload was created for, so
-/// it is named wherever it can be.
+/// The SDK computes this checksum of each part, and S3 verifies it; the whole object's checksum is made of the parts'.
+/// S3 refuses to complete an upload whose parts have a checksum of another algorithm than the upload was created with,
+/// so the algorithm is named in each request.
 /// Source: [Checking object integrity](https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html).
 const CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc32;
 const CHECKSUM_TYPE: ChecksumType = ChecksumType::Composite;
@@ -33,7 +33,7 @@ const CHECKSUM_TYPE: ChecksumType = ChecksumType::Composite;
 /// A multipart upload that was started. It costs money until it is completed or aborted.
 #[derive(Debug, Clone)]
 pub struct MultipartUpload {
-    /// What it will be.
+    /// The object that it makes.
     pub object_key: ObjectKey,
     id: String,
 }
@@ -54,7 +54,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether an object is there whole. What is in the store under a digest was verified before it got there.
+    /// Whether an object of this size is there. Its bytes need no check: they were verified before they were put there.
     pub async fn holds(&self, object_key: &ObjectKey, size: u64) -> Result<bool, Fault> {
         let head = self.client.head_object().bucket(&self.bucket_name).key(object_key.as_ref());
         match head.send().await {
@@ -127,7 +127,7 @@ impl Store {
             .checksum_type(CHECKSUM_TYPE)
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
             .customize()
-            // Silence is no sign of a fault here: all that S3 sends meanwhile is a blank now and then.
+            // S3 sends nothing but a blank now and then until the object is made; that is no stalled connection.
             .config_override(
                 patience(COMPLETION_TIME)
                     .stalled_stream_protection(StalledStreamProtectionConfig::disabled()),
@@ -165,8 +165,7 @@ fn sending_time(bytes: usize) -> Duration {
     ANSWER_TIME + Duration::from_secs((bytes / SLOWEST) as u64)
 }
 
-/// Lets each attempt of an operation take so long, and all of them twice that: silence is not waited for again and
-/// again.
+/// Time-outs for an operation: `time` for each attempt, twice that for all attempts together.
 fn patience(time: Duration) -> config::Builder {
     let timeouts =
         TimeoutConfig::builder().operation_attempt_timeout(time).operation_timeout(time * 2).build();

@@ -28,7 +28,7 @@ pub enum Command {
     },
 }
 
-/// What a list of images says of their repository.
+/// The members of a list of images besides the images.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Head {
@@ -78,7 +78,7 @@ impl fmt::Display for Image {
 struct Deleted {
     registry_id: String,
     repository_name: String,
-    /// The tag, if only that was taken off.
+    /// The tag, if only that was removed.
     image_tag: Option<String>,
     image_digests: Vec<String>,
 }

@@ -1,3 +1,3 @@
-//! What of the tool others use too: the whole stack on one machine, for tests.
+//! The whole stack on one machine: for `layergate local`, and for the tests.
 
 pub mod stack;

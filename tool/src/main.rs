@@ -101,7 +101,7 @@ fn interruption() -> Result<CancellationToken, Error> {
 }
 
 fn fail(error: &Error) -> ExitCode {
-    // The sentence may name what is in an archive, which may try to draw on the terminal.
+    // The sentence may quote names from an archive, and those may have control characters for the terminal.
     let sentence: String = error
         .to_string()
         .chars()

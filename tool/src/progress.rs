@@ -1,4 +1,4 @@
-//! How far a publishing is: bars on a terminal, a line for each blob elsewhere. On standard error.
+//! The progress of publishing, on standard error: bars on a terminal, else a line for each blob.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -64,7 +64,7 @@ impl BlobProgress {
     }
 }
 
-/// Prints a line. Nobody has to read it: a reader that is gone must not stop the publishing.
+/// Prints a line. It does not matter if it cannot be printed: publishing goes on.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -70,7 +70,7 @@ impl fmt::Display for Named {
     }
 }
 
-/// What a list of repositories says besides.
+/// The members of a list of repositories besides the repositories: none.
 #[derive(Debug, Serialize)]
 struct Nothing {}
 

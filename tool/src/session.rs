@@ -20,7 +20,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Reads the settings, finds region and credentials, and looks whether the table is one of this version's.
+    /// Reads the settings, finds region and credentials, and checks that the table has the layout of this version.
     pub async fn open() -> Result<Self, Error> {
         let config = Config::from_env(|name| std::env::var(name).ok())?;
         let sdk = aws::from_standard_chain().await;

@@ -44,7 +44,7 @@ pub struct SourceImage {
 /// A blob that a manifest names. Verified when it is read, not before.
 #[derive(Debug, Clone)]
 pub struct Blob {
-    /// What its bytes must hash to, how many there must be, and its media type, as the manifest has them.
+    /// Its digest, size and media type, as the manifest has them.
     pub record: LayerRecord,
     file: String,
 }
@@ -68,7 +68,7 @@ impl Source {
         Ok(Self { files, images })
     }
 
-    /// What it is, for error sentences.
+    /// The source's path or other name, for error sentences.
     pub fn name(&self) -> &str {
         self.files.name()
     }
@@ -79,7 +79,7 @@ impl Source {
     }
 }
 
-/// A digest from a source: one that bytes can be verified by, whatever it is the digest of.
+/// Parses a digest from a source. Digests that no bytes can have are refused, also where the bytes are not needed.
 fn digest(files: &Files, value: &str) -> Result<(Digest, Verifier), Error> {
     let digest = Digest::parse(value).ok();
     digest.and_then(|digest| Verifier::of(&digest).map(|verifier| (digest, verifier))).ok_or_else(|| {
@@ -91,7 +91,7 @@ fn digest(files: &Files, value: &str) -> Result<(Digest, Verifier), Error> {
     })
 }
 
-/// The start of what a source says, which may have megabytes.
+/// The first 200 characters of a text from a source, for an error sentence.
 fn start(text: impl Display) -> String {
     text.to_string().chars().take(200).collect()
 }

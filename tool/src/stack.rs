@@ -36,15 +36,15 @@ pub struct LocalError(String);
 /// A running stack.
 #[derive(Debug)]
 pub struct LocalStack {
-    /// The API, where an ECR client's endpoint goes.
+    /// The API's URL, for an ECR client's endpoint.
     pub url: String,
     /// The file whose `export` lines point the tool and the AWS CLI at this stack.
     pub environment_file: PathBuf,
-    /// What it stands on.
+    /// Its DynamoDB and its S3.
     pub engines: Engines,
     gateway: tokio::task::JoinHandle<()>,
     stop: CancellationToken,
-    /// Held as long as the data is in use.
+    /// Locked as long as the data is in use.
     _lock: File,
 }
 
@@ -89,7 +89,7 @@ async fn listen(port: u16) -> Result<TcpListener, LocalError> {
     })
 }
 
-/// Has answers sent as they are written: one in two writes would wait for the client's delayed acknowledgement.
+/// Turns off Nagle's algorithm: an answer in two writes would wait for the client's delayed acknowledgement.
 fn without_delay(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = SocketAddr> {
     listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true); // slower without, and nothing worse
@@ -109,7 +109,7 @@ fn lock(directory: &Path) -> Result<File, LocalError> {
     Ok(file)
 }
 
-/// What points clients at the stack, and away from whatever they were pointed at.
+/// The `export` lines that point clients at the stack, and unset what would point them elsewhere.
 fn environment(engines: &Engines, url: &str) -> String {
     let config = engines.config();
     let variables = [

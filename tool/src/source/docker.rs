@@ -1,5 +1,5 @@
 //! The older form of `docker save`: a config, uncompressed layers, and no manifest that a registry could store.
-//! One is made here. Tools that imitate the form (jib, bazel, crane) put gzipped layers into it.
+//! The manifest is made here. Other tools that write this form (jib, bazel, crane) put gzipped layers into it.
 //!
 //! Source: [Docker image specification 1.2, "Combined Image JSON + Filesystem Changeset Format"](https://github.com/moby/docker-image-spec/blob/main/v1.2.md).
 
@@ -73,7 +73,7 @@ pub fn image(files: &Files, choice: Option<&str>) -> Result<SourceImage, Error> 
     }
 
     let digest = hex(&Sha256::digest(&config));
-    // docker names the config after its digest; a name that is another digest tells that the bytes changed.
+    // docker names the config after its digest. If the name is another digest, the bytes were changed.
     let name = saved.config.trim_end_matches(".json").rsplit(['/', ':']).next().unwrap_or_default();
     if name.len() == digest.len() && name.bytes().all(|byte| byte.is_ascii_hexdigit()) && name != digest {
         return Err(corrupt(files, &saved.config));

@@ -88,7 +88,7 @@ impl Files {
         Ok(Self { name, place: Place::Archive(Arc::new(archive), entries) })
     }
 
-    /// What they are in, for error sentences.
+    /// The directory's or archive's name, for error sentences.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -160,8 +160,8 @@ impl Files {
     }
 }
 
-/// Copies what can be read only once into a temporary file that has no name: it goes with the process, however that
-/// ends.
+/// Copies what can be read only once into a temporary file that has no name: the system removes it with the process,
+/// however that ends.
 fn spool(mut reader: impl Read) -> Result<File, Error> {
     let mut copy = || {
         let mut spool = tempfile::tempfile()?;
@@ -245,8 +245,8 @@ fn read_archive(name: &str, mut file: &mut File) -> Result<HashMap<String, Entry
     Ok(entries)
 }
 
-/// A file's name within its source, without `.` and `..`. Nothing is ever unpacked, but a source that names
-/// what is outside of it is hostile or broken, and not to be trusted with the rest.
+/// A file's name within its source, without `.` and `..`. Nothing is ever unpacked, but a source that names a file
+/// outside of itself is hostile or broken, and is refused.
 fn normalize(name: &Path, source: &str) -> Result<String, Error> {
     let mut parts: Vec<&str> = Vec::new();
     let outside = || {

@@ -184,7 +184,7 @@ fn add_blob(files: &Files, descriptor: &Descriptor, image: &mut SourceImage) -> 
     let (digest, _) = own_digest(files, descriptor)?;
     let file = blob_file(&digest);
     let media_type = descriptor.media_type().to_string();
-    // Layers that may not be redistributed need not be there; their pullers get them elsewhere.
+    // Layers that may not be redistributed need not be there; pullers download them elsewhere.
     let is_foreign = media_type.contains(".nondistributable.") || media_type.contains(".foreign.");
     match files.size(&file)? {
         None if is_foreign => {
@@ -215,7 +215,7 @@ fn add_blob(files: &Files, descriptor: &Descriptor, image: &mut SourceImage) -> 
     Ok(())
 }
 
-/// A manifest that calls itself something else than what names it does would be read in two ways.
+/// Refuses a manifest whose own media type differs from its descriptor's: readers would not agree on what it is.
 fn check_media_type(files: &Files, descriptor: &Descriptor, own: Option<&str>) -> Result<(), Error> {
     match own {
         Some(own) if own != descriptor.media_type().as_ref() => Err(Error::Source(format!(

@@ -108,7 +108,7 @@ fn context() -> Context {
     context
 }
 
-/// What API Gateway answers with when the function has not.
+/// API Gateway's own answer, where the function gave none.
 fn gateway_error(status: StatusCode, message: &str) -> Response {
     let mut response = Response::new(Body::from(serde_json::json!({"message": message}).to_string()));
     *response.status_mut() = status;
