@@ -37,8 +37,10 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const SETTLED: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(15);
 
-/// By how much it may grow in between, in MiB: the noise of the allocator, and for each publish or delete what the
-/// embedded DynamoDB remembers of its transactions for ten minutes, as DynamoDB does to know a repetition.
+/// By how much it may grow in between, in MiB: the noise of the allocator, and what the embedded DynamoDB remembers of
+/// transactions for ten minutes, as DynamoDB does to know a repetition. Measured over 11,000 publishes and deletes, that
+/// is 2 KiB for each; and when the table of them doubles, 0.55 KiB for each so far, which in this run comes to 1.5 KiB
+/// for each in between.
 const NOISE_MIB: f64 = 1.0;
 const CHANGE_MIB: f64 = 4.0 / 1024.0;
 

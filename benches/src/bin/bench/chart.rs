@@ -21,7 +21,7 @@ const PANELS: [(&str, &str, usize); 4] = [
 /// Draws the figures of the function's part as SVG. Bars of one panel are to one scale.
 pub fn draw(results: &Value) -> String {
     let rows = results["function"]["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
-    // What a build is compared with says nothing to those who look at the chart.
+    // The chart is for the README, where an earlier build is of no interest.
     let rows = || rows.iter().filter(|row| row["name"] != BEFORE);
     let mut y = 12.0;
     let mut shapes = String::new();
