@@ -12,6 +12,7 @@ mod concurrency;
 mod contract;
 mod events;
 mod faults;
+mod hostile;
 mod local;
 mod pairs;
 mod parts;
