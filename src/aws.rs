@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{SharedCredentialsProvider, SharedHttpClient};
@@ -14,6 +15,12 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 /// Pinned, so that an upgrade of the SDK changes no timeout or checksum unseen.
 fn behavior_version() -> BehaviorVersion {
     BehaviorVersion::v2026_01_12()
+}
+
+/// The SDK's own watch over connections that stall is off: the time-outs of [`Patience`] and of the uploads end those,
+/// and say that it was a time-out.
+fn no_second_watch() -> StalledStreamProtectionConfig {
+    StalledStreamProtectionConfig::disabled()
 }
 
 /// An HTTPS client with the root certificates of the system.
@@ -72,6 +79,7 @@ pub fn with_credentials(
         .http_client(http_client())
         .timeout_config(patience.timeouts())
         .retry_config(patience.retries())
+        .stalled_stream_protection(no_second_watch())
         .build()
 }
 
@@ -81,6 +89,7 @@ pub async fn from_standard_chain() -> SdkConfig {
         .http_client(http_client())
         .timeout_config(Patience::Person.timeouts())
         .retry_config(Patience::Person.retries())
+        .stalled_stream_protection(no_second_watch())
         .load()
         .await
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{self, StalledStreamProtectionConfig};
+use aws_sdk_s3::config;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
@@ -127,11 +127,7 @@ impl Store {
             .checksum_type(CHECKSUM_TYPE)
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
             .customize()
-            // S3 sends nothing but a blank now and then until the object is made; that is no stalled connection.
-            .config_override(
-                patience(COMPLETION_TIME)
-                    .stalled_stream_protection(StalledStreamProtectionConfig::disabled()),
-            );
+            .config_override(patience(COMPLETION_TIME));
         complete.send().await.map_err(fault)?.e_tag.map(|_| ()).ok_or_else(garbled)
     }
 
