@@ -5,7 +5,7 @@ use crate::types::{AccountId, Repository};
 /// Who is calling.
 #[derive(Debug, Clone)]
 pub enum Caller {
-    /// Somebody the gateway vouches for: reads everything.
+    /// With `AUTHORIZATION=gateway`, anybody whom the gateway lets in: reads everything.
     Trusted,
     /// The IAM identity that the gateway verified.
     Identified {
@@ -14,7 +14,7 @@ pub enum Caller {
         /// Its ARN.
         arn: String,
     },
-    /// Nobody the gateway verified: reads nothing.
+    /// A caller without an identity that the gateway verified: reads nothing.
     Anonymous,
 }
 

@@ -1,4 +1,4 @@
-//! How AWS is reached: region, credentials, patience, and the HTTP client that both SDKs share.
+//! How AWS is reached: region, credentials, time-outs, and the HTTP client that both SDKs share.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
-/// Pinned, so that an upgrade of the SDK changes no timeout or checksum unseen.
+/// Pinned, so that an upgrade of the SDK does not change a time-out or a checksum unnoticed.
 fn behavior_version() -> BehaviorVersion {
     BehaviorVersion::v2026_01_12()
 }
 
-/// The SDK's own watch over connections that stall is off: the time-outs of [`Patience`] and of the uploads end those,
-/// and say that it was a time-out.
+/// Turns off the SDK's own protection against connections that stall. The time-outs of [`Patience`] and of the
+/// uploads end such a connection, and the error then says that it was a time-out.
 fn no_second_watch() -> StalledStreamProtectionConfig {
     StalledStreamProtectionConfig::disabled()
 }
@@ -28,12 +28,12 @@ pub fn http_client() -> SharedHttpClient {
     Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
-/// For whom an answer is waited for. The SDK would wait for ever.
+/// Who waits for an answer, which decides how long. By default the SDK waits for ever.
 #[derive(Debug, Clone, Copy)]
 pub enum Patience {
     /// A client that waits for the function's answer: there is one within 5 s, whatever DynamoDB does.
     Client,
-    /// A person at a terminal, perhaps on a slow line: a page of a listing may have a megabyte.
+    /// A person at a terminal, perhaps on a slow line, where a page of a listing (up to a megabyte) takes long.
     Person,
 }
 
@@ -60,13 +60,13 @@ impl Patience {
     }
 }
 
-/// The function's: its role's credentials, which Lambda puts in the environment.
+/// The function's configuration: the credentials of its role, which Lambda puts in the environment.
 pub fn from_lambda_environment(region: String) -> SdkConfig {
     let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
     with_credentials(region, credentials, Patience::Client)
 }
 
-/// For given credentials.
+/// A configuration with given credentials.
 pub fn with_credentials(
     region: String,
     credentials: SharedCredentialsProvider,
@@ -83,7 +83,7 @@ pub fn with_credentials(
         .build()
 }
 
-/// The tool's: region, credentials and endpoints from wherever the AWS CLI would take them.
+/// The tool's configuration: region, credentials and endpoints from where the AWS CLI takes them.
 pub async fn from_standard_chain() -> SdkConfig {
     aws_config::defaults(behavior_version())
         .http_client(http_client())

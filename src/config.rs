@@ -18,12 +18,11 @@ pub struct Config {
     pub bucket_name: String,
     /// `DEFAULT_REGISTRY_ID`: the registry of a request that names none.
     pub default_registry_id: RegistryId,
-    /// `URL_EXPIRY_SECONDS`: how long a download URL lives; 60 to 604800 (the most S3 takes), 3600 if unset.
-    /// A URL dies earlier when the credentials that signed it do.
+    /// `URL_EXPIRY_SECONDS`: how long a download URL lives; 60 to 604800 (the most S3 takes), 3600 if unset. A URL
+    /// stops working earlier if the credentials that signed it expire.
     pub url_expiry: Duration,
-    /// `CACHE_SECONDS`: how long a layer that was seen to be referenced is taken to be so without asking the
-    /// catalog again; 0 to 300, 0 to ask always, 10 if unset. For so long a deleted image's layer may still be
-    /// given.
+    /// `CACHE_SECONDS`: how long the function remembers that a layer is referenced, without asking the catalog again;
+    /// 0 (always ask) to 300, 10 if unset. A deleted image's layers may still be given out for that long.
     pub cache_life: Duration,
     /// `AUTHORIZATION`: who decides which caller may read what; `iam` if unset.
     pub authorization: Authorization,
@@ -36,8 +35,8 @@ pub struct Config {
 /// Who decides which caller may read what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authorization {
-    /// `iam`: a caller reads the registry of its own account, and repositories that grant its account.
-    /// Who it is comes from the gateway's IAM authorizer; a call without that identity is refused.
+    /// `iam`: a caller reads the registry of its own account, and repositories that grant its account. The gateway's
+    /// IAM authorizer says who the caller is; a call without that identity is refused.
     Iam,
     /// `gateway`: whoever the gateway lets in reads everything. For private APIs and API keys.
     Gateway,
@@ -52,8 +51,8 @@ pub struct ConfigError {
 }
 
 impl Config {
-    /// Reads the settings with `variable`, which gives a variable's value, such as
-    /// `|name| std::env::var(name).ok()`. An empty variable is an unset one.
+    /// Reads the settings with `variable`, which gives a variable's value, such as `|name| std::env::var(name).ok()`.
+    /// An empty variable counts as unset.
     pub fn from_env(variable: impl Fn(&'static str) -> Option<String>) -> Result<Self, ConfigError> {
         let optional = |name| variable(name).filter(|value| !value.is_empty());
         let required = |name, meaning: &str| {
@@ -75,14 +74,15 @@ impl Config {
         })
     }
 
-    /// `AWS_REGION`, which Lambda sets. For the function: the tool has other places to find it in.
+    /// `AWS_REGION`, which Lambda sets. Only for the function: the tool also reads the region from AWS's
+    /// configuration files.
     pub fn region_from_env(variable: impl Fn(&'static str) -> Option<String>) -> Result<String, ConfigError> {
         variable("AWS_REGION").filter(|value| !value.is_empty()).ok_or_else(ConfigError::no_region)
     }
 }
 
 impl ConfigError {
-    /// There is no region anywhere.
+    /// No region is configured.
     pub fn no_region() -> Self {
         error("AWS_REGION", "is not set; it must be an AWS region's name".to_owned())
     }
@@ -94,7 +94,7 @@ const DEFAULT_URL_EXPIRY: Duration = Duration::from_secs(3600);
 
 const DEFAULT_CACHE_LIFE: Duration = Duration::from_secs(10);
 
-/// A name whose rule is a pattern.
+/// A setting that names something of AWS's, and the pattern that such names match.
 struct Name {
     variable: &'static str,
     meaning: &'static str,
@@ -160,13 +160,13 @@ fn parse_endpoint(variable: &'static str, value: String) -> Result<String, Confi
         .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
     match is_endpoint {
         true => Ok(value),
-        // The value is not repeated: an endpoint may carry a password.
+        // The value is not repeated: an endpoint may contain a password.
         false => Err(error(variable, "must be a URL such as http://127.0.0.1:8000".to_owned())),
     }
 }
 
 fn must_be(meaning: impl fmt::Display, value: &str) -> String {
-    format!("must be {meaning}, and is '{value}'")
+    format!("must be {meaning}, but is '{value}'")
 }
 
 fn error(variable: &'static str, problem: String) -> ConfigError {

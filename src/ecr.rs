@@ -25,9 +25,9 @@ pub struct Subject {
     pub digest: Option<Digest>,
 }
 
-/// Calls the operation that `target`, the `X-Amz-Target` header, asks for; gives its output as JSON.
-/// `members` reads the body, which nobody looks at before the target.
-/// `subject` is filled in as soon as it is known, so that a call that fails can be logged with it.
+/// Calls the operation that `target`, the `X-Amz-Target` header, names, and returns its output as JSON. `members`
+/// reads the body; it is not called for an unknown operation, because the target is checked first. `subject` is
+/// filled in as soon as it is known, so that a call that fails is logged with it.
 pub async fn call(
     service: &Service,
     target: Option<&str>,

@@ -1,12 +1,12 @@
-//! Why DynamoDB or S3 could not do what they were asked. What a client is told of it is decided where the API answers,
-//! and what a user of the tool is told where the tool ends.
+//! Why a request to DynamoDB or S3 failed. What a client is told about it is decided in [`ecr`](crate::ecr); what a
+//! user of the tool is told, in the tool.
 
 use std::error::Error as StdError;
 use std::fmt;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
-/// What a failure was caused by.
+/// The cause of a failure.
 pub type Cause = Box<dyn StdError + Send + Sync>;
 
 /// A failure below the API.
@@ -15,7 +15,7 @@ pub enum Fault {
     /// DynamoDB or S3 failed, or could not be reached.
     #[error(transparent)]
     Backend(Box<BackendFault>),
-    /// A record in the table lacks an attribute, or has it in the wrong form.
+    /// A record in the table lacks an attribute, or the attribute is in the wrong form.
     #[error("a record in the table has no usable attribute '{0}'")]
     BrokenRecord(&'static str),
     /// The table was written by a version of layergate that arranges its records in another way.
@@ -26,17 +26,17 @@ pub enum Fault {
     ForeignTable {
         /// The layout that the table says it has.
         found: Option<u64>,
-        /// The one that this code reads and writes.
+        /// The layout that this code reads and writes.
         known: u64,
     },
 }
 
-/// What the API stands on.
+/// A service of AWS that holds the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// The catalog's.
+    /// Holds the catalog.
     DynamoDb,
-    /// The store's.
+    /// Holds the layers.
     S3,
 }
 
@@ -58,17 +58,17 @@ impl fmt::Display for Backend {
     .request_id.as_ref().map(|id| format!(" to request {id}")).unwrap_or_default()
 )]
 pub struct BackendFault {
-    /// Which of them.
+    /// Which of the two services.
     pub backend: Backend,
     /// How far the request got.
     pub kind: Kind,
-    /// The HTTP status, if there was an answer: all that the answer to a HEAD tells.
+    /// The HTTP status, if there was an answer. The answer to a HEAD has no body, and so nothing but the status.
     pub status: Option<u16>,
     /// The backend's name for what is wrong, if it gave one.
     pub code: Option<String>,
     /// The backend's id of the request, which AWS's support asks for.
     pub request_id: Option<String>,
-    /// What the backend says, or else its SDK.
+    /// What the backend says; or, if it says nothing, what its SDK says.
     pub source: Cause,
 }
 
@@ -81,12 +81,12 @@ pub enum Kind {
     TimedOut,
     /// There was an answer that cannot be understood.
     Garbled,
-    /// It was refused, or failed at the backend.
+    /// The backend answered with an error.
     Answered,
 }
 
 impl Fault {
-    /// What an SDK could not do.
+    /// The fault for an error of an SDK.
     pub(crate) fn of<E>(backend: Backend, error: SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
@@ -104,7 +104,7 @@ impl Fault {
             status: error.raw_response().map(|response| response.status().as_u16()),
             code: error.code().map(str::to_owned),
             request_id: error.meta().extra("aws_request_id").map(str::to_owned),
-            // One line: the others may repeat the request with its session token, as DynamoDB's do when a
+            // Only the first line. The others may repeat the request with its session token: DynamoDB does so when a
             // signature does not match.
             source: match error.message().and_then(|message| message.lines().next()) {
                 Some(message) => message.into(),
@@ -113,13 +113,13 @@ impl Fault {
         }))
     }
 
-    /// What could not be sent, or was not waited for to its end.
+    /// The fault for a request that could not be sent, or for a wait that was given up.
     pub(crate) fn not_sent(backend: Backend, cause: impl Into<Cause>) -> Self {
         Self::local(backend, Kind::NotSent, cause.into())
     }
 
-    /// A success without a field that every success has: it is somebody else's answer, and must not be read as
-    /// "there is nothing".
+    /// The fault for a success without a field that every real answer has. Something else than the backend has
+    /// answered, and that must not read as "there is nothing".
     pub(crate) fn garbled(backend: Backend) -> Self {
         Self::local(backend, Kind::Garbled, "what came back is not an answer to what was asked".into())
     }
@@ -135,7 +135,7 @@ impl Fault {
         }))
     }
 
-    /// Whether the backend refuses because there are too many requests. The SDK's retries are spent.
+    /// Whether the backend refused because of too many requests, even after the SDK's retries.
     ///
     /// Names from [Error handling with DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html).
     pub fn is_throttling(&self) -> bool {

@@ -1,5 +1,5 @@
-//! From a Lambda event to an answer: the three shapes of events, and the caller in each. A panic and the deadline end
-//! here too, as answers, and each request leaves its log line here.
+//! From a Lambda event to an answer. Reads events of three shapes, and the caller in each. Turns a panic or the
+//! deadline into an answer, and writes the log line of each request.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -44,8 +44,8 @@ impl Handler {
 
     /// Answers an event of any of the three shapes: REST API (v1), HTTP API (v2), Function URL (v2 as well).
     ///
-    /// Every event is answered, even one that is none of them: whatever goes wrong is an error of the
-    /// protocol, never of the function, which the gateway would turn into a 502 that no client understands.
+    /// Every event is answered, even one of another shape. Whatever goes wrong becomes an error of ECR's protocol. If
+    /// the function itself failed, the gateway would answer with a 502 that no client understands.
     pub async fn handle(
         &self,
         event: LambdaEvent<Box<RawValue>>,
@@ -150,7 +150,7 @@ fn caller(identity: Option<(Option<String>, Option<String>)>) -> Caller {
     }
 }
 
-/// All three shapes take this response.
+/// The response, in a form that the gateways of all three shapes accept.
 fn response(reply: Reply, request_id: &str) -> ApiGatewayProxyResponse {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(ecr::CONTENT_TYPE));
@@ -167,12 +167,12 @@ fn response(reply: Reply, request_id: &str) -> ApiGatewayProxyResponse {
     response
 }
 
-/// The one line that a request leaves. The template's metric filters count by `outcome`.
+/// Writes the one log line of a request. The template's metric filters count by `outcome`.
 fn log(request_id: &str, subject: &Subject, error: Option<&Error>, duration: Duration, cold_start: bool) {
     let repository = subject.repository.as_ref();
     let registry = repository.map(|repository| repository.registry.as_ref());
     let repository = repository.map(|repository| repository.name.as_ref());
-    let digest = subject.digest.as_ref().map(|digest| format!("{digest:.200}")); // it may have megabytes
+    let digest = subject.digest.as_ref().map(|digest| format!("{digest:.200}")); // a client may send megabytes
     let duration_ms = (duration.as_secs_f64() * 1e6).round() / 1e3;
     macro_rules! line {
         ($level:ident, $outcome:expr $(, $cause:ident)?) => {

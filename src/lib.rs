@@ -10,12 +10,12 @@
 //!                      lambda <- ecr (output or error)
 //! ```
 //!
-//! Data flows that one way. [`types`] and [`fault`] are leaves. [`catalog`] and [`store`] know neither each other nor
-//! HTTP nor what a client is told: they fail with a [`fault::Fault`]. [`ecr`] knows no AWS SDK. Only [`lambda`] knows
-//! the shapes of events.
+//! Data flows one way. [`types`] and [`fault`] know none of the other modules. [`catalog`] and [`store`] know neither
+//! each other nor HTTP nor what a client is told: they fail with a [`fault::Fault`]. [`ecr`] knows no AWS SDK. Only
+//! [`lambda`] knows the shapes of events.
 //!
-//! [`publish`] brings verified bytes into the store and images into the catalog. The function does not use it; it is
-//! here for the tool, the package `layergate-tool`.
+//! [`publish`] brings verified bytes into the store and images into the catalog. Only the tool uses it, the package
+//! `layergate-tool`; the function does not.
 
 pub mod access;
 pub mod aws;

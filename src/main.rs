@@ -28,8 +28,9 @@ async fn run() -> Result<(), Error> {
     }
     let sdk = aws::from_lambda_environment(Config::region_from_env(variable)?);
     let service = Service::new(&sdk, &config);
-    // Then the first call comes after init, and finds all certificates read and, if it comes soon, the connection
-    // open. On demand it waits for the end of init, which this would only make longer.
+    // With provisioned concurrency, init is over before the first call comes. That call then finds the certificates
+    // read and, if it comes soon, the connection to DynamoDB open. On demand, the first call waits for the end of
+    // init, so connecting here would gain nothing.
     if variable("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Some("provisioned-concurrency")
         && let Err(fault) = service.make_ready().await
     {

@@ -1,4 +1,4 @@
-//! What the service decides, whichever API asks: whether this caller may have this layer, and where it is.
+//! The decisions, whichever API asks: whether this caller may have this layer, and where the layer is.
 
 use aws_config::SdkConfig;
 
@@ -23,7 +23,7 @@ pub struct Service {
 /// Why there is no URL for a layer.
 #[derive(Debug)]
 pub enum NoUrl {
-    /// The caller may not read that repository. Says nothing of whether it exists.
+    /// The caller may not read that repository. Does not tell whether it exists.
     Denied,
     /// There is no such repository.
     NoRepository,
@@ -31,7 +31,7 @@ pub enum NoUrl {
     NoLayer,
     /// The layer is stored, and no image references it.
     NotReferenced,
-    /// It could not be found out.
+    /// DynamoDB or S3 failed, so the answer is not known.
     Fault(Fault),
 }
 
@@ -42,7 +42,8 @@ impl From<Fault> for NoUrl {
 }
 
 impl Service {
-    /// A service on the table and the bucket that `config` names, reached as `sdk` says.
+    /// A service for the table and the bucket that `config` names. `sdk` has the region, the credentials and the
+    /// time-outs.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
         Self {
             catalog: Catalog::new(sdk, config),
@@ -52,13 +53,14 @@ impl Service {
         }
     }
 
-    /// Does what only a first call has to: reads certificates and credentials, connects to DynamoDB, and looks
-    /// whether the table has the layout that this code reads. One request.
+    /// Does what would make a first call slow: reads certificates and credentials, connects to DynamoDB, and checks
+    /// that the table has the layout that this code reads. One request.
     pub async fn make_ready(&self) -> Result<(), Fault> {
         self.catalog.layout().await.map(|_| ())
     }
 
-    /// A URL to download a layer from. The happy path is one query and no other request.
+    /// A URL to download a layer from. One query, if there is a URL; for a caller from another account, one more
+    /// request.
     pub async fn layer_url(
         &self,
         caller: &Caller,
@@ -69,7 +71,7 @@ impl Service {
         let state = match caller.access(repository) {
             Access::Allowed => catalog.layer(repository, digest, Consistency::Remembered).await?,
             Access::IfGrantedTo(account) => {
-                // Nothing remembered here: it would be quicker for what exists, and an outsider could tell.
+                // Not from the cache: an answer from there is quicker, so an outsider could tell which layers exist.
                 let (state, record) = tokio::join!(
                     catalog.layer(repository, digest, Consistency::Eventual),
                     catalog.repository(repository),

@@ -1,7 +1,7 @@
-//! The words of the ECR API as types that cannot hold a bad value.
+//! The values of the ECR API, as types that cannot hold a bad value.
 //!
-//! A type's `parse` makes a value, or gives the [`Constraint`] that a bad one breaks. Values are read with
-//! `AsRef<str>` or `Display`. The constraints are those of ECR's
+//! `parse` returns a value, or the [`Constraint`] that the text breaks. Values are read with `AsRef<str>` or
+//! `Display`. The constraints are those of ECR's
 //! [GetDownloadUrlForLayer](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetDownloadUrlForLayer.html)
 //! unless said otherwise.
 
@@ -51,7 +51,7 @@ macro_rules! pattern {
 
 static ACCOUNT_ID: Pattern = pattern!("[0-9]{12}");
 static DIGEST: Pattern = pattern!("[a-zA-Z0-9-_+.]+:[a-fA-F0-9]+");
-/// The pattern of ECR's model since 2024; every name that the older one takes is in it.
+/// The pattern of ECR's model since 2024; it accepts every name that the older pattern accepts.
 static REPOSITORY_NAME: Pattern =
     pattern!(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*");
 /// From the OCI distribution specification, "Pulling manifests"; ECR's imageTag is the same.
@@ -66,7 +66,7 @@ impl Pattern {
     }
 }
 
-/// Gives a type of one string its `AsRef<str>` and `Display`.
+/// Implements `AsRef<str>` and `Display` for types that hold one string.
 macro_rules! reads_as_str {
     ($($type:ty),+) => {$(
         impl AsRef<str> for $type {
@@ -93,7 +93,7 @@ pub struct AccountId(String);
 pub type RegistryId = AccountId;
 
 impl AccountId {
-    /// Takes twelve digits.
+    /// Accepts twelve digits.
     pub fn parse(value: &str) -> Result<Self, Constraint> {
         ACCOUNT_ID.check(value)?;
         Ok(Self(value.to_owned()))
@@ -105,7 +105,7 @@ impl AccountId {
 pub struct RepositoryName(String);
 
 impl RepositoryName {
-    /// Takes what ECR takes as `repositoryName`.
+    /// Accepts what ECR accepts as `repositoryName`.
     pub fn parse(value: &str) -> Result<Self, Constraint> {
         match value.chars().count() {
             0..2 => Err(Constraint::MinLength(2)),
@@ -132,8 +132,8 @@ impl fmt::Display for Repository {
 
 /// The digest of a layer or of an image manifest, such as `sha256:9f86d0…`.
 ///
-/// Upper-case hexadecimal digits are legal and name the same content as lower-case ones: two digests that
-/// differ in nothing else are equal, and [`Digest::hex`] is always lower-case.
+/// Upper-case hexadecimal digits are legal and name the same content as lower-case ones: two digests that differ only
+/// in this are equal, and [`Digest::hex`] is always lower-case.
 #[derive(Debug, Clone)]
 pub struct Digest {
     as_given: String,
@@ -141,7 +141,7 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// Takes what ECR takes as `layerDigest`: `<algorithm>:<hexadecimal digits>`, of any length.
+    /// Accepts what ECR accepts as `layerDigest`: `<algorithm>:<hexadecimal digits>`, of any length.
     pub fn parse(value: &str) -> Result<Self, Constraint> {
         let violated = Constraint::Pattern(DIGEST.text);
         DIGEST.check(value)?;
@@ -159,7 +159,7 @@ impl Digest {
         &self.hex
     }
 
-    /// The digest with its digits in lower case, as keys and records have it.
+    /// The digest with its digits in lower case, as keys and records contain it.
     pub fn canonical(&self) -> String {
         format!("{}:{}", self.algorithm(), self.hex)
     }
@@ -173,7 +173,7 @@ impl PartialEq for Digest {
 
 impl Eq for Digest {}
 
-/// The digest as it was given, upper case included: answers repeat it so.
+/// The digest as it was given, upper case included, because answers repeat it unchanged.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.as_given)
@@ -195,7 +195,7 @@ impl ObjectKey {
         Self(format!("manifests/{registry}/{}/{}", digest.algorithm(), digest.hex()))
     }
 
-    /// Reads back the key of one of `registry`'s layers; `None` for any other.
+    /// Accepts a key from a record if it is a layer's key in `registry`; `None` if it is not.
     pub fn parse_layer(registry: &RegistryId, value: String) -> Option<Self> {
         value.strip_prefix("layers/")?.strip_prefix(registry.as_ref())?.strip_prefix('/')?;
         Some(Self(value))
@@ -207,7 +207,7 @@ impl ObjectKey {
 pub struct ImageTag(String);
 
 impl ImageTag {
-    /// Takes what the OCI distribution specification takes as a tag.
+    /// Accepts what the OCI distribution specification accepts as a tag.
     pub fn parse(value: &str) -> Result<Self, Constraint> {
         IMAGE_TAG.check(value)?;
         Ok(Self(value.to_owned()))

@@ -52,7 +52,7 @@ pub enum Error {
         /// Where it was looked for.
         repository: Repository,
     },
-    /// The caller may not read that repository. Says nothing of whether it exists.
+    /// The caller may not read that repository. Does not tell whether it exists.
     #[error(
         "User: {user} is not authorized to perform: ecr:{operation} on resource: {resource} because no \
          resource-based policy allows the ecr:{operation} action"
@@ -65,7 +65,7 @@ pub enum Error {
         /// The ARN of the repository it asked for.
         resource: String,
     },
-    /// DynamoDB throttles, and the retries are spent. SDKs retry by this name.
+    /// DynamoDB throttles, even after all retries. SDKs retry a call that fails with this name.
     #[error("Rate exceeded")]
     Throttling(#[source] Cause),
     /// The request names no operation, or one that this service does not have.
@@ -80,7 +80,7 @@ pub enum Error {
     /// The request is not of the protocol's form.
     #[error("{0}")]
     Serialization(String),
-    /// A fault on this side. Never to be taken for "there is no such layer".
+    /// A fault on the side of the service. It must never read as "there is no such layer".
     #[error("The service could not answer this request because of an internal fault; try again")]
     Server(#[source] Cause),
 }
@@ -134,7 +134,7 @@ impl Error {
         }
     }
 
-    /// What the client is not told: the causes, as one line for the log. Empty when the sentence says all.
+    /// What the client is not told: the causes, as one line for the log. Empty if the sentence says everything.
     pub fn cause(&self) -> String {
         let mut chain = Vec::new();
         let mut next = self.source();
@@ -146,7 +146,7 @@ impl Error {
     }
 }
 
-/// The partition of AWS that a region is in, as ARNs have it.
+/// The partition of AWS that a region is in, as ARNs spell it.
 /// Source: [AWS partitions](https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html),
 /// and the regions' names in the SDKs' `partitions.json`.
 fn partition(region: &str) -> &'static str {

@@ -9,10 +9,10 @@ use crate::service::{NoUrl, Service};
 use crate::store::DownloadUrl;
 use crate::types::{Constraint, Digest, RegistryId, Repository, RepositoryName};
 
-/// The operation's name, as `X-Amz-Target` has it.
+/// The operation's name, as `X-Amz-Target` spells it.
 pub const NAME: &str = "GetDownloadUrlForLayer";
 
-/// What to give the URL of.
+/// The layer that is asked for.
 #[derive(Debug)]
 pub struct Input {
     /// From `registryId` (or the default registry) and `repositoryName`.

@@ -23,7 +23,7 @@ pub fn unknown_operation(target: Option<&str>) -> Error {
     Error::UnknownOperation { target: target.map(str::to_owned) }
 }
 
-/// The members of a request's body. Those that nobody asks for are ignored, as the protocol has it.
+/// The members of a request's body. Members that no operation reads are ignored, as the protocol demands.
 #[derive(Debug)]
 pub struct Members(Map<String, Value>);
 
@@ -66,7 +66,7 @@ fn wrong_type(what: &str, wanted: &str, got: &Value) -> Error {
     Error::Serialization(format!("{what} must be {wanted}, and is {got}"))
 }
 
-/// An answer as it goes over HTTP, headers that depend on the call aside.
+/// An answer as it goes over HTTP, without the headers that differ from call to call.
 #[derive(Debug)]
 pub struct Reply {
     /// The HTTP status.
@@ -78,7 +78,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Writes an output, or an error in the shape by which SDKs find its type.
+    /// Writes an output; or an error, in the form from which SDKs read its type.
     pub fn render(outcome: Result<&Value, &Error>) -> Self {
         match outcome {
             Ok(output) => Self { status: StatusCode::OK, error_type: None, body: output.to_string() },
