@@ -17,18 +17,21 @@
 //! | `registry#<registryId>` | `repository#<name>` | listing: the registry has this repository |
 //! | `table` | `layout` | the layout of this table: `version` |
 //!
-//! What a call asks for has a partition of its own, with its record first and, after it, what refers to it. One
-//! partition serves 3,000 read units a second, and a fleet pulls one repository's layers all at once. `layer` sorts
-//! before `reference#…`, so one query for two items tells whether a layer is stored and whether any image references
-//! it, however many do. Listings are only for lists: publishing and deleting read what concerns the image itself,
-//! so that their cost does not depend on what else the repository has, and work on different images has no item in
+//! Each layer, image and tag has a partition of its own: first its record, then what refers to it. One partition
+//! serves 3,000 read units a second, and a fleet pulls one repository's layers all at once. `layer` sorts before
+//! `reference#…`. So one query for two items tells whether a layer is stored and whether any image references it,
+//! however many do. Listings serve only to list. Publishing and deleting an image read only what belongs to that
+//! image. So their cost does not depend on what else the repository has, and work on different images has no item in
 //! common.
 //!
-//! `deleting` on a repository or an image means that its deletion has begun, and will not be taken back; its value is
-//! that deletion's id, and stays until the record is gone. A repository's may be `tentative`: it ends only if the
-//! repository proves to have no images. `begun_at` tells an image's record from an earlier or later one with the same
-//! digest. `revision` grows with each change of what names the image: a decision that was made by looking at the
-//! names is written only if the revision is still the one that was seen.
+//! `deleting` in the record of a repository or an image is a mark: its deletion has begun. The value is the id of
+//! that deletion. The mark is never replaced or taken back, and stays until the record is gone. There is one
+//! exception: a repository's mark with `tentative` is taken back if the repository turns out to have images.
+//! `begun_at` tells an image's record from an earlier or later one with the same digest. `revision` grows with each
+//! change of what names the image. A decision that depends on the names is written only if the revision is still the
+//! one that was read before the names.
+//!
+//! What these guarantee, and why, is in `docs/architecture.md`.
 
 mod cache;
 mod create_table;
@@ -78,22 +81,22 @@ pub struct Catalog {
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consistency {
-    /// No read at all, where the layer was seen to be referenced less than `CACHE_SECONDS` ago; else eventual.
+    /// From the cache, if the layer was found referenced less than `CACHE_SECONDS` ago; else like `Eventual`.
     Remembered,
-    /// May miss what was written in the last moments, at half the price.
+    /// Half the price, but may miss what was written in the last moments.
     Eventual,
     /// Sees every write that was answered before it.
     Strong,
 }
 
-/// What the catalog knows of a layer in a repository.
+/// What the catalog knows about a layer in a repository.
 #[derive(Debug, PartialEq, Eq)]
 pub enum LayerState {
     /// The repository has no such layer.
     Absent,
     /// It is stored, and no image references it.
     Unreferenced,
-    /// An image references it; its bytes are there.
+    /// An image references it. Its bytes are the object with this key.
     Referenced(ObjectKey),
 }
 
@@ -104,7 +107,7 @@ pub struct RepositoryRecord {
     pub created_at: u64,
     /// The accounts, besides the registry's own, that may read it.
     pub accounts: Vec<String>,
-    /// Its deletion, if that has begun: nothing can be published into it any more.
+    /// The mark of its deletion, if that has begun: nothing can be published into the repository any more.
     pub deleting: Option<RepositoryMark>,
 }
 
@@ -132,7 +135,7 @@ impl RepositoryRecord {
 }
 
 impl Catalog {
-    /// The table that `config` names, reached as `sdk` says.
+    /// The table that `config` names. `sdk` has the region, the credentials and the time-outs.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
         let mut builder = aws_sdk_dynamodb::config::Builder::from(sdk);
         if let Some(endpoint) = &config.dynamodb_endpoint {
@@ -146,7 +149,7 @@ impl Catalog {
         }
     }
 
-    /// What is known of a layer. One request, or none.
+    /// What is known about a layer. One request, or none if the cache has the answer.
     pub async fn layer(
         &self,
         repository: &Repository,
@@ -155,7 +158,7 @@ impl Catalog {
     ) -> Result<LayerState, Fault> {
         let pk = keys::layer_partition(repository, digest);
         if pk.len() > LONGEST_KEY {
-            return Ok(LayerState::Absent); // DynamoDB refuses to look for what it cannot store
+            return Ok(LayerState::Absent); // DynamoDB would refuse a query for a longer key
         }
         if let (Consistency::Remembered, Some(referenced)) = (consistency, &self.referenced)
             && let Some(object_key) = referenced.get(&pk)
@@ -180,13 +183,14 @@ impl Catalog {
         Ok(state)
     }
 
-    /// A repository's record, as fresh as can be. One request.
+    /// A repository's record, read with strong consistency. One request.
     pub async fn repository(&self, repository: &Repository) -> Result<Option<RepositoryRecord>, Fault> {
         let record = self.record(keys::repository(repository)).await?;
         record.as_ref().map(RepositoryRecord::read).transpose()
     }
 
-    /// A record, as fresh as can be. One request.
+    /// A record, read with strong consistency. One request. An answer without an item means that there is no such
+    /// record; the capacity in the answer proves that it is DynamoDB's.
     async fn record(&self, (pk, sk): Key) -> Result<Option<Item>, Fault> {
         let found = self
             .client

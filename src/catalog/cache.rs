@@ -1,4 +1,4 @@
-//! A cache of layers that were referenced a moment ago: when a fleet pulls an image, it asks for them again and again.
+//! A cache of layers that were referenced a moment ago. A fleet that pulls an image asks for them again and again.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,8 +6,8 @@ use quick_cache::sync::Cache;
 
 use crate::types::ObjectKey;
 
-/// The most layers that the cache holds: about half a megabyte, and more than one function instance is asked for
-/// while an entry lives.
+/// How many layers the cache holds. They take about half a megabyte, and are more than what one function instance is
+/// asked for while an entry lives.
 const MOST_LAYERS: usize = 1000;
 
 /// Remembers for a short time that a layer is referenced. It does not remember layers that are not, nor who may read
@@ -32,7 +32,7 @@ impl ReferencedLayers {
         (age < self.life).then_some(object_key)
     }
 
-    /// Remembers a layer that DynamoDB has just said to be referenced.
+    /// Remembers a layer that is referenced, as DynamoDB has just said.
     pub(super) fn insert(&self, layer_partition: String, object_key: ObjectKey) {
         self.layers.insert(layer_partition, (object_key, SystemTime::now()));
     }

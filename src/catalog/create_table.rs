@@ -1,4 +1,4 @@
-//! Creating the table, for the local stack. The template makes the table of a deployment.
+//! Creates the table, for the local stack. The template creates the table of a deployment.
 
 use std::time::Duration;
 

@@ -1,12 +1,14 @@
-//! Deleting images, in the opposite order of publishing. Every stop between two of these steps is safe, and deleting
-//! again completes it:
+//! Deleting images, in the opposite order of publishing. It is safe to stop between any two of these steps; deleting
+//! again does the rest:
 //!
-//! 1. The image gets its mark, `deleting`, unless what names it has changed since it was looked at. Nothing is added
-//!    to it from then on. The mark is never replaced, so a record with another mark, or none, is a later one.
-//! 2. An index gives up its images. Those that nothing else names are marked too.
-//! 3. The references to its layers go.
-//! 4. Its record goes together with its tags, by which it was found. The index's comes last: by it the images are
-//!    found.
+//! 1. The image is marked with `deleting`, unless what names it has changed since it was read. From then on nothing
+//!    is added to the image. The mark is never replaced, so a record with another mark, or without one, is a later
+//!    record with the same digest.
+//! 2. If the image is an index, each of its images loses the row that names the index. Images that nothing else names
+//!    are marked too.
+//! 3. The references to the image's layers are deleted.
+//! 4. The record is deleted, together with the tags, by which it was found. The record of an index is deleted after
+//!    those of its images, because it lists them.
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
 
@@ -25,10 +27,10 @@ pub enum ImageId {
     Digest(Digest),
 }
 
-/// How deleting an image went.
+/// The outcome of deleting an image.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ImageDeletion {
-    /// These are gone: the image, and if it was an index those of its images that nothing else names.
+    /// These images are gone: the image itself and, if it was an index, those of its images that nothing else named.
     Deleted(Vec<Digest>),
     /// Only the tag is gone, because the image has others.
     Untagged(ImageTag),
@@ -36,7 +38,7 @@ pub enum ImageDeletion {
     NoImage,
     /// There is no such repository.
     NoRepository,
-    /// Nothing was done, because the image is one of an index's.
+    /// Nothing was done, because an index names the image.
     PartOf {
         /// The image.
         image: Digest,
@@ -45,20 +47,21 @@ pub enum ImageDeletion {
     },
 }
 
-/// What deleting an image comes to, by what names it.
+/// What happens to an image that is to be deleted.
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
-    /// The tag goes, and the image stays.
+    /// Only the tag is removed.
     Untag(ImageTag),
-    /// The image is kept by this index.
+    /// Nothing is done, because this index names the image.
     KeptBy(Digest),
-    /// The image goes.
+    /// The image is deleted.
     Delete,
-    /// The tag has got another image since it was read.
+    /// The tag was moved to another image after it was read.
     LookAgain,
 }
 
-/// Decides about an image that has these `tags` (two of them tell enough) and is named by this `index`.
+/// Decides about an image that has these `tags` and is named by this `index`. Two tags are enough: they tell whether
+/// the image has others than the given one.
 fn decide(id: &ImageId, tags: &[ImageTag], index: Option<Digest>) -> Decision {
     match (id, tags, index) {
         (ImageId::Tag(tag), [_, _, ..], _) => Decision::Untag(tag.clone()),
@@ -76,8 +79,8 @@ struct Marked {
 }
 
 impl Catalog {
-    /// Deletes an image with its tags; if it is named by a tag and has others, only that tag. The layers are
-    /// inaccessible from then on, but for those that another image references.
+    /// Deletes an image with its tags; but if `id` is a tag and the image has other tags, only that tag. The layers
+    /// of a deleted image are inaccessible, except those that another image references.
     pub async fn delete_image(&self, repository: &Repository, id: &ImageId) -> Result<ImageDeletion, Fault> {
         let marked = loop {
             let digest = match id {
@@ -127,7 +130,7 @@ impl Catalog {
         Ok(ImageDeletion::Deleted(going.into_iter().map(|marked| marked.image.digest).collect()))
     }
 
-    /// Takes a tag from an image that keeps others.
+    /// Takes a tag from an image that has others.
     async fn untag(
         &self,
         repository: &Repository,
@@ -140,7 +143,7 @@ impl Catalog {
         self.transact(items).await
     }
 
-    /// The items that take a tag from an image that must have it.
+    /// The items that take a tag from an image. They are refused if the tag names another image.
     fn without_tag(&self, repository: &Repository, image: &Digest, tag: &ImageTag) -> [TransactWriteItem; 3] {
         let names_it = Condition::names(digest_value(image));
         [
@@ -150,7 +153,7 @@ impl Catalog {
         ]
     }
 
-    /// The items that mark an image that is as it was seen.
+    /// The items that mark an image. They are refused if what names the image has changed since it was read.
     fn mark(&self, repository: &Repository, image: &ImageRecord, deletion: u64) -> [TransactWriteItem; 2] {
         let mark = [(":deletion", number_value(deletion))];
         let is_as_seen = Condition::has_revision(image.revision);
@@ -170,8 +173,9 @@ impl Catalog {
         ]
     }
 
-    /// The marked image and, if it is an index, its images that nothing else names, marked as well; an index before
-    /// its images. The others are told that this index does not name them any more.
+    /// All that is deleted with a marked image, the image included. If it is an index, these are those of its images
+    /// that nothing else names; they are marked too. The index's other images lose the row that names it. In the
+    /// result, an index comes before its images.
     async fn with_images_of_indexes(
         &self,
         repository: &Repository,
@@ -193,8 +197,9 @@ impl Catalog {
         Ok(going)
     }
 
-    /// Makes an index that is being deleted name one of its images no more. Gives the image, marked, if nothing else
-    /// names it. Where another index does that is going as well, the image goes with that one.
+    /// Removes the row of an image that names an index, because the index is being deleted. If nothing else names the
+    /// image, marks it instead, and returns it. If another index names it that is being deleted too, the image is
+    /// left to that one.
     async fn take_from_index(
         &self,
         repository: &Repository,
@@ -211,7 +216,7 @@ impl Catalog {
                 self.tags_of(repository, &image.digest, 1),
                 self.index_of(repository, &image.digest, Some(index)),
             )?;
-            // Or the image may be that of a later index with the same digest.
+            // Otherwise the row may be of a later index with the same digest.
             let while_index_goes =
                 self.check(keys::image(repository, index), Condition::is_marked(deletion_of_index));
             let mut items = vec![while_index_goes];
@@ -227,14 +232,14 @@ impl Catalog {
             match self.transact(items).await? {
                 Outcome::Written if is_named => return Ok(None),
                 Outcome::Written => return Ok(Some(Marked { image, deletion })),
-                Outcome::Refused(0) => return Ok(None), // somebody else has ended the index's deletion
+                Outcome::Refused(0) => return Ok(None), // somebody else has completed the index's deletion
                 Outcome::Refused(_) => {}
             }
         }
     }
 
-    /// Deletes all that a marked image has, its record last and with it the tag that it was found by. Nothing to do
-    /// if somebody else has done it.
+    /// Deletes everything that belongs to a marked image: last its record, and with it the tag that it was found by.
+    /// Stops without an error if somebody else has completed the deletion.
     async fn sweep_image(
         &self,
         repository: &Repository,
@@ -266,7 +271,8 @@ impl Catalog {
         loop {
             // One more than fit, to see whether these are the last.
             let mut tags = self.tags_of(repository, &image.digest, TAGS_AT_ONCE + 1).await?;
-            // The tag that it was found by goes last, so that it is found again if this is stopped.
+            // The tag that the image was found by goes last, so that the same command finds the image again if this
+            // one is stopped.
             tags.sort_by_key(|tag| matches!(found_by, ImageId::Tag(found_by) if found_by == tag));
             let are_last = tags.len() <= TAGS_AT_ONCE;
             tags.truncate(TAGS_AT_ONCE);
@@ -280,15 +286,16 @@ impl Catalog {
             }
             match self.transact(items).await? {
                 Outcome::Written if are_last => return Ok(()),
-                // The record is gone, or a later one is there: somebody else has ended this.
+                // The record is gone, or a later one is there: somebody else has completed the deletion.
                 Outcome::Refused(place) if place >= tags.len() * 3 => return Ok(()),
-                // There are more tags; or another image has got one of these meanwhile, and keeps it.
+                // There are more tags; or one of these was moved to another image meanwhile, and stays there.
                 Outcome::Written | Outcome::Refused(_) => {}
             }
         }
     }
 
-    /// Deletes an image because its repository is being deleted, while that deletion goes on.
+    /// Deletes an image of a repository that is being deleted, whatever names the image. Does not begin if the
+    /// repository's deletion has ended.
     pub(super) async fn delete_image_of_deleted_repository(
         &self,
         repository: &Repository,
@@ -304,7 +311,7 @@ impl Catalog {
                 let mut items = vec![self.check(keys::repository(repository), goes_on)];
                 items.extend(self.mark(repository, &image, deletion));
                 if self.transact(items).await? != Outcome::Written {
-                    return Ok(()); // the image is looked at again, if the deletion goes on
+                    return Ok(()); // if the deletion goes on, its next pass looks at the image again
                 }
                 deletion
             }

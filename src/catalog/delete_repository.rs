@@ -1,11 +1,12 @@
-//! Deleting a repository. Every stop between two of these steps is safe, and deleting again completes it:
+//! Deleting a repository. It is safe to stop between any two of these steps; deleting again does the rest:
 //!
-//! 1. Its record gets its mark, `deleting`; nothing is published into it from then on. If it is to be deleted only
-//!    without images, the mark is tentative: images may have come since it was looked at. If so, the mark is taken
-//!    back; if not, it becomes final.
-//! 2. The images go, each as [`delete_image`](super::delete_image) does it.
-//! 3. The layers' records go.
-//! 4. Its own record goes.
+//! 1. The repository's record is marked with `deleting`. From then on nothing is published into the repository. If it
+//!    is to be deleted only without images, the mark is tentative at first: an image may have been published after
+//!    the images were listed. They are listed again. If there are any, the mark is taken back; if not, it becomes
+//!    final.
+//! 2. The images are deleted, each as in [`delete_image`](super::delete_image).
+//! 3. The layers' records are deleted.
+//! 4. The repository's record is deleted.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -17,19 +18,19 @@ use crate::types::{Digest, Repository};
 /// How many images are deleted at once.
 const IMAGES_AT_ONCE: usize = 8;
 
-/// How deleting a repository went.
+/// The outcome of deleting a repository.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RepositoryDeletion {
     /// It is gone.
     Deleted,
     /// There is no such repository.
     NoRepository,
-    /// It has images, and was to be deleted only without.
+    /// Nothing was done, because the repository has images.
     HasImages,
 }
 
 impl Catalog {
-    /// Deletes a repository; one that has images only if `with_images` says so.
+    /// Deletes a repository. If it has images, it is deleted only with `with_images`.
     pub async fn delete_repository(
         &self,
         repository: &Repository,
@@ -66,7 +67,7 @@ impl Catalog {
             self.delete(keys::repository(repository), Some(Condition::is_marked(deletion))),
             self.delete(keys::repository_listing(repository), None),
         ];
-        self.transact(items).await?; // refused if somebody else has ended it
+        self.transact(items).await?; // refused if somebody else has completed the deletion
         Ok(RepositoryDeletion::Deleted)
     }
 
@@ -87,7 +88,7 @@ impl Catalog {
     }
 
     async fn delete_listed_images(&self, repository: &Repository, deletion: u64) -> Result<(), Fault> {
-        // Each pass reads from the start, as what it has deleted is not listed any more.
+        // Each pass lists from the start, because deleted images are not listed any more.
         while self.is_still_marked(repository, deletion).await? {
             let mut list = self.images(repository);
             let mut images: Vec<Digest> = Vec::new();
@@ -129,7 +130,7 @@ impl Catalog {
                 items.push(self.delete(keys::layer_listing(repository, &layer), None));
             }
             if self.transact(items).await? != Outcome::Written {
-                return Ok(()); // somebody else has ended it
+                return Ok(()); // somebody else has completed the deletion
             }
         }
     }

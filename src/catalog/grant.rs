@@ -13,7 +13,7 @@ impl Catalog {
         self.change_accounts(repository, account, "ADD accounts :accounts").await
     }
 
-    /// Takes that back. `false` if there is no such repository.
+    /// Takes a grant back. `false` if there is no such repository.
     pub async fn revoke(&self, repository: &Repository, account: &AccountId) -> Result<bool, Fault> {
         self.change_accounts(repository, account, "DELETE accounts :accounts").await
     }

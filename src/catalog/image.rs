@@ -12,11 +12,11 @@ use crate::types::{Digest, ImageTag, Repository};
 pub(super) struct ImageRecord {
     /// The digest of its manifest.
     pub(super) digest: Digest,
-    /// Its layers: all that may be referenced by it.
+    /// All layers that it may have references to.
     pub(super) layers: Vec<Digest>,
     /// The images of an index.
     pub(super) images: Vec<Digest>,
-    /// When its publishing began, which tells it from another record with the same digest.
+    /// When its publishing began. Tells this record from an earlier or later one with the same digest.
     pub(super) begun_at: u64,
     /// Grows with each change of what names the image.
     pub(super) revision: u64,
@@ -48,7 +48,7 @@ impl Catalog {
         record.map(|item| ImageRecord::read(&item, digest)).transpose()
     }
 
-    /// Up to so many of an image's tags.
+    /// Some of an image's tags, at most `count`.
     pub(super) async fn tags_of(
         &self,
         repository: &Repository,
@@ -82,7 +82,7 @@ impl Catalog {
         Ok(None)
     }
 
-    /// An item that counts a change of what names an image.
+    /// An item that increases an image's revision, because what names the image changes.
     pub(super) fn count_change(
         &self,
         repository: &Repository,

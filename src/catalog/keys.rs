@@ -1,4 +1,4 @@
-//! The table's keys, as [`catalog`](super) describes them.
+//! The table's keys. [`catalog`](super) describes them.
 
 use crate::types::{Digest, ImageTag, RegistryId, Repository};
 

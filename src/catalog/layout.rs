@@ -1,4 +1,4 @@
-//! Which layout the table has: one record of the table says so.
+//! Which layout the table has. One record of the table says so.
 
 use std::sync::OnceLock;
 
@@ -12,13 +12,14 @@ use crate::types::{RegistryId, Repository};
 /// The layout that [`catalog`](super) describes.
 const LAYOUT: u64 = 2;
 
-/// Whether the table was seen to have this layout. It does not change under a running program, so one look is enough.
+/// Whether the table is known to have this layout. The layout does not change while a program runs, so reading it
+/// once is enough.
 #[derive(Debug, Default)]
 pub(super) struct Checked(OnceLock<()>);
 
 impl Catalog {
-    /// Looks whether the table has this layout; `false` if it says nothing of a layout, as a new table does.
-    /// One request, or none once it was seen. [`Fault::ForeignTable`] if it has another one.
+    /// Whether the table has this layout. `false` if it does not say which layout it has, like a new table;
+    /// [`Fault::ForeignTable`] if it has another one. One request, or none once the layout is known.
     pub async fn layout(&self) -> Result<bool, Fault> {
         if self.layout.0.get().is_some() {
             return Ok(true);
@@ -33,7 +34,7 @@ impl Catalog {
         }
     }
 
-    /// A repository's record, and the certainty that the table is one of this layout.
+    /// A repository's record. Fails if the table turns out to have another layout, so that no record is misread.
     pub async fn confirmed_repository(
         &self,
         repository: &Repository,
@@ -57,7 +58,7 @@ impl Catalog {
         }
     }
 
-    /// Writes down that the table has this layout, before the first record is written.
+    /// Records in a new table that it has this layout. To be called before anything else is written.
     pub(super) async fn claim_table(&self) -> Result<(), Fault> {
         if !self.layout().await? {
             let version = [("version", AttributeValue::N(LAYOUT.to_string()))];

@@ -7,13 +7,14 @@ use super::{Catalog, Item, digest, digests, fault, garbled, keys, number, option
 use crate::fault::Fault;
 use crate::types::{Digest, RegistryId, Repository, RepositoryName};
 
-/// How many rows a page of a list has at most: few enough for a slow line.
+/// How many rows a page of a list has at most. Few enough for a slow line.
 const PAGE: i32 = 500;
 
-/// The records of a partition whose sort keys begin alike, in the keys' order, as fresh as can be.
+/// The records of one partition whose sort keys share a prefix, in the order of the keys, read with strong
+/// consistency.
 pub(super) struct Rows {
     query: QueryFluentBuilder,
-    /// Read already, and not given yet.
+    /// Records that were read but not returned yet.
     page: std::vec::IntoIter<Item>,
     is_last_page: bool,
 }
@@ -35,7 +36,7 @@ impl Rows {
         }
     }
 
-    /// Up to so many of the next records.
+    /// The next records, at most `count`.
     pub(super) async fn take(&mut self, count: usize) -> Result<Vec<Item>, Fault> {
         let mut rows = Vec::new();
         while rows.len() < count
@@ -69,7 +70,7 @@ pub struct ListedImage {
 /// The images of a repository, in the order of their digests.
 pub struct ImageList {
     rows: Rows,
-    /// Read already, and not given yet: rows with its tags may follow.
+    /// An image that was read but not returned yet, because rows with its tags may follow.
     image: Option<ListedImage>,
 }
 

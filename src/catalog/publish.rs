@@ -1,18 +1,21 @@
-//! Writing images. Every stop between two of these steps is safe, and doing them again completes them:
+//! Writing images. It is safe to stop between any two of these steps; publishing again does the rest:
 //!
-//! 1. [`Catalog::begin_image`], once all the image's bytes are in the store: the image is known, unfinished.
-//! 2. [`Catalog::add_layers`]: its layers, each with the reference that makes it downloadable.
-//! 3. [`Catalog::name_images`]: the images of an index are named by it, and are not deleted without it from then on.
+//! 1. [`Catalog::begin_image`], after all the image's bytes are in the store: the image has a record, unfinished.
+//! 2. [`Catalog::add_layers`]: its layers have records, and the references that make them downloadable.
+//! 3. [`Catalog::name_images`]: each image of an index has a row that names the index. From then on it cannot be
+//!    deleted alone.
 //! 4. [`Catalog::finish_image`]: the image is published.
 //! 5. [`Catalog::tag_image`].
 //!
-//! The image's record comes first, so that whatever references a stopped publishing leaves can be found and deleted.
+//! The image's record comes first, so that all references that a stopped publishing leaves can be found and deleted.
 //! Each later step checks, in the transaction that does it, that the image's deletion has not begun.
 //!
-//! That the repository is not being deleted is looked at right after step 1, with a read that sees every write that
-//! was answered before it. Deleting a repository is marked first and lists the images then, so that one of the two
-//! sees the other. A condition in the transaction would do the same, but DynamoDB lets two transactions with an item
-//! in common not run at once, and all publishing into a repository would meet in its record.
+//! Right after step 1, a strongly consistent read checks that the repository is not being deleted. Deleting a
+//! repository writes its mark first, and lists the images afterwards. So at least one of the two sees the other. A
+//! condition on the repository's record would do the same. But DynamoDB cancels one of two transactions at once that
+//! have an item in common, and all publishing into a repository would have that record in common.
+//!
+//! Source: [Transaction conflict handling](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-conflict-handling).
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -38,7 +41,7 @@ pub struct LayerRecord {
     pub digest: Digest,
     /// How many bytes it has.
     pub size: u64,
-    /// Its media type, as the manifest has it.
+    /// Its media type, as the manifest states it.
     pub media_type: String,
 }
 
@@ -51,11 +54,12 @@ pub struct NewImage {
     pub media_type: String,
     /// How many bytes the manifest has.
     pub size: u64,
-    /// Its layers that are in the store, each once. None if it is an index of images.
+    /// Its layers that are in the store, each once. Empty for an index.
     pub layers: Vec<LayerRecord>,
-    /// Its layers that are not. An earlier publishing may have had them.
+    /// Its layers that are not in the store. There may be references to them, from an earlier publishing that had
+    /// their bytes.
     pub absent_layers: Vec<Digest>,
-    /// The images of an index, such as those for its platforms, each once. None if it is a single image.
+    /// The images of an index, such as those for its platforms, each once. Empty for a single image.
     pub images: Vec<Digest>,
 }
 
@@ -84,7 +88,7 @@ pub enum PublishError {
     NoRepository,
     /// The repository is being deleted.
     RepositoryDeleted,
-    /// The image is being deleted, or was deleted meanwhile, or one of an index's images.
+    /// The image, or one of the images of an index, is being deleted or was deleted meanwhile.
     ImageDeleted,
     /// It could not be written.
     Fault(Fault),
@@ -106,7 +110,7 @@ impl Catalog {
         Ok(self.transact(vec![record, listing]).await? == Outcome::Written)
     }
 
-    /// Step 1.
+    /// Step 1: writes the image's record, unfinished.
     pub async fn begin_image<'a>(
         &self,
         repository: &'a Repository,
@@ -117,7 +121,7 @@ impl Catalog {
             let (begun_at, revision, condition) = match &record {
                 None => (unique_number(), unique_number(), Condition::is_absent()),
                 Some(record) if record.deletion.is_some() => return Err(PublishError::ImageDeleted),
-                // Published again: what there is stays.
+                // The image is published again: its record and its references stay.
                 Some(record) => {
                     (record.begun_at, record.revision + 1, Condition::has_revision(record.revision))
                 }
@@ -133,7 +137,8 @@ impl Catalog {
             Some(_) => return Ok(Begun { repository, image, begun_at }),
         };
         if is_new {
-            // Who deletes the repository may have listed its images before. Refused if somebody goes on with it.
+            // The deletion of the repository may have listed its images before this one was written, and would miss
+            // it. Refused if somebody else has continued with this image.
             let as_begun = Some(Condition::has_revision(revision));
             let record = self.delete(keys::image(repository, &image.digest), as_begun);
             let listing = self.delete(keys::image_listing(repository, &image.digest), None);
@@ -142,7 +147,7 @@ impl Catalog {
         Err(refusal)
     }
 
-    /// The items that make an image known, or known again.
+    /// The items that write an image's record and its row in the listing, for the first time or again.
     fn known_image(
         &self,
         repository: &Repository,
@@ -150,7 +155,7 @@ impl Catalog {
         (begun_at, revision): (u64, u64),
         condition: Condition,
     ) -> Vec<TransactWriteItem> {
-        // All that it may reference, so that deleting it takes every reference away.
+        // All layers that it may reference, so that deleting it removes every reference.
         let layers = image.layers.iter().map(|layer| &layer.digest).chain(&image.absent_layers);
         let [media_type, size, layers, images] = [
             (":media_type", AttributeValue::S(image.media_type.clone())),
@@ -177,7 +182,7 @@ impl Catalog {
         ]
     }
 
-    /// Step 2.
+    /// Step 2: writes the layers' records and references.
     pub async fn add_layers(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
         let Begun { repository, image, begun_at } = begun;
         let known = self.known_layers(repository, &image.layers).await?;
@@ -188,7 +193,8 @@ impl Catalog {
                 items.push(self.check(key, Condition::began_at(*begun_at)));
             }
             items.push(self.put(keys::reference(repository, &layer.digest, &image.digest), [], None));
-            // Not written over: images that share a layer would meet in its record.
+            // A record that is there is not written again. Otherwise images that share a layer would have an item in
+            // common.
             if !known.contains(&keys::layer_partition(repository, &layer.digest)) {
                 let object_key = ObjectKey::of_layer(&repository.registry, &layer.digest);
                 let record = [
@@ -210,10 +216,10 @@ impl Catalog {
         Ok(())
     }
 
-    /// The partitions of those layers that the repository has records of.
+    /// The partition keys of those layers that have a record in the repository.
     ///
-    /// Such a record stays as long as this image is not being deleted: only deleting the repository removes it, and that
-    /// marks all images first.
+    /// Such a record stays while this image is not being deleted: only deleting the repository removes layers'
+    /// records, and all images are marked before that.
     async fn known_layers(
         &self,
         repository: &Repository,
@@ -236,8 +242,8 @@ impl Catalog {
                 for row in rows.values().flatten() {
                     known.insert(string(row, "pk")?.to_owned());
                 }
-                // Keys that DynamoDB was too busy to read. It reads one at least, or the request fails as throttled, so
-                // this ends.
+                // The keys that DynamoDB was too busy to read. It reads at least one, or the request fails as
+                // throttled. So this loop ends.
                 wanted = found.unprocessed_keys.unwrap_or_default();
                 if !wanted.is_empty() {
                     tokio::time::sleep(longest_wait.mul_f64(fastrand::f64())).await;
@@ -248,7 +254,7 @@ impl Catalog {
         Ok(known)
     }
 
-    /// Step 3.
+    /// Step 3: gives each image of an index a row that names the index.
     pub async fn name_images(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
         let Begun { repository, image: index, begun_at } = begun;
         const ITEMS_PER_IMAGE: usize = 2;
@@ -268,7 +274,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Step 4.
+    /// Step 4: marks the image as published.
     pub async fn finish_image(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
         let Begun { repository, image, begun_at } = begun;
         let now = [(":now", now())];

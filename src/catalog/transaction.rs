@@ -1,4 +1,4 @@
-//! The transactions that publishing and deleting write with, their items and their conditions.
+//! The transactions with which publishing and deleting write: their items and their conditions.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,13 +17,13 @@ use crate::fault::{Backend, BackendFault, Fault, Kind};
 /// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
 pub(super) const LARGEST_TRANSACTION: usize = 100;
 
-/// How often a transaction is tried that cannot be written at this moment. The longest wait before each next try
-/// doubles.
+/// How often a transaction is tried, if the reason against it may pass. There is a random wait before each further
+/// try, whose upper limit begins with `FIRST_WAIT` and doubles.
 const TRIES: u32 = 10;
 const FIRST_WAIT: Duration = Duration::from_millis(25);
 
-/// Reasons of a cancellation that pass: another transaction writes the same items, or there are too many requests.
-/// The SDK retries neither.
+/// Reasons for a cancellation that may pass: another transaction has an item in common with this one, or there are
+/// too many requests. The SDK does not retry these.
 /// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
 const PASSING: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
 
@@ -34,11 +34,11 @@ const COMPLETE: &str = "all that is required is set";
 pub(super) enum Outcome {
     /// All of it is written.
     Written,
-    /// The condition of the item at this place does not hold, the first such. Nothing is written.
+    /// The condition of the item at this place does not hold; it is the first such item. Nothing is written.
     Refused(usize),
 }
 
-/// What must hold of a record, or the transaction is refused.
+/// What must be true of a record. Otherwise the transaction is refused.
 #[derive(Debug, Clone)]
 pub(super) struct Condition {
     expression: &'static str,
@@ -72,7 +72,7 @@ impl Condition {
         Self { expression, value: Some((":begun_at", number_value(time))) }
     }
 
-    /// The image is as it was seen, and its deletion has not begun.
+    /// What names the image has not changed since this revision was read, and its deletion has not begun.
     pub(super) fn has_revision(revision: u64) -> Self {
         let expression = "revision = :seen AND attribute_not_exists(deleting)";
         Self { expression, value: Some((":seen", number_value(revision))) }
@@ -83,7 +83,7 @@ impl Condition {
         Self { expression: "deleting = :deletion", value: Some((":deletion", number_value(deletion))) }
     }
 
-    /// The repository is being deleted by the deletion with this id, if it proves to be empty.
+    /// The repository has a tentative mark, of the deletion with this id.
     pub(super) fn is_tentatively_marked(deletion: u64) -> Self {
         let expression = "deleting = :deletion AND attribute_exists(tentative)";
         Self { expression, value: Some((":deletion", number_value(deletion))) }
@@ -102,7 +102,7 @@ impl Condition {
 }
 
 impl Catalog {
-    /// Writes all of `items` or none. What keeps it from that and passes is waited for.
+    /// Writes all of `items` or none. Tries again if the reason against it may pass.
     pub(super) async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Outcome, Fault> {
         let mut longest_wait = FIRST_WAIT;
         let mut tries_left = TRIES;
@@ -132,13 +132,13 @@ impl Catalog {
                 let reason = reasons.iter().find(|reason| !has_code(reason, "None")).cloned();
                 return Err(cancelled(fault(error), reason));
             }
-            // A random time, or transactions that met once would meet again.
+            // A random time, because transactions that wait equally long would meet again.
             tokio::time::sleep(longest_wait.mul_f64(fastrand::f64())).await;
             longest_wait *= 2;
         }
     }
 
-    /// An item that writes a record, over the one that may be there.
+    /// An item that writes a record, and replaces the one that may be there.
     pub(super) fn put<const N: usize>(
         &self,
         key: Key,
@@ -156,8 +156,8 @@ impl Catalog {
         TransactWriteItem::builder().put(put.build().expect(COMPLETE)).build()
     }
 
-    /// An item that changes a record by an update expression with these values. It makes the record if there is none,
-    /// unless `condition` keeps it from that.
+    /// An item that changes a record by an update expression with these values. It creates the record if there is
+    /// none, unless `condition` forbids that.
     pub(super) fn update<const N: usize>(
         &self,
         key: Key,
@@ -177,7 +177,7 @@ impl Catalog {
         TransactWriteItem::builder().update(update.build().expect(COMPLETE)).build()
     }
 
-    /// An item that writes nothing.
+    /// An item that only checks a condition.
     pub(super) fn check(&self, key: Key, condition: Condition) -> TransactWriteItem {
         let (expression, values) = Condition::split(Some(condition));
         let check = ConditionCheck::builder()
@@ -208,7 +208,8 @@ fn has_code(reason: &CancellationReason, code: &str) -> bool {
     reason.code() == Some(code)
 }
 
-/// The fault of a cancelled transaction, by the first reason for it: "cancelled" says nothing of what to do.
+/// The fault for a cancelled transaction. It has the first reason as its code, because "cancelled" does not tell what
+/// to do.
 fn cancelled(fault: Fault, reason: Option<CancellationReason>) -> Fault {
     match (fault, reason) {
         (Fault::Backend(fault), Some(reason)) => Fault::Backend(Box::new(BackendFault {
@@ -226,14 +227,14 @@ fn cancelled(fault: Fault, reason: Option<CancellationReason>) -> Fault {
     }
 }
 
-/// A number that no other deletion, and no other record with the same key, has: this moment, in nanoseconds since
-/// 1970.
+/// An id that is unique among deletions, and among the earlier and later records with one key: the time in
+/// nanoseconds since 1970.
 pub(super) fn unique_number() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_nanos()).unwrap_or_default()
 }
 
-/// In seconds since 1970.
+/// The time, in seconds since 1970.
 pub(super) fn now() -> AttributeValue {
     number_value(unique_number() / 1_000_000_000)
 }
