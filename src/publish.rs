@@ -1,7 +1,7 @@
 //! Publishing: bytes into the store, verified, and only then records into the catalog.
 //!
-//! Where the bytes come from is not known here, nor who waits for them: [`Uploads`] reads them from any reader, and
-//! tells what happens to whoever wants to know.
+//! This module does not know where the bytes come from, or who waits for them. [`Uploads`] reads from any reader, and
+//! reports what happens as [`Event`]s.
 
 mod blob;
 mod upload;
@@ -12,8 +12,8 @@ use crate::types::Repository;
 pub use blob::{BlobReader, Verifier};
 pub use upload::{Event, UploadError, Uploads};
 
-/// Makes an image visible whose bytes are in the store; without a tag. Where it is an index, its images were made
-/// visible before.
+/// Makes an image visible, without a tag. Its bytes must be in the store; the images of an index must be visible
+/// already.
 pub async fn image(catalog: &Catalog, repository: &Repository, image: &NewImage) -> Result<(), PublishError> {
     let begun = catalog.begin_image(repository, image).await?;
     catalog.add_layers(&begun).await?;

@@ -25,8 +25,8 @@ pub struct Store {
     url_expiry: Duration,
 }
 
-/// A presigned URL. It is a credential, so it can be given to the client and not be printed: it has no
-/// `Display`, and its `Debug` hides it.
+/// A presigned URL. It is a credential: it can be serialized into an answer, but not printed. It has no `Display`,
+/// and its `Debug` hides it.
 #[derive(Serialize)]
 pub struct DownloadUrl(String);
 
@@ -37,7 +37,7 @@ impl fmt::Debug for DownloadUrl {
 }
 
 impl Store {
-    /// The bucket that `config` names, reached as `sdk` says.
+    /// The bucket that `config` names. `sdk` has the region, the credentials and the time-outs.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
         let mut builder = aws_sdk_s3::config::Builder::from(sdk);
         if let Some(endpoint) = &config.s3_endpoint {
@@ -50,8 +50,8 @@ impl Store {
         }
     }
 
-    /// Signs a URL for a GET of an object. Sends no request, so it does not look whether the object is there: the
-    /// catalog has only what was uploaded.
+    /// Signs a URL for a GET of an object. Sends no request, so it does not check that the object exists: the catalog
+    /// has only objects that were uploaded.
     pub async fn download_url(&self, object_key: &ObjectKey) -> Result<DownloadUrl, Fault> {
         let expiry = PresigningConfig::expires_in(self.url_expiry)
             .map_err(|error| Fault::not_sent(Backend::S3, error))?;

@@ -22,7 +22,8 @@ enum Hasher {
 }
 
 impl Verifier {
-    /// One for this digest; `None` if it is not a sha256 or sha512 digest of full length, which nothing could have.
+    /// A verifier for this digest; `None` if no bytes can have it, because it is not a sha256 or sha512 digest of
+    /// full length.
     pub fn of(digest: &Digest) -> Option<Self> {
         let hasher = match (digest.algorithm(), digest.hex().len()) {
             ("sha256", 64) => Hasher::Sha256(Sha256::new()),
@@ -40,7 +41,7 @@ impl Verifier {
         }
     }
 
-    /// Whether all the bytes that it took have the digest.
+    /// Whether all the bytes that were taken together have the digest.
     pub fn matches(self) -> bool {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let hex = match self.hasher {
@@ -51,7 +52,7 @@ impl Verifier {
     }
 }
 
-/// Reads a blob in chunks and verifies it: the chunk that ends it comes only if all of it is right.
+/// Reads a blob in chunks and verifies it: the last chunk is returned only if the whole blob has its digest.
 pub struct BlobReader {
     reader: Box<dyn Read + Send>,
     verifier: Verifier,
@@ -59,7 +60,7 @@ pub struct BlobReader {
 }
 
 impl BlobReader {
-    /// One of a blob of `size` bytes.
+    /// A reader of a blob of `size` bytes.
     pub fn new(reader: Box<dyn Read + Send>, verifier: Verifier, size: u64) -> Self {
         Self { reader, verifier, left: size }
     }

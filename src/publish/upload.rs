@@ -1,5 +1,5 @@
-//! Blobs into the store. A blob is an object of the store only once all of it was verified: a small one is verified
-//! before it is sent, a large one before the multipart upload that sent it is completed.
+//! Uploads blobs. A blob becomes an object of the store only after all of it was verified: a small blob is verified
+//! before it is sent, a large one before its multipart upload is completed.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use crate::types::{Digest, ObjectKey, RegistryId};
 /// A blob up to this size, in bytes, is sent in one request; a larger one in parts of this size.
 const PART_SIZE: usize = 8 * 1024 * 1024;
 
-/// S3's most parts of an upload.
+/// The most parts that S3 takes in one upload.
 /// Source: [Multipart upload limits](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
 const MOST_PARTS: u64 = 10_000;
 
-/// How many parts are in memory at once, of all blobs together: what bounds the memory.
+/// How many parts are in memory at once, of all blobs together. This is what limits the memory.
 const PARTS_AT_ONCE: usize = 4;
 
-/// How long parts that are on their way get to arrive when their upload is given up.
+/// How long to wait for parts that are being sent when their upload is given up.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Why a blob is not in the store.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
-    /// Its digest is not one that bytes can be verified by.
+    /// Its digest has an unknown algorithm or a wrong length, so it cannot be verified.
     #[error("its digest is not a sha256 or sha512 digest")]
     Unverifiable,
-    /// It is larger than so many bytes.
+    /// It has more bytes than this.
     #[error("it has more than {0} bytes")]
     TooLarge(u64),
     /// Its bytes cannot be read, or there are too few.
@@ -60,15 +60,15 @@ impl From<JoinError> for UploadError {
 /// What happens to a blob.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// So many more bytes of it are done.
+    /// This many more bytes are done.
     Advanced(u64),
-    /// It is read again from its first byte.
+    /// The blob is read again from its first byte.
     Restarted,
-    /// Uploads of it could not be ended, and may stay in the bucket.
+    /// Uploads of the blob could not be aborted, and may stay in the bucket.
     LeftUploads(&'a ObjectKey, &'a Fault),
 }
 
-/// The uploads into one registry that share their memory and their end.
+/// Uploads into one registry. They share one limit of memory, and are stopped together.
 #[derive(Debug)]
 pub struct Uploads {
     store: Store,
@@ -89,8 +89,9 @@ impl Uploads {
         Ok(self.unless_stopped(self.store.put(&object_key, manifest)).await??)
     }
 
-    /// Puts a blob, whose bytes `open` gives from the first on; it may be asked more than once. Gives whether they had
-    /// to be sent. When it returns, no upload goes on, and what could not be ended was told.
+    /// Puts a blob. `open` opens its bytes from the first on, and may be called more than once. Returns whether the
+    /// bytes had to be sent. When this returns, no upload is under way, and `tell` was told of uploads that could not
+    /// be aborted.
     pub async fn blob(
         &self,
         blob: &LayerRecord,
@@ -140,14 +141,15 @@ impl Uploads {
         tell: &impl Fn(Event),
     ) -> Result<(), UploadError> {
         let reader = open()?;
-        // Not stopped while it starts: an upload whose id is not known could not be aborted.
+        // Starting is not stopped halfway: an upload whose id is not known could not be aborted.
         let upload = self.store.start_upload(object_key.clone()).await?;
         let sent = async {
             let parts = self.parts(reader, &upload, tell).await?;
             Ok(self.unless_stopped(self.store.complete_upload(&upload, parts)).await??)
         };
         let mut result = sent.await;
-        // The answer was lost, or somebody else sent the same meanwhile and ended this upload.
+        // If the object is there now, the answer was lost, or somebody else sent the same bytes and ended this
+        // upload.
         if matches!(result, Err(UploadError::Fault(_)))
             && matches!(self.store.holds(object_key, size).await, Ok(true))
         {
@@ -160,7 +162,8 @@ impl Uploads {
         result
     }
 
-    /// Ends what a publishing that was killed has left, or one that still sends what is stored now.
+    /// Aborts the other uploads of an object that is stored now: those that a killed publishing has left, and those
+    /// of others who are still sending it.
     async fn end_other_uploads(&self, object_key: &ObjectKey, tell: &impl Fn(Event)) {
         match self.store.unfinished_uploads(object_key).await {
             Ok(uploads) => {
@@ -178,7 +181,7 @@ impl Uploads {
         }
     }
 
-    /// Reads a blob for nothing but its digest.
+    /// Reads a blob only to verify it.
     async fn verify(&self, mut reader: BlobReader, tell: &impl Fn(Event)) -> Result<(), UploadError> {
         loop {
             let _memory = self.memory().await?;
@@ -191,7 +194,7 @@ impl Uploads {
         }
     }
 
-    /// Sends a blob in parts, a few at once. The parts are those of a verified blob.
+    /// Sends a blob in parts, a few at once. Returns the parts only if the blob is verified.
     async fn parts(
         &self,
         reader: BlobReader,
@@ -200,9 +203,10 @@ impl Uploads {
     ) -> Result<Vec<Part>, UploadError> {
         let mut sending = JoinSet::new();
         let sent = self.send_parts(&mut sending, reader, upload, tell).await;
-        // S3 may keep a part that arrives after the abort of its upload.
+        // S3 may keep a part that arrives after its upload was aborted. So the parts on their way are waited for
+        // first.
         let arrived = async { while sending.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(GRACE, arrived).await; // whoever interrupts does not want to wait for ever
+        let _ = tokio::time::timeout(GRACE, arrived).await; // a user who interrupts does not want to wait for ever
         sending.shutdown().await;
         sent
     }
@@ -236,7 +240,7 @@ impl Uploads {
         Ok(parts)
     }
 
-    /// Waits for room for one part.
+    /// Waits until one more part may be in memory.
     async fn memory(&self) -> Result<OwnedSemaphorePermit, UploadError> {
         let permit = self.unless_stopped(self.memory.clone().acquire_owned()).await?;
         permit.map_err(|_| UploadError::Stopped)

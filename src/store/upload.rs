@@ -12,7 +12,7 @@ use super::{Store, fault};
 use crate::fault::{Backend, Fault};
 use crate::types::ObjectKey;
 
-/// How long S3 may take to answer a request that sends bytes, beside the time that the bytes take.
+/// How long S3 may take to answer a request that sends bytes, in addition to the time that the bytes take.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// The slowest rate at which a request may send, in bytes a second. Four requests at once need one megabit a second.
@@ -23,9 +23,9 @@ const SLOWEST: usize = 32 * 1024;
 /// "several minutes".
 const COMPLETION_TIME: Duration = Duration::from_secs(300);
 
-/// The SDK computes this checksum of each part, and S3 verifies it; the whole object's checksum is made of the parts'.
-/// S3 refuses to complete an upload whose parts have a checksum of another algorithm than the upload was created with,
-/// so the algorithm is named in each request.
+/// The SDK computes this checksum of each part, and S3 verifies it. The whole object's checksum is made from those of
+/// the parts. S3 refuses to complete an upload whose parts have a checksum of another algorithm than the upload was
+/// created with, so the algorithm is named in each request.
 /// Source: [Checking object integrity](https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html).
 const CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc32;
 const CHECKSUM_TYPE: ChecksumType = ChecksumType::Composite;
@@ -54,7 +54,8 @@ impl Store {
         Ok(())
     }
 
-    /// Whether an object of this size is there. Its bytes need no check: they were verified before they were put there.
+    /// Whether an object of this size is there. Its bytes need no check, because they were verified before they were
+    /// put there.
     pub async fn holds(&self, object_key: &ObjectKey, size: u64) -> Result<bool, Fault> {
         let head = self.client.head_object().bucket(&self.bucket_name).key(object_key.as_ref());
         match head.send().await {
@@ -73,7 +74,7 @@ impl Store {
         done.e_tag.map(|_| ()).ok_or_else(garbled)
     }
 
-    /// Starts to put an object in parts. Nothing is there to download before it is completed.
+    /// Starts to put an object in parts. The object does not exist before the upload is completed.
     pub async fn start_upload(&self, object_key: ObjectKey) -> Result<MultipartUpload, Fault> {
         let create = self
             .client
@@ -114,7 +115,7 @@ impl Store {
         Ok(Part(part.build()))
     }
 
-    /// Makes the object of its parts, in whatever order they are given.
+    /// Makes the object of its parts, which may be given in any order.
     pub async fn complete_upload(&self, upload: &MultipartUpload, mut parts: Vec<Part>) -> Result<(), Fault> {
         parts.sort_by_key(|part| part.0.part_number);
         let parts = parts.into_iter().map(|part| part.0).collect();
@@ -131,8 +132,8 @@ impl Store {
         complete.send().await.map_err(fault)?.e_tag.map(|_| ()).ok_or_else(garbled)
     }
 
-    /// The uploads to an object that were started and neither completed nor aborted, by whomever; the first
-    /// thousand of them.
+    /// The uploads to an object that anybody has started and nobody has completed or aborted; at most the first
+    /// thousand.
     pub async fn unfinished_uploads(&self, object_key: &ObjectKey) -> Result<Vec<MultipartUpload>, Fault> {
         let list = self.client.list_multipart_uploads().bucket(&self.bucket_name).prefix(object_key.as_ref());
         let uploads = list.send().await.map_err(fault)?.uploads.unwrap_or_default();
@@ -141,7 +142,7 @@ impl Store {
         Ok(ids.map(|id| MultipartUpload { object_key: object_key.clone(), id }).collect())
     }
 
-    /// Gives up an upload and deletes its parts. Nothing to do if it is ended already.
+    /// Gives up an upload and deletes its parts. Succeeds also if the upload has ended already.
     pub async fn abort_upload(&self, upload: &MultipartUpload) -> Result<(), Fault> {
         let abort = self
             .client
