@@ -7,13 +7,13 @@ use serde_json::json;
 
 use crate::support::{Layout, Stack, between_steps, sha256, stderr, waiting_at};
 
-/// The request of a publishing that adds the first image's layers: the repository is read, the image begun and
-/// read before it.
-const FIRST_STEP_AFTER_BEGIN: usize = 4;
+/// The request of a publishing after the one that begins the first image: the table's layout, the repository and the
+/// image are read before that.
+const FIRST_STEP_AFTER_BEGIN: usize = 5;
 
-/// The request of a deletion after the one that marks all that goes: the repository is read, then its contents, and
-/// those marked before it.
-const FIRST_STEP_AFTER_MARK: usize = 4;
+/// The request of a deletion by a tag after the one that marks the image: the table's layout, the tag, the image, its
+/// tags and its indexes are read before that.
+const FIRST_STEP_AFTER_MARK: usize = 7;
 
 /// An index of an image with this layer and one that is `shared`.
 fn index(layer: &str) -> Layout {
