@@ -1,6 +1,6 @@
 //! The catalog: which image of which repository references which layer, in one DynamoDB table.
 //!
-//! This is layout 2. A repository is written here as `R`, for `<registryId>/<name>`.
+//! This is layout 3. A repository is written here as `R`, for `<registryId>/<name>`.
 //!
 //! | pk | sk | what |
 //! |---|---|---|
@@ -14,6 +14,7 @@
 //! | `repository#R` | `image#<digest>` | listing: the repository has this image: `media_type`, `manifest_size`, `layers`, `images`, `pushed_at` |
 //! | `repository#R` | `image#<digest>#tag#<tag>` | listing: the image has this tag |
 //! | `repository#R` | `layer#<digest>` | listing: the repository has a record of this layer |
+//! | `repository#R` | `tag#<tag>` | listing: the repository has this tag: `image_digest` |
 //! | `registry#<registryId>` | `repository#<name>` | listing: the registry has this repository |
 //! | `table` | `layout` | the layout of this table: `version` |
 //!
@@ -61,6 +62,7 @@ use keys::Key;
 
 pub use delete_image::{ImageDeletion, ImageId};
 pub use delete_repository::RepositoryDeletion;
+pub use image::Image;
 pub use publish::{Begun, LayerRecord, NewImage, PublishError};
 
 /// The longest partition key, in bytes.
@@ -189,16 +191,24 @@ impl Catalog {
         record.as_ref().map(RepositoryRecord::read).transpose()
     }
 
-    /// A record, read with strong consistency. One request. An answer without an item means that there is no such
-    /// record; the capacity in the answer proves that it is DynamoDB's.
-    async fn record(&self, (pk, sk): Key) -> Result<Option<Item>, Fault> {
+    /// A record, read with strong consistency. One request.
+    async fn record(&self, key: Key) -> Result<Option<Item>, Fault> {
+        self.record_as_of(key, Consistency::Strong).await
+    }
+
+    /// A record. One request. An answer without an item means that there is no such record; the capacity in the answer
+    /// proves that it is DynamoDB's.
+    async fn record_as_of(&self, (pk, sk): Key, consistency: Consistency) -> Result<Option<Item>, Fault> {
+        if pk.len() > LONGEST_KEY {
+            return Ok(None); // DynamoDB would refuse to look for a longer key
+        }
         let found = self
             .client
             .get_item()
             .table_name(&self.table_name)
             .key("pk", AttributeValue::S(pk))
             .key("sk", AttributeValue::S(sk))
-            .consistent_read(true)
+            .consistent_read(consistency == Consistency::Strong)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await

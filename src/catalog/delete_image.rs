@@ -47,6 +47,9 @@ pub enum ImageDeletion {
     },
 }
 
+/// How many rows a tag has.
+const ROWS_OF_A_TAG: usize = 4;
+
 /// What happens to an image that is to be deleted.
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
@@ -144,12 +147,18 @@ impl Catalog {
     }
 
     /// The items that take a tag from an image. They are refused if the tag names another image.
-    fn without_tag(&self, repository: &Repository, image: &Digest, tag: &ImageTag) -> [TransactWriteItem; 3] {
+    fn without_tag(
+        &self,
+        repository: &Repository,
+        image: &Digest,
+        tag: &ImageTag,
+    ) -> [TransactWriteItem; ROWS_OF_A_TAG] {
         let names_it = Condition::names(digest_value(image));
         [
             self.delete(keys::tag(repository, tag), Some(names_it)),
             self.delete(keys::tag_of_image(repository, image, tag), None),
             self.delete(keys::tag_listing(repository, image, tag), None),
+            self.delete(keys::tag_name_listing(repository, tag), None),
         ]
     }
 
@@ -267,7 +276,8 @@ impl Catalog {
             }
         }
 
-        const TAGS_AT_ONCE: usize = 32;
+        // The last transaction deletes two rows besides.
+        const TAGS_AT_ONCE: usize = (LARGEST_TRANSACTION - 2) / ROWS_OF_A_TAG;
         loop {
             // One more than fit, to see whether these are the last.
             let mut tags = self.tags_of(repository, &image.digest, TAGS_AT_ONCE + 1).await?;
@@ -287,7 +297,7 @@ impl Catalog {
             match self.transact(items).await? {
                 Outcome::Written if are_last => return Ok(()),
                 // The record is gone, or a later one is there: somebody else has completed the deletion.
-                Outcome::Refused(place) if place >= tags.len() * 3 => return Ok(()),
+                Outcome::Refused(place) if place >= tags.len() * ROWS_OF_A_TAG => return Ok(()),
                 // There are more tags; or one of these was moved to another image meanwhile, and stays there.
                 Outcome::Written | Outcome::Refused(_) => {}
             }

@@ -3,7 +3,9 @@
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 
 use super::transaction::{Condition, number_value};
-use super::{Catalog, Item, digest, digests, keys, number, optional_number, string};
+use super::{
+    Catalog, Consistency, ImageId, Item, digest, digests, keys, list, number, optional_number, string,
+};
 use crate::fault::Fault;
 use crate::types::{Digest, ImageTag, Repository};
 
@@ -37,7 +39,35 @@ impl ImageRecord {
     }
 }
 
+/// A published image.
+#[derive(Debug)]
+pub struct Image {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// The manifest's media type.
+    pub media_type: String,
+}
+
 impl Catalog {
+    /// A published image: neither one whose publishing has not ended, nor one that is being deleted. One request by
+    /// digest, two by tag.
+    pub async fn published_image(
+        &self,
+        repository: &Repository,
+        id: &ImageId,
+        consistency: Consistency,
+    ) -> Result<Option<Image>, Fault> {
+        let digest = match id {
+            ImageId::Digest(digest) => Some(digest.clone()),
+            ImageId::Tag(tag) => self.tagged_as_of(repository, tag, consistency).await?,
+        };
+        let Some(digest) = digest else { return Ok(None) };
+        let record = self.record_as_of(keys::image(repository, &digest), consistency).await?;
+        let is_published = |item: &Item| item.contains_key("pushed_at") && !item.contains_key("deleting");
+        let Some(record) = record.filter(is_published) else { return Ok(None) };
+        Ok(Some(Image { digest, media_type: string(&record, "media_type")?.to_owned() }))
+    }
+
     /// An image's record. One request.
     pub(super) async fn image(
         &self,
@@ -57,11 +87,7 @@ impl Catalog {
     ) -> Result<Vec<ImageTag>, Fault> {
         let page = i32::try_from(count).unwrap_or(i32::MAX);
         let mut rows = self.rows(keys::image_partition(repository, image), keys::TAG_PREFIX, page);
-        let tag = |row: &Item| {
-            let tag = string(row, "sk")?.strip_prefix(keys::TAG_PREFIX);
-            tag.and_then(|tag| ImageTag::parse(tag).ok()).ok_or(Fault::BrokenRecord("sk"))
-        };
-        rows.take(count).await?.iter().map(tag).collect()
+        rows.take(count).await?.iter().map(list::tag).collect()
     }
 
     /// An index that names the image, other than `except`.

@@ -62,6 +62,11 @@ pub(super) fn tag_listing(repository: &Repository, image: &Digest, tag: &ImageTa
     (repository_partition(repository), format!("{IMAGE_PREFIX}{}#{TAG_PREFIX}{tag}", image.canonical()))
 }
 
+/// The rows of a repository's listing that are its tags, in the order of their names.
+pub(super) fn tag_name_listing(repository: &Repository, tag: &ImageTag) -> Key {
+    (repository_partition(repository), format!("{TAG_PREFIX}{tag}"))
+}
+
 pub(super) fn layer_listing(repository: &Repository, layer: &Digest) -> Key {
     (repository_partition(repository), format!("{LAYER_PREFIX}{}", layer.canonical()))
 }

@@ -3,9 +3,11 @@
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use super::keys::Key;
+use super::transaction::key_attributes;
 use super::{Catalog, Item, digest, digests, fault, garbled, keys, number, optional_number, string};
 use crate::fault::Fault;
-use crate::types::{Digest, RegistryId, Repository, RepositoryName};
+use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
 
 /// How many rows a page of a list has at most. Few enough for a slow line.
 const PAGE: i32 = 500;
@@ -20,6 +22,12 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// The same records, but only those after this key, which need not be there.
+    pub(super) fn after(mut self, key: Key) -> Self {
+        self.query = self.query.set_exclusive_start_key(Some(key_attributes(key)));
+        self
+    }
+
     /// The next record.
     pub(super) async fn next(&mut self) -> Result<Option<Item>, Fault> {
         loop {
@@ -127,6 +135,22 @@ impl Catalog {
         ImageList { rows, image: None }
     }
 
+    /// Some tags of a repository, at most `count`, in the order of their bytes: the first ones, or those after `last`,
+    /// which need not exist. None if there is no such repository.
+    pub async fn tags(
+        &self,
+        repository: &Repository,
+        last: Option<&ImageTag>,
+        count: usize,
+    ) -> Result<Vec<ImageTag>, Fault> {
+        let page = i32::try_from(count).unwrap_or(PAGE).min(PAGE);
+        let mut rows = self.rows(keys::repository_partition(repository), keys::TAG_PREFIX, page);
+        if let Some(last) = last {
+            rows = rows.after(keys::tag_name_listing(repository, last));
+        }
+        rows.take(count).await?.iter().map(tag).collect()
+    }
+
     /// The records of a partition whose sort keys begin with `prefix`, in pages of up to `page` records.
     pub(super) fn rows(&self, pk: String, prefix: &str, page: i32) -> Rows {
         let mut query = self.client.query().table_name(&self.table_name).consistent_read(true);
@@ -139,6 +163,12 @@ impl Catalog {
         };
         Rows { query: query.limit(page), page: Vec::new().into_iter(), is_last_page: false }
     }
+}
+
+/// The tag in the sort key of a row that begins with `tag#`.
+pub(super) fn tag(row: &Item) -> Result<ImageTag, Fault> {
+    let tag = string(row, "sk")?.strip_prefix(keys::TAG_PREFIX);
+    tag.and_then(|tag| ImageTag::parse(tag).ok()).ok_or(Fault::BrokenRecord("sk"))
 }
 
 fn listed_image(row: &Item, image: &str) -> Result<ListedImage, Fault> {

@@ -3,18 +3,28 @@
 use super::image::digest_value;
 use super::publish::PublishError;
 use super::transaction::{Condition, Outcome};
-use super::{Catalog, digest, keys, string};
+use super::{Catalog, Consistency, digest, keys, string};
 use crate::fault::Fault;
 use crate::types::{Digest, ImageTag, Repository};
 
 impl Catalog {
-    /// The image that a tag names. One request.
+    /// The image that a tag names, read with strong consistency. One request.
     pub(super) async fn tagged(
         &self,
         repository: &Repository,
         tag: &ImageTag,
     ) -> Result<Option<Digest>, Fault> {
-        let record = self.record(keys::tag(repository, tag)).await?;
+        self.tagged_as_of(repository, tag, Consistency::Strong).await
+    }
+
+    /// The image that a tag names. One request.
+    pub(super) async fn tagged_as_of(
+        &self,
+        repository: &Repository,
+        tag: &ImageTag,
+        consistency: Consistency,
+    ) -> Result<Option<Digest>, Fault> {
+        let record = self.record_as_of(keys::tag(repository, tag), consistency).await?;
         record.map(|item| digest(string(&item, "image_digest")?)).transpose()
     }
 
@@ -34,9 +44,10 @@ impl Catalog {
             let pointer = [("image_digest", digest_value(image))];
             let mut items = vec![
                 self.count_change(repository, image, Condition::is_published()),
-                self.put(keys::tag(repository, tag), pointer, Some(is_unchanged)),
+                self.put(keys::tag(repository, tag), pointer.clone(), Some(is_unchanged)),
                 self.put(keys::tag_of_image(repository, image, tag), [], None),
                 self.put(keys::tag_listing(repository, image, tag), [], None),
+                self.put(keys::tag_name_listing(repository, tag), pointer, None),
             ];
             if let Some(former) = former.filter(|former| former != image) {
                 items.extend([

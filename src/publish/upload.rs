@@ -83,10 +83,16 @@ impl Uploads {
         Self { store, registry, memory: Arc::new(Semaphore::new(PARTS_AT_ONCE)), stop }
     }
 
-    /// Puts the manifest of an image, which was verified before.
-    pub async fn manifest(&self, digest: &Digest, manifest: Vec<u8>) -> Result<(), UploadError> {
+    /// Puts the manifest of an image, which was verified before. Who downloads it learns its media type from the
+    /// download alone, so the object has it.
+    pub async fn manifest(
+        &self,
+        digest: &Digest,
+        media_type: &str,
+        manifest: Vec<u8>,
+    ) -> Result<(), UploadError> {
         let object_key = ObjectKey::of_manifest(&self.registry, digest);
-        Ok(self.unless_stopped(self.store.put(&object_key, manifest)).await??)
+        Ok(self.unless_stopped(self.store.put(&object_key, Some(media_type), manifest)).await??)
     }
 
     /// Puts a blob. `open` opens its bytes from the first on, and may be called more than once. Returns whether the
@@ -128,7 +134,7 @@ impl Uploads {
         let _memory = self.memory().await?;
         let (_, bytes) = self.next_chunk(reader).await?;
         let size = bytes.len() as u64;
-        self.unless_stopped(self.store.put(object_key, bytes)).await??;
+        self.unless_stopped(self.store.put(object_key, None, bytes)).await??;
         tell(Event::Advanced(size));
         Ok(())
     }

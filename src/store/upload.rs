@@ -65,11 +65,24 @@ impl Store {
         }
     }
 
-    /// Puts an object in one request.
-    pub async fn put(&self, object_key: &ObjectKey, bytes: Vec<u8>) -> Result<(), Fault> {
+    /// Puts an object in one request. If there is a media type, downloads of the object have it as their
+    /// `Content-Type`.
+    pub async fn put(
+        &self,
+        object_key: &ObjectKey,
+        media_type: Option<&str>,
+        bytes: Vec<u8>,
+    ) -> Result<(), Fault> {
         let time = sending_time(bytes.len());
-        let put = self.client.put_object().bucket(&self.bucket_name).key(object_key.as_ref());
-        let put = put.body(ByteStream::from(bytes)).customize().config_override(patience(time));
+        let put = self
+            .client
+            .put_object()
+            .bucket(&self.bucket_name)
+            .key(object_key.as_ref())
+            .set_content_type(media_type.map(str::to_owned))
+            .body(ByteStream::from(bytes))
+            .customize()
+            .config_override(patience(time));
         let done = put.send().await.map_err(fault)?;
         done.e_tag.map(|_| ()).ok_or_else(garbled)
     }

@@ -45,6 +45,7 @@ pub async fn assert_consistent(stack: &Stack, repository: &str) {
                 has(format!("image#{r}@{image}"), &format!("tag#{tag}"))
                     && has(format!("tag#{r}:{tag}"), "tag")
             }
+            ("repository", ["tag", tag]) => has(format!("tag#{r}:{tag}"), "tag"),
             ("repository", ["layer", layer]) => has(format!("layer#{r}@{layer}"), "layer"),
             ("image", ["image"]) => has(format!("repository#{r}"), &format!("image#{name}")),
             ("image", ["tag", tag]) => {
@@ -57,7 +58,10 @@ pub async fn assert_consistent(stack: &Stack, repository: &str) {
             ("layer", ["reference", image]) => {
                 has(pk.clone(), "layer") && has(format!("image#{r}@{image}"), "image")
             }
-            ("tag", ["tag"]) => rows.iter().any(|(_, sk)| sk.ends_with(&format!("#tag#{name}"))),
+            ("tag", ["tag"]) => {
+                has(format!("repository#{r}"), &format!("tag#{name}"))
+                    && rows.iter().any(|(_, sk)| sk.ends_with(&format!("#tag#{name}")))
+            }
             _ => false,
         };
         assert!(belongs, "{pk} {sk} is alone in {rows:#?}");
