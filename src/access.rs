@@ -1,5 +1,7 @@
 //! Who is calling, and who may read what.
 
+pub mod token;
+
 use crate::types::{AccountId, Repository};
 
 /// Who is calling.

@@ -26,10 +26,15 @@ pub struct Config {
     pub cache_life: Duration,
     /// `AUTHORIZATION`: who decides which caller may read what; `iam` if unset.
     pub authorization: Authorization,
+    /// `TOKEN_KEY_ID`: the KMS key from which the keys of the registry's tokens are derived: its id, ARN or alias. If
+    /// unset, there is no registry that clients can log in to.
+    pub token_key_id: Option<String>,
     /// `AWS_ENDPOINT_URL_DYNAMODB`: where DynamoDB is, if not at its AWS endpoint.
     pub dynamodb_endpoint: Option<String>,
     /// `AWS_ENDPOINT_URL_S3`: where S3 is, if not at its AWS endpoint. Download URLs point there.
     pub s3_endpoint: Option<String>,
+    /// `AWS_ENDPOINT_URL_KMS`: where KMS is, if not at its AWS endpoint.
+    pub kms_endpoint: Option<String>,
 }
 
 /// Who decides which caller may read what.
@@ -69,8 +74,10 @@ impl Config {
             url_expiry: optional("URL_EXPIRY_SECONDS").map_or(Ok(DEFAULT_URL_EXPIRY), parse_url_expiry)?,
             cache_life: optional("CACHE_SECONDS").map_or(Ok(DEFAULT_CACHE_LIFE), parse_cache_life)?,
             authorization: optional("AUTHORIZATION").map_or(Ok(Authorization::Iam), parse_authorization)?,
+            token_key_id: optional("TOKEN_KEY_ID").map(|value| TOKEN_KEY.parse(value)).transpose()?,
             dynamodb_endpoint: endpoint("AWS_ENDPOINT_URL_DYNAMODB")?,
             s3_endpoint: endpoint("AWS_ENDPOINT_URL_S3")?,
+            kms_endpoint: endpoint("AWS_ENDPOINT_URL_KMS")?,
         })
     }
 
@@ -113,6 +120,13 @@ const BUCKET: Name = Name {
     variable: "BUCKET_NAME",
     meaning: "an S3 bucket's name (3 to 63 of a-z, 0-9, '-' and '.')",
     pattern: "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+};
+
+/// Source: [GenerateMac](https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateMac.html).
+const TOKEN_KEY: Name = Name {
+    variable: "TOKEN_KEY_ID",
+    meaning: "a KMS key's id, ARN or alias",
+    pattern: "^[a-zA-Z0-9:/_-]{1,2048}$",
 };
 
 impl Name {

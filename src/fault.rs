@@ -1,4 +1,4 @@
-//! Why a request to DynamoDB or S3 failed. What a client is told about it is decided in [`ecr`](crate::ecr); what a
+//! Why a request to DynamoDB, S3 or KMS failed. What a client is told about it is decided in [`ecr`](crate::ecr); what a
 //! user of the tool is told, in the tool.
 
 use std::error::Error as StdError;
@@ -12,7 +12,7 @@ pub type Cause = Box<dyn StdError + Send + Sync>;
 /// A failure below the API.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// DynamoDB or S3 failed, or could not be reached.
+    /// DynamoDB, S3 or KMS failed, or could not be reached.
     #[error(transparent)]
     Backend(Box<BackendFault>),
     /// A record in the table lacks an attribute, or the attribute is in the wrong form.
@@ -31,13 +31,15 @@ pub enum Fault {
     },
 }
 
-/// A service of AWS that holds the data.
+/// A service of AWS that this is built on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// Holds the catalog.
     DynamoDb,
     /// Holds the layers.
     S3,
+    /// Holds the key of the registry's tokens.
+    Kms,
 }
 
 impl fmt::Display for Backend {
@@ -45,11 +47,12 @@ impl fmt::Display for Backend {
         f.write_str(match self {
             Self::DynamoDb => "DynamoDB",
             Self::S3 => "S3",
+            Self::Kms => "KMS",
         })
     }
 }
 
-/// A request to DynamoDB or S3 that did not succeed.
+/// A request to DynamoDB, S3 or KMS that did not succeed.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{backend}{}{}{}",
@@ -58,7 +61,7 @@ impl fmt::Display for Backend {
     .request_id.as_ref().map(|id| format!(" to request {id}")).unwrap_or_default()
 )]
 pub struct BackendFault {
-    /// Which of the two services.
+    /// Which of the services.
     pub backend: Backend,
     /// How far the request got.
     pub kind: Kind,
@@ -137,7 +140,8 @@ impl Fault {
 
     /// Whether the backend refused because of too many requests, even after the SDK's retries.
     ///
-    /// Names from [Error handling with DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html).
+    /// Names from [Error handling with DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html)
+    /// and [Common errors of KMS](https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html).
     pub fn is_throttling(&self) -> bool {
         let Self::Backend(fault) = self else { return false };
         matches!(
@@ -148,12 +152,17 @@ impl Fault {
 
     /// The failure and what caused it, as one line.
     pub fn with_causes(&self) -> String {
-        let mut chain = self.to_string();
-        let mut next = self.source();
-        while let Some(error) = next {
-            chain = format!("{chain}: {error}");
-            next = error.source();
-        }
-        chain
+        with_causes(self)
     }
+}
+
+/// An error and what caused it, as one line.
+pub fn with_causes(error: &dyn StdError) -> String {
+    let mut chain = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        chain = format!("{chain}: {error}");
+        next = error.source();
+    }
+    chain
 }

@@ -1,29 +1,30 @@
-//! From a Lambda event to an answer. Reads events of three shapes, and the caller in each. Turns a panic or the
-//! deadline into an answer, and writes the log line of each request.
+//! From a Lambda event to an answer. Decides which API a request is for, turns a panic or the deadline into an answer, and
+//! writes the log line of each request.
 
-use std::borrow::Cow;
+mod event;
+
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use aws_lambda_events::apigw::{ApiGatewayProxyRequest, ApiGatewayProxyResponse, ApiGatewayV2httpRequest};
+use aws_lambda_events::apigw::ApiGatewayProxyResponse;
 use aws_lambda_events::encodings::Body;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use futures_util::FutureExt;
-use http::header::CONTENT_TYPE;
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use lambda_runtime::LambdaEvent;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::access::Caller;
 use crate::config::Authorization;
-use crate::ecr::{self, Error, Members, Reply, Subject};
+use crate::fault::{Cause, with_causes};
+use crate::logging::Subject;
 use crate::service::Service;
-use crate::types::AccountId;
+use crate::{ecr, oci};
+use event::{Event, Request};
 
 /// How long before Lambda's deadline a request is given up, so that there is time to send the answer.
 const MARGIN: Duration = Duration::from_millis(300);
@@ -36,153 +37,184 @@ pub struct Handler {
     warm: AtomicBool,
 }
 
+/// What the gateway is answered.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// The response to a request.
+    Response(Box<ApiGatewayProxyResponse>),
+    /// The policy that a REST API's authorizer has to give.
+    /// Source: [Output from an API Gateway Lambda authorizer](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html).
+    Policy(Value),
+}
+
+/// A response of one of the two APIs, without what is the same in all.
+type Response = http::Response<String>;
+
+/// Why a request was refused, by one of the two APIs.
+enum Failure {
+    Ecr(ecr::Error),
+    Oci(oci::Error),
+}
+
+/// Which API a request is for.
+#[derive(Debug, Clone, Copy)]
+enum Face {
+    Ecr,
+    Oci { is_head: bool },
+}
+
+impl Face {
+    fn fault(self, cause: &'static str) -> Failure {
+        let cause = Cause::from(cause);
+        match self {
+            Self::Ecr => Failure::Ecr(ecr::Error::Server(cause)),
+            Self::Oci { .. } => Failure::Oci(oci::Error::Server(cause)),
+        }
+    }
+
+    fn refuse(self, failure: &Failure) -> Response {
+        match failure {
+            Failure::Ecr(error) => error.response(),
+            Failure::Oci(error) => error.response(matches!(self, Self::Oci { is_head: true })),
+        }
+    }
+}
+
+impl Failure {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Ecr(error) => error.code(),
+            Self::Oci(error) => error.code(),
+        }
+    }
+
+    /// What the client is not told, if this is a failure of the service and not of the request.
+    fn cause(&self) -> Option<String> {
+        match self {
+            Self::Ecr(ecr::Error::Server(cause) | ecr::Error::Throttling(cause))
+            | Self::Oci(oci::Error::Server(cause) | oci::Error::TooManyRequests(cause)) => {
+                Some(with_causes(cause.as_ref()))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Handler {
     /// A handler that answers from `service`.
     pub fn new(service: Service, authorization: Authorization) -> Self {
         Self { service, authorization, warm: AtomicBool::new(false) }
     }
 
-    /// Answers an event of any of the three shapes: REST API (v1), HTTP API (v2), Function URL (v2 as well).
+    /// Answers an event: a request in any of the three forms (REST API, HTTP API, Function URL), or a REST API's
+    /// question to its authorizer.
     ///
-    /// Every event is answered, even one of another shape. Whatever goes wrong becomes an error of ECR's protocol. If
-    /// the function itself failed, the gateway would answer with a 502 that no client understands.
-    pub async fn handle(
-        &self,
-        event: LambdaEvent<Box<RawValue>>,
-    ) -> Result<ApiGatewayProxyResponse, Infallible> {
+    /// Every event is answered, even one of another form. Whatever goes wrong becomes an error of the API that was
+    /// asked. If the function itself failed, the gateway would answer with a 502 that no client understands.
+    pub async fn handle(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Infallible> {
         let started = Instant::now();
-        let mut subject = Subject::default();
         let time_left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+        let request_id = event.context.request_id;
+        let mut subject = Subject::default();
 
-        let call = AssertUnwindSafe(self.call(&event.payload, &mut subject)).catch_unwind();
-        let outcome = match tokio::time::timeout(time_left.saturating_sub(MARGIN), call).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_panic)) => Err(Error::Server("the handler panicked".into())),
-            Err(_elapsed) => Err(Error::Server("the deadline came before the answer".into())),
+        let (face, outcome) = match Event::parse(&event.payload) {
+            Ok(Event::Authorizer { method_arn }) => return Ok(Answer::Policy(policy(&method_arn))),
+            Err(error) => (Face::Ecr, Err(Failure::Ecr(error))),
+            Ok(Event::Request(request)) => {
+                let face = match request.registry_path() {
+                    Some(_) => Face::Oci { is_head: request.method == http::Method::HEAD },
+                    None => Face::Ecr,
+                };
+                let call = AssertUnwindSafe(self.call(request, &mut subject)).catch_unwind();
+                let outcome = match tokio::time::timeout(time_left.saturating_sub(MARGIN), call).await {
+                    Ok(Ok(outcome)) => outcome,
+                    Ok(Err(_panic)) => Err(face.fault("the handler panicked")),
+                    Err(_elapsed) => Err(face.fault("the deadline came before the answer")),
+                };
+                (face, outcome)
+            }
         };
 
-        let request_id = event.context.request_id;
         let cold_start = !self.warm.swap(true, Ordering::Relaxed);
         log(&request_id, &subject, outcome.as_ref().err(), started.elapsed(), cold_start);
-        Ok(response(Reply::render(outcome.as_ref()), &request_id))
+        let response = outcome.unwrap_or_else(|failure| face.refuse(&failure));
+        Ok(Answer::Response(Box::new(gateway_response(response, &request_id))))
     }
 
-    async fn call(&self, event: &RawValue, subject: &mut Subject) -> Result<Value, Error> {
-        let request = Request::parse(event)?;
+    async fn call(&self, request: Request, subject: &mut Subject) -> Result<Response, Failure> {
+        if let Some(path) = request.registry_path() {
+            let request = oci::Request {
+                method: &request.method,
+                path,
+                n: request.n.as_deref(),
+                last: request.last.as_deref(),
+                authorization: request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()),
+            };
+            return oci::call(&self.service, &request, subject).await.map_err(Failure::Oci);
+        }
+        let target = request.headers.get("x-amz-target");
+        let target = target.map(|value| String::from_utf8_lossy(value.as_bytes()));
         let caller = match self.authorization {
             Authorization::Gateway => Caller::Trusted,
             Authorization::Iam => request.caller,
         };
-        let target =
-            request.headers.get("x-amz-target").map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let members = || Members::parse(&request.body.read()?);
-        ecr::call(&self.service, target.as_deref(), members, &caller, subject).await
+        let context = ecr::Context { service: &self.service, caller: &caller, host: request.host.as_deref() };
+        let members = || ecr::Members::parse(&request.body.read()?);
+        ecr::call(&context, target.as_deref(), members, subject).await.map_err(Failure::Ecr)
     }
 }
 
-/// What the shapes of events have in common.
-struct Request {
-    headers: HeaderMap,
-    body: RequestBody,
-    caller: Caller,
-}
-
-struct RequestBody {
-    text: String,
-    is_base64: bool,
-}
-
-impl RequestBody {
-    fn read(self) -> Result<Vec<u8>, Error> {
-        match self.is_base64 {
-            false => Ok(self.text.into_bytes()),
-            true => BASE64_STANDARD
-                .decode(self.text)
-                .map_err(|_| Error::Serialization("The body is not valid base64".to_owned())),
-        }
-    }
-}
-
-impl Request {
-    fn parse(event: &RawValue) -> Result<Self, Error> {
-        #[derive(Deserialize)]
-        struct Shape<'a> {
-            #[serde(borrow)]
-            version: Option<Cow<'a, str>>,
-        }
-        let shape: Shape = event_from(event)?;
-
-        let (headers, text, is_base64, identity) = if shape.version.as_deref() == Some("2.0") {
-            let event: ApiGatewayV2httpRequest = event_from(event)?;
-            let iam = event.request_context.authorizer.and_then(|authorizer| authorizer.iam);
-            let identity = iam.map(|iam| (iam.account_id, iam.user_arn));
-            (event.headers, event.body, event.is_base64_encoded, identity)
-        } else {
-            let event: ApiGatewayProxyRequest = event_from(event)?;
-            // Not requestContext.accountId: that is the API's owner.
-            let identity = event.request_context.identity;
-            (
-                event.headers,
-                event.body,
-                event.is_base64_encoded,
-                Some((identity.account_id, identity.user_arn)),
-            )
-        };
-
-        let body = RequestBody { text: text.unwrap_or_default(), is_base64 };
-        Ok(Self { headers, body, caller: caller(identity) })
-    }
-}
-
-fn event_from<'a, T: Deserialize<'a>>(event: &'a RawValue) -> Result<T, Error> {
-    serde_json::from_str(event.get()).map_err(|_| {
-        Error::Serialization("The event is not one of API Gateway's or of a Function URL's".to_owned())
+/// Lets everybody who has some token call every method of the stage. Whether the token is good is decided for each
+/// request, where a refusal can say why: a refusal of an authorizer is an error of the function, or has no text.
+///
+/// It names the whole stage because the gateway remembers it for the token, not for the method.
+fn policy(method_arn: &str) -> Value {
+    let stage = method_arn.split('/').take(2).collect::<Vec<_>>().join("/");
+    json!({
+        "principalId": "registry",
+        "policyDocument": {
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": format!("{stage}/*")},
+            ],
+        },
     })
 }
 
-fn caller(identity: Option<(Option<String>, Option<String>)>) -> Caller {
-    match identity {
-        Some((Some(account), Some(arn))) => match AccountId::parse(&account) {
-            Ok(account) => Caller::Identified { account, arn },
-            Err(_) => Caller::Anonymous,
-        },
-        _ => Caller::Anonymous,
-    }
-}
-
 /// The response, in a form that the gateways of all three shapes accept.
-fn response(reply: Reply, request_id: &str) -> ApiGatewayProxyResponse {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(ecr::CONTENT_TYPE));
+fn gateway_response(response: Response, request_id: &str) -> ApiGatewayProxyResponse {
+    let (parts, body) = response.into_parts();
+    let mut headers: HeaderMap = parts.headers;
     if let Ok(request_id) = HeaderValue::from_str(request_id) {
         headers.insert(HeaderName::from_static("x-amzn-requestid"), request_id);
     }
-    if let Some(error_type) = reply.error_type {
-        headers.insert(HeaderName::from_static("x-amzn-errortype"), HeaderValue::from_static(error_type));
-    }
     let mut response = ApiGatewayProxyResponse::default();
-    response.status_code = reply.status.as_u16().into();
+    response.status_code = parts.status.as_u16().into();
     response.headers = headers;
-    response.body = Some(Body::Text(reply.body));
+    response.body = Some(Body::Text(body));
     response
 }
 
 /// Writes the one log line of a request. The template's metric filters count by `outcome`.
-fn log(request_id: &str, subject: &Subject, error: Option<&Error>, duration: Duration, cold_start: bool) {
+fn log(request_id: &str, subject: &Subject, failure: Option<&Failure>, duration: Duration, cold_start: bool) {
     let repository = subject.repository.as_ref();
     let registry = repository.map(|repository| repository.registry.as_ref());
     let repository = repository.map(|repository| repository.name.as_ref());
     let digest = subject.digest.as_ref().map(|digest| format!("{digest:.200}")); // a client may send megabytes
+    let tag = subject.tag.as_ref().map(AsRef::as_ref);
     let duration_ms = (duration.as_secs_f64() * 1e6).round() / 1e3;
+    let outcome = failure.map_or("OK", Failure::code);
     macro_rules! line {
-        ($level:ident, $outcome:expr $(, $cause:ident)?) => {
+        ($level:ident $(, $cause:ident)?) => {
             tracing::$level!(
                 request_id,
                 operation = subject.operation,
                 registry,
                 repository,
                 digest,
-                outcome = $outcome,
+                tag,
+                outcome,
                 $($cause,)?
                 duration_ms,
                 cold_start,
@@ -190,12 +222,8 @@ fn log(request_id: &str, subject: &Subject, error: Option<&Error>, duration: Dur
             )
         };
     }
-    match error {
-        None => line!(info, "OK"),
-        Some(error @ (Error::Server(_) | Error::Throttling(_))) => {
-            let cause = error.cause();
-            line!(error, error.code(), cause);
-        }
-        Some(error) => line!(info, error.code()),
+    match failure.and_then(Failure::cause) {
+        Some(cause) => line!(error, cause),
+        None => line!(info),
     }
 }

@@ -25,6 +25,7 @@ pub mod ecr;
 pub mod fault;
 pub mod lambda;
 pub mod logging;
+pub mod oci;
 pub mod publish;
 pub mod service;
 pub mod store;

@@ -25,10 +25,26 @@ pub struct Store {
     url_expiry: Duration,
 }
 
+/// The method of the requests that a URL is signed for. It is good for no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Gives the bytes, or a range of them.
+    Get,
+    /// Gives only the headers.
+    Head,
+}
+
 /// A presigned URL. It is a credential: it can be serialized into an answer, but not printed. It has no `Display`,
 /// and its `Debug` hides it.
 #[derive(Serialize)]
 pub struct DownloadUrl(String);
+
+impl DownloadUrl {
+    /// The URL, to be handed to the client.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
 
 impl fmt::Debug for DownloadUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,7 +57,8 @@ impl Store {
     pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
         let mut builder = aws_sdk_s3::config::Builder::from(sdk);
         if let Some(endpoint) = &config.s3_endpoint {
-            builder = builder.endpoint_url(endpoint);
+            // The bucket's name before an endpoint such as localhost would be a host that nobody has.
+            builder = builder.endpoint_url(endpoint).force_path_style(true);
         }
         Self {
             client: Client::from_conf(builder.build()),
@@ -50,20 +67,23 @@ impl Store {
         }
     }
 
-    /// Signs a URL for a GET of an object. Sends no request, so it does not check that the object exists: the catalog
-    /// has only objects that were uploaded.
-    pub async fn download_url(&self, object_key: &ObjectKey) -> Result<DownloadUrl, Fault> {
+    /// Signs a URL of an object. Sends no request, so it does not check that the object exists: the catalog has only
+    /// objects that were uploaded.
+    pub async fn download_url(&self, object_key: &ObjectKey, method: Method) -> Result<DownloadUrl, Fault> {
         let expiry = PresigningConfig::expires_in(self.url_expiry)
             .map_err(|error| Fault::not_sent(Backend::S3, error))?;
-        let request = self
-            .client
-            .get_object()
-            .bucket(&self.bucket_name)
-            .key(object_key.as_ref())
-            // Not .range(): it would become a signed header, and pullers add ranges of their own.
-            .presigned(expiry)
-            .await
-            .map_err(fault)?;
+        let (bucket, key) = (&self.bucket_name, object_key.as_ref());
+        // Not .range(): it would become a signed header, and pullers add ranges of their own.
+        let request = match method {
+            Method::Get => {
+                let get = self.client.get_object().bucket(bucket).key(key);
+                get.presigned(expiry).await.map_err(fault)?
+            }
+            Method::Head => {
+                let head = self.client.head_object().bucket(bucket).key(key);
+                head.presigned(expiry).await.map_err(fault)?
+            }
+        };
         Ok(DownloadUrl(request.uri().to_owned()))
     }
 }

@@ -1,17 +1,18 @@
 //! Every way a call can fail, named as it is on the wire.
 
-use std::error::Error as StdError;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use serde_json::json;
 
-use http::StatusCode;
-
+use super::{Context, protocol};
 use crate::access::Caller;
 use crate::fault::{Cause, Fault};
+use crate::service::Refusal;
 use crate::types::{Constraint, Digest, Repository};
 
 /// What a call is answered with instead of its output.
 ///
 /// `Display` is the sentence that the client gets. What only the operator may know is in
-/// [`source`](StdError::source), for the log.
+/// [`source`](std::error::Error::source), for the log.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A member of the request breaks its constraint.
@@ -95,19 +96,33 @@ impl From<Fault> for Error {
 }
 
 impl Error {
-    /// The refusal of a caller that may not read a repository.
-    pub fn access_denied(
-        caller: &Caller,
+    /// The error for a refusal by the service. `missing` names what the repository does not have.
+    pub(super) fn refused<Missing>(
+        context: &Context<'_>,
         operation: &'static str,
-        region: &str,
         repository: &Repository,
+        refusal: Refusal<Missing>,
+        missing: impl FnOnce(Missing) -> Self,
     ) -> Self {
+        match refusal {
+            Refusal::Denied => {
+                let region = &context.service.region;
+                let Repository { registry, name } = repository;
+                let resource = format!("arn:{}:ecr:{region}:{registry}:repository/{name}", partition(region));
+                Self::access_denied(context.caller, operation, resource)
+            }
+            Refusal::NoRepository => Self::RepositoryNotFound(repository.clone()),
+            Refusal::Missing(thing) => missing(thing),
+            Refusal::Fault(fault) => fault.into(),
+        }
+    }
+
+    /// The refusal of a caller that may not call an operation on a resource, given by its ARN.
+    pub(super) fn access_denied(caller: &Caller, operation: &'static str, resource: String) -> Self {
         let user = match caller {
             Caller::Identified { arn, .. } => arn.clone(),
             Caller::Trusted | Caller::Anonymous => "anonymous".to_owned(),
         };
-        let Repository { registry, name } = repository;
-        let resource = format!("arn:{}:ecr:{region}:{registry}:repository/{name}", partition(region));
         Self::AccessDenied { user, operation, resource }
     }
 
@@ -126,23 +141,20 @@ impl Error {
         }
     }
 
-    /// The HTTP status that goes with it.
-    pub fn status(&self) -> StatusCode {
+    fn status(&self) -> StatusCode {
         match self {
             Self::Server(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         }
     }
 
-    /// What the client is not told: the causes, as one line for the log. Empty if the sentence says everything.
-    pub fn cause(&self) -> String {
-        let mut chain = Vec::new();
-        let mut next = self.source();
-        while let Some(error) = next {
-            chain.push(error.to_string());
-            next = error.source();
-        }
-        chain.join(": ")
+    /// The response that tells the client.
+    pub fn response(&self) -> Response<String> {
+        let body = json!({"__type": self.code(), "message": self.to_string()}).to_string();
+        let mut response = protocol::response(self.status(), body);
+        let error_type = HeaderName::from_static("x-amzn-errortype");
+        response.headers_mut().insert(error_type, HeaderValue::from_static(self.code()));
+        response
     }
 }
 

@@ -3,11 +3,11 @@
 
 use serde::Serialize;
 
-use super::{Error, Members};
-use crate::access::Caller;
-use crate::service::{NoUrl, Service};
-use crate::store::DownloadUrl;
-use crate::types::{Constraint, Digest, RegistryId, Repository, RepositoryName};
+use super::protocol::required;
+use super::{Context, Error, Members};
+use crate::service::MissingLayer;
+use crate::store::{DownloadUrl, Method};
+use crate::types::{Digest, RegistryId, Repository, RepositoryName};
 
 /// The operation's name, as `X-Amz-Target` spells it.
 pub const NAME: &str = "GetDownloadUrlForLayer";
@@ -48,24 +48,17 @@ impl Input {
     }
 }
 
-fn required<T>(
-    member: &'static str,
-    value: Option<String>,
-    parse: impl Fn(&str) -> Result<T, Constraint>,
-) -> Result<T, Error> {
-    let parsed = value.as_deref().map_or(Err(Constraint::NotNull), parse);
-    parsed.map_err(|constraint| Error::InvalidParameter { member, constraint })
-}
-
 /// Answers a call.
-pub async fn call(service: &Service, caller: &Caller, input: Input) -> Result<Output, Error> {
+pub async fn call(context: &Context<'_>, input: Input) -> Result<Output, Error> {
     let Input { repository, layer_digest: digest } = input;
-    match service.layer_url(caller, &repository, &digest).await {
+    match context.service.layer_url(context.caller, &repository, &digest, Method::Get).await {
         Ok(download_url) => Ok(Output { download_url, layer_digest: digest.to_string() }),
-        Err(NoUrl::Denied) => Err(Error::access_denied(caller, NAME, &service.region, &repository)),
-        Err(NoUrl::NoRepository) => Err(Error::RepositoryNotFound(repository)),
-        Err(NoUrl::NoLayer) => Err(Error::LayersNotFound { digest, repository }),
-        Err(NoUrl::NotReferenced) => Err(Error::LayerInaccessible { digest, repository }),
-        Err(NoUrl::Fault(fault)) => Err(fault.into()),
+        Err(refusal) => Err(Error::refused(context, NAME, &repository, refusal, |missing| {
+            let repository = repository.clone();
+            match missing {
+                MissingLayer::Absent => Error::LayersNotFound { digest, repository },
+                MissingLayer::NotReferenced => Error::LayerInaccessible { digest, repository },
+            }
+        })),
     }
 }

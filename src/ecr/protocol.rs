@@ -2,13 +2,12 @@
 //!
 //! Source: [AWS JSON 1.1 protocol](https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html).
 
-use http::StatusCode;
-use serde_json::{Map, Value, json};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::{Map, Value};
 
 use super::Error;
-
-/// The `Content-Type` of every reply.
-pub const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
+use crate::types::Constraint;
 
 const SERVICE: &str = "AmazonEC2ContainerRegistry_V20150921";
 
@@ -52,6 +51,20 @@ impl Members {
             Some(other) => Err(wrong_type(&format!("The member '{member}'"), "a string", &other)),
         }
     }
+
+    /// Takes out a member that is a list of strings.
+    pub fn strings(&mut self, member: &str) -> Result<Option<Vec<String>>, Error> {
+        let values = match self.0.remove(member) {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::Array(values)) => values,
+            Some(other) => return Err(wrong_type(&format!("The member '{member}'"), "an array", &other)),
+        };
+        let string = |value| match value {
+            Value::String(value) => Ok(value),
+            other => Err(wrong_type(&format!("Each element of '{member}'"), "a string", &other)),
+        };
+        values.into_iter().map(string).collect::<Result<_, _>>().map(Some)
+    }
 }
 
 fn wrong_type(what: &str, wanted: &str, got: &Value) -> Error {
@@ -66,27 +79,21 @@ fn wrong_type(what: &str, wanted: &str, got: &Value) -> Error {
     Error::Serialization(format!("{what} must be {wanted}, and is {got}"))
 }
 
-/// An answer as it goes over HTTP, without the headers that differ from call to call.
-#[derive(Debug)]
-pub struct Reply {
-    /// The HTTP status.
-    pub status: StatusCode,
-    /// The value of `x-amzn-ErrorType`, for errors.
-    pub error_type: Option<&'static str>,
-    /// The JSON body.
-    pub body: String,
+/// The value of a member that must be there.
+pub fn required<T>(
+    member: &'static str,
+    value: Option<String>,
+    parse: impl Fn(&str) -> Result<T, Constraint>,
+) -> Result<T, Error> {
+    let parsed = value.as_deref().map_or(Err(Constraint::NotNull), parse);
+    parsed.map_err(|constraint| Error::InvalidParameter { member, constraint })
 }
 
-impl Reply {
-    /// Writes an output; or an error, in the form from which SDKs read its type.
-    pub fn render(outcome: Result<&Value, &Error>) -> Self {
-        match outcome {
-            Ok(output) => Self { status: StatusCode::OK, error_type: None, body: output.to_string() },
-            Err(error) => Self {
-                status: error.status(),
-                error_type: Some(error.code()),
-                body: json!({"__type": error.code(), "message": error.to_string()}).to_string(),
-            },
-        }
-    }
+/// A response with a JSON body.
+pub fn response(status: StatusCode, body: String) -> Response<String> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static("application/x-amz-json-1.1");
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
 }

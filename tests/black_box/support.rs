@@ -17,7 +17,7 @@ use lambda_runtime::{Context, LambdaEvent};
 use layergate::config::Config;
 use layergate::lambda::Handler;
 use layergate::service::Service;
-use layergate_tool::stack::{ACCOUNT, LocalStack};
+use layergate_tool::stack::{ACCOUNT, LocalStack, Options};
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -50,7 +50,8 @@ impl Stack {
     pub async fn start_as(caller: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let caller = caller.map(|account| layergate::types::AccountId::parse(account).unwrap());
-        let local = LocalStack::start(folder.path(), 0, caller).await.unwrap();
+        let options = Options { caller, ..Options::default() };
+        let local = LocalStack::start(folder.path(), options).await.unwrap();
         let handler = handler(&local, &local.engines.config());
         Self { local, handler, folder }
     }

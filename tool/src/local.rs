@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use layergate::logging;
 use layergate::types::AccountId;
-use layergate_tool::stack::LocalStack;
+use layergate_tool::stack::{LocalStack, Options};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
@@ -23,12 +23,16 @@ pub struct Arguments {
     /// The account that calls come from, to try refusals; the registry's own if not given
     #[arg(long, value_name = "ACCOUNT", value_parser = account_id)]
     r#as: Option<AccountId>,
+    /// Make clients log in to the registry, as they have to when it is deployed
+    #[arg(long)]
+    login: bool,
 }
 
 /// Runs the command until `interruption` is cancelled.
 pub async fn run(arguments: Arguments, interruption: CancellationToken) -> Result<(), Error> {
     logging::init(io::stderr, None);
-    let starting = LocalStack::start(&arguments.data, arguments.port, arguments.r#as);
+    let options = Options { port: arguments.port, caller: arguments.r#as, login: arguments.login };
+    let starting = LocalStack::start(&arguments.data, options);
     let Some(stack) = interruption.run_until_cancelled(starting).await else { return Ok(()) };
     let stack = stack.map_err(|error| Error::Local(error.to_string()))?;
     let welcome = format!(

@@ -212,7 +212,7 @@ async fn upload_manifests(
 ) -> Result<(), Error> {
     let uploads = Uploads::new(session.store.clone(), session.registry.clone(), interruption.clone());
     for image in &source.images {
-        let put = uploads.manifest(&image.digest, image.manifest.clone()).await;
+        let put = uploads.manifest(&image.digest, &image.media_type, image.manifest.clone()).await;
         put.map_err(|error| blob_error(source, &image.digest, error))?;
     }
     Ok(())

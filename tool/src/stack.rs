@@ -3,6 +3,7 @@
 
 mod engines;
 mod gateway;
+mod kms;
 mod uploads;
 
 use std::fs::{File, OpenOptions, Permissions};
@@ -17,6 +18,7 @@ use axum::serve::{Listener, ListenerExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use layergate::access::token::Tokens;
 use layergate::lambda::Handler;
 use layergate::service::Service;
 use layergate::types::AccountId;
@@ -32,6 +34,17 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct LocalError(String);
+
+/// How a stack is run.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Where it listens on 127.0.0.1; 0 lets the system pick a port.
+    pub port: u16,
+    /// The account that calls come from; the registry's own if there is none.
+    pub caller: Option<AccountId>,
+    /// Whether clients have to log in to the registry.
+    pub login: bool,
+}
 
 /// A running stack.
 #[derive(Debug)]
@@ -49,19 +62,29 @@ pub struct LocalStack {
 }
 
 impl LocalStack {
-    /// Starts the stack on `port` (0 lets the system pick one), with its data in `directory`, which is created
-    /// if it is missing. Calls come from the account `caller`; from the registry's own if that is `None`.
-    pub async fn start(directory: &Path, port: u16, caller: Option<AccountId>) -> Result<Self, LocalError> {
+    /// Starts the stack with its data in `directory`, which is created if it is missing.
+    pub async fn start(directory: &Path, options: Options) -> Result<Self, LocalError> {
         let lock = lock(directory)?;
         let engines = Engines::start(directory).await?;
-        let listener = listen(port).await?;
+        let listener = listen(options.port).await?;
         let address = listener.local_addr().map_err(|error| LocalError(error.to_string()))?;
         let url = format!("http://{address}");
 
-        let config = engines.config();
-        let handler = Handler::new(Service::new(&engines.sdk_config(), &config), config.authorization);
+        let sdk = engines.sdk_config();
+        let mut config = engines.config();
+        if options.login {
+            // Clients that log in send their credentials along on a redirect to the same host name, and S3 refuses a
+            // request with two kinds of credentials.
+            config.s3_endpoint = Some(engines.s3_url.replace("127.0.0.1", "localhost"));
+        }
+        let handler = Handler::new(Service::new(&sdk, &config), config.authorization);
+        let guest = match options.login {
+            true => None,
+            false => Tokens::new(&sdk, &config),
+        };
         let stop = CancellationToken::new();
-        let gateway = Gateway { handler, caller: caller.unwrap_or(config.default_registry_id) };
+        let gateway =
+            Gateway { handler, caller: options.caller.unwrap_or(config.default_registry_id), guest };
         let gateway = tokio::spawn(gateway::serve(listener, Arc::new(gateway), stop.clone()));
 
         let environment_file = directory.join("local.env");
@@ -119,10 +142,12 @@ fn environment(engines: &Engines, url: &str) -> String {
         ("AWS_DEFAULT_REGION", REGION.to_owned()),
         ("AWS_ENDPOINT_URL_DYNAMODB", engines.dynamodb_url.clone()),
         ("AWS_ENDPOINT_URL_S3", engines.s3_url.clone()),
+        ("AWS_ENDPOINT_URL_KMS", engines.kms_url.clone()),
         ("AWS_ENDPOINT_URL_ECR", url.to_owned()),
         ("TABLE_NAME", config.table_name),
         ("BUCKET_NAME", config.bucket_name),
         ("DEFAULT_REGISTRY_ID", config.default_registry_id.to_string()),
+        ("TOKEN_KEY_ID", config.token_key_id.unwrap_or_default()),
     ];
     let mut lines = "unset AWS_PROFILE AWS_SESSION_TOKEN AWS_IGNORE_CONFIGURED_ENDPOINT_URLS\n".to_owned();
     for (name, value) in variables {

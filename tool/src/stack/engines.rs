@@ -1,6 +1,7 @@
-//! The embedded DynamoDB and S3.
+//! The embedded DynamoDB, S3 and KMS.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -17,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::kms::{self, Kms};
 use super::uploads::ListMultipartUploads;
 use layergate::aws::{self, Patience};
 use layergate::catalog::Catalog;
@@ -39,21 +41,23 @@ pub(super) const ACCESS_KEY_ID: &str = "layergate-local";
 /// Long enough for S3 clients at work; a URL from here is of use on this machine only.
 const URL_EXPIRY: Duration = Duration::from_secs(3600);
 
-/// An embedded DynamoDB and S3, with their table and bucket.
+/// An embedded DynamoDB, S3 and KMS, with their table, bucket and key.
 #[derive(Debug)]
 pub struct Engines {
     /// The endpoint of DynamoDB.
     pub dynamodb_url: String,
     /// The endpoint of S3.
     pub s3_url: String,
+    /// The endpoint of KMS.
+    pub kms_url: String,
     /// The secret that S3 verifies signatures with; new at every start.
     pub secret_access_key: String,
-    servers: [JoinHandle<()>; 2],
+    servers: [JoinHandle<()>; 3],
     stop: CancellationToken,
 }
 
 impl Engines {
-    /// Starts both on ports that the system picks, with their data in `directory`.
+    /// Starts them on ports that the system picks, with their data in `directory`.
     pub async fn start(directory: &Path) -> Result<Self, LocalError> {
         let failed = |error: &dyn std::fmt::Display| {
             LocalError(format!("cannot use the data in {}: {error}", directory.display()))
@@ -92,7 +96,25 @@ impl Engines {
             }
         });
 
-        let engines = Self { dynamodb_url, s3_url, secret_access_key, servers: [dynamodb, s3], stop };
+        let key = Arc::new(Kms::open(directory)?);
+        let listener = listen(0).await?;
+        let kms_url = url(&listener)?;
+        let stopped = stop.clone().cancelled_owned();
+        let kms = tokio::spawn(async move {
+            let answer = move |request| {
+                let key = key.clone();
+                async move { key.answer(request).await }
+            };
+            let router = Router::new().fallback(answer);
+            if let Err(error) =
+                axum::serve(without_delay(listener), router).with_graceful_shutdown(stopped).await
+            {
+                tracing::error!(%error, "the embedded KMS stopped");
+            }
+        });
+
+        let servers = [dynamodb, s3, kms];
+        let engines = Self { dynamodb_url, s3_url, kms_url, secret_access_key, servers, stop };
         let (sdk, config) = (engines.sdk_config(), engines.config());
         let catalog = Catalog::new(&sdk, &config);
         let made = async {
@@ -119,8 +141,10 @@ impl Engines {
             // To see at once what was published and deleted.
             cache_life: Duration::ZERO,
             authorization: Authorization::Iam,
+            token_key_id: Some(kms::KEY_ID.to_owned()),
             dynamodb_endpoint: Some(self.dynamodb_url.clone()),
             s3_endpoint: Some(self.s3_url.clone()),
+            kms_endpoint: Some(self.kms_url.clone()),
         }
     }
 
@@ -132,7 +156,7 @@ impl Engines {
         aws::with_credentials(REGION.to_owned(), credentials, Patience::Client)
     }
 
-    /// Stops both: requests that are being answered end first.
+    /// Stops them: requests that are being answered end first.
     pub async fn stop(self) {
         self.stop.cancel();
         for mut server in self.servers {

@@ -1,5 +1,5 @@
-//! A stand-in for API Gateway and Lambda: does what a REST API and the function's runtime do between a client and the
-//! handler.
+//! A stand-in for API Gateway and Lambda: does what a REST API with its stages and the function's runtime do between a
+//! client and the handler.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,14 +11,16 @@ use axum::extract::Request;
 use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http::StatusCode;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use lambda_runtime::{Context, LambdaEvent};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use layergate::access::token::Tokens;
 use layergate::lambda::Handler;
 use layergate::types::AccountId;
 
@@ -31,11 +33,15 @@ const FUNCTION_TIMEOUT: Duration = Duration::from_secs(6);
 /// Source: [API Gateway quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html).
 const LARGEST_BODY: usize = 10 * 1024 * 1024;
 
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
 /// What requests are answered with.
 pub(super) struct Gateway {
     pub(super) handler: Handler,
     /// The account they come from.
     pub(super) caller: AccountId,
+    /// What lets clients into the registry that did not log in. If there is none, they have to.
+    pub(super) guest: Option<Tokens>,
 }
 
 /// Serves until `stop` is cancelled.
@@ -48,28 +54,70 @@ pub(super) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, stop: Ca
 }
 
 async fn answer(gateway: Arc<Gateway>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if is_of_registry(parts.uri.path()) {
+        match &gateway.guest {
+            None if !has_basic_credentials(&parts.headers) => return login_wanted(),
+            None => {}
+            Some(tokens) => match guest_credentials(tokens, &gateway.caller).await {
+                Ok(credentials) => _ = parts.headers.insert(AUTHORIZATION, credentials),
+                Err(error) => return failed(&error),
+            },
+        }
+    }
     let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
         return gateway_error(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long");
     };
     match invoke(&gateway, parts, &body).await {
         Ok(response) => response,
-        Err(error) => {
-            tracing::error!(%error, "the stand-in for API Gateway failed");
-            gateway_error(StatusCode::BAD_GATEWAY, "Internal server error")
-        }
+        Err(error) => failed(&error),
     }
 }
 
+fn failed(error: &Error) -> Response {
+    tracing::error!(%error, "the stand-in for API Gateway failed");
+    gateway_error(StatusCode::BAD_GATEWAY, "Internal server error")
+}
+
+/// Whether a path is of the stage `v2`, which is the registry.
+fn is_of_registry(path: &str) -> bool {
+    path.strip_prefix("/v2").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a request has what the authorizer of the registry's stage wants to see.
+fn has_basic_credentials(headers: &HeaderMap) -> bool {
+    let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    value.and_then(|value| value.strip_prefix("Basic ")).is_some_and(|credentials| !credentials.is_empty())
+}
+
+/// The answer of the stage to a request that has not.
+fn login_wanted() -> Response {
+    let mut response = gateway_error(StatusCode::UNAUTHORIZED, "");
+    let body = serde_json::json!({
+        "errors": [{"code": "UNAUTHORIZED", "message": "Log in to this registry and try again", "detail": null}],
+    });
+    *response.body_mut() = Body::from(body.to_string());
+    let headers = response.headers_mut();
+    headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"layergate\""));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The credentials of a client that did not log in.
+async fn guest_credentials(tokens: &Tokens, account: &AccountId) -> Result<HeaderValue, Error> {
+    let (token, _) = tokens.issue(account, &user_arn(account), SystemTime::now()).await?;
+    Ok(HeaderValue::from_str(&format!("Basic {}", token.as_basic_credentials()))?)
+}
+
+fn user_arn(account: &AccountId) -> String {
+    format!("arn:aws:iam::{account}:user/local")
+}
+
 /// Calls the handler through JSON both ways, as the runtime does.
-async fn invoke(
-    gateway: &Gateway,
-    parts: Parts,
-    body: &[u8],
-) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
+async fn invoke(gateway: &Gateway, parts: Parts, body: &[u8]) -> Result<Response, Error> {
     let event: Box<RawValue> = to_raw_value(&event(parts, body, &gateway.caller))?;
-    let Ok(response) = gateway.handler.handle(LambdaEvent::new(event, context())).await;
-    let response: ApiGatewayProxyResponse = serde_json::from_slice(&serde_json::to_vec(&response)?)?;
+    let Ok(answer) = gateway.handler.handle(LambdaEvent::new(event, context())).await;
+    let response: ApiGatewayProxyResponse = serde_json::from_slice(&serde_json::to_vec(&answer)?)?;
 
     let body = response.body.map(|body| Vec::from(body.as_ref())).unwrap_or_default();
     let mut answer = Response::new(Body::from(body));
@@ -78,10 +126,17 @@ async fn invoke(
     Ok(answer)
 }
 
-/// The REST API's event for a request that its IAM authorizer let in.
+/// The REST API's event for a request that its authorizer let in.
 fn event(parts: Parts, body: &[u8], caller: &AccountId) -> ApiGatewayProxyRequest {
     let mut event = ApiGatewayProxyRequest::default();
-    event.path = Some(parts.uri.path().to_owned());
+    let path = parts.uri.path();
+    let is_of_registry = is_of_registry(path);
+    let below_stage = if is_of_registry { &path["/v2".len()..] } else { path };
+    event.path = Some(if below_stage.is_empty() { "/" } else { below_stage }.to_owned());
+    event.query_string_parameters = parts.uri.query().unwrap_or_default().parse().unwrap_or_default();
+    let context = &mut event.request_context;
+    context.path = Some(path.to_owned());
+    context.domain_name = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
     event.http_method = parts.method;
     event.multi_value_headers = parts.headers.clone();
     event.headers = parts.headers;
@@ -93,9 +148,12 @@ fn event(parts: Parts, body: &[u8], caller: &AccountId) -> ApiGatewayProxyReques
             event.is_base64_encoded = true;
         }
     }
-    let identity = &mut event.request_context.identity;
-    identity.account_id = Some(caller.to_string());
-    identity.user_arn = Some(format!("arn:aws:iam::{caller}:user/local"));
+    // The authorizer of the registry's stage knows nobody.
+    if !is_of_registry {
+        let identity = &mut event.request_context.identity;
+        identity.account_id = Some(caller.to_string());
+        identity.user_arn = Some(user_arn(caller));
+    }
     event
 }
 

@@ -1,0 +1,88 @@
+//! [GetAuthorizationToken](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html): what
+//! a client such as docker logs in to the registry with.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::{Context, Error, Members};
+use crate::access::Caller;
+use crate::access::token::Tokens;
+use crate::types::{Constraint, RegistryId};
+
+/// The operation's name, as `X-Amz-Target` spells it.
+pub const NAME: &str = "GetAuthorizationToken";
+
+/// The most `registryIds`.
+const MOST_REGISTRIES: usize = 10;
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Input {
+    /// From `registryIds`, which ECR takes and no longer needs: a token is good for all that its holder may read.
+    registry_ids: Vec<RegistryId>,
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Output {
+    authorization_data: Vec<AuthorizationData>,
+}
+
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthorizationData {
+    /// `AWS:` and the token, in base64.
+    authorization_token: String,
+    /// In seconds since 1970.
+    expires_at: u64,
+    proxy_endpoint: String,
+}
+
+impl fmt::Debug for AuthorizationData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthorizationData(..)")
+    }
+}
+
+impl Input {
+    /// Reads the request.
+    pub fn parse(mut members: Members) -> Result<Self, Error> {
+        let member = "registryIds";
+        let ids = members.strings(member)?;
+        let invalid = |constraint| Error::InvalidParameter { member, constraint };
+        let registry_ids = match ids {
+            None => Vec::new(),
+            Some(ids) if ids.is_empty() => return Err(invalid(Constraint::MinLength(1))),
+            Some(ids) if ids.len() > MOST_REGISTRIES => {
+                return Err(invalid(Constraint::MaxLength(MOST_REGISTRIES)));
+            }
+            Some(ids) => {
+                ids.iter().map(|id| RegistryId::parse(id)).collect::<Result<_, _>>().map_err(invalid)?
+            }
+        };
+        Ok(Self { registry_ids })
+    }
+}
+
+/// Answers a call. Whoever is known gets a token, of whichever account: what its holder may read is decided when it
+/// reads.
+pub async fn call(context: &Context<'_>, tokens: &Tokens, input: Input) -> Result<Output, Error> {
+    let (account, arn) = match context.caller {
+        Caller::Identified { account, arn } => (account, arn.as_str()),
+        // As with every other call that the gateway lets in.
+        Caller::Trusted => (&context.service.default_registry_id, "anonymous"),
+        Caller::Anonymous => return Err(Error::access_denied(context.caller, NAME, "*".to_owned())),
+    };
+    let host = context.host.ok_or_else(|| Error::Server("the event does not name the API's host".into()))?;
+    let (token, expires) = tokens.issue(account, arn, SystemTime::now()).await?;
+    let data = AuthorizationData {
+        authorization_token: token.as_basic_credentials(),
+        expires_at: expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        proxy_endpoint: format!("https://{host}"),
+    };
+    let count = input.registry_ids.len().max(1);
+    Ok(Output { authorization_data: vec![data; count] })
+}

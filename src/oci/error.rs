@@ -1,0 +1,155 @@
+//! Every way a request to the registry can fail.
+
+use http::header::ALLOW;
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+
+use super::json;
+use crate::catalog::ImageId;
+use crate::fault::{Cause, Fault};
+use crate::service::Refusal;
+use crate::types::{Constraint, Digest, Repository};
+
+/// What a request is answered with instead of what it asked for.
+///
+/// `Display` is the sentence that the client gets, and shows to its user. What only the operator may know is in
+/// [`source`](std::error::Error::source), for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no token, or what is there is no token of this registry.
+    #[error("The request has no valid authorization token. Log in and try again")]
+    Unauthorized,
+    /// The token was good once. ECR's own sentence, seen in its answers.
+    #[error("Your authorization token has expired. Reauthenticate and try again.")]
+    TokenExpired,
+    /// The caller may not read that repository. Does not tell whether it exists.
+    #[error(
+        "The caller is not authorized to read the repository with name '{}' in the registry with id '{}'",
+        .0.name, .0.registry
+    )]
+    Denied(Repository),
+    /// The request wants to write.
+    #[error("This registry only answers GET and HEAD; images are published with 'layergate publish'")]
+    ReadOnly,
+    /// The path is none of those that this registry has.
+    #[error("This registry has manifests, blobs and tags, and nothing at this path")]
+    NoSuchEndpoint,
+    /// A repository's name breaks its constraint.
+    #[error("The repository's name {0}")]
+    NameInvalid(Constraint),
+    /// A digest breaks its constraint.
+    #[error("The digest {0}")]
+    DigestInvalid(Constraint),
+    /// A tag breaks its constraint, so no image has it.
+    #[error("The tag {0}")]
+    TagInvalid(Constraint),
+    /// `n` or `last` of a list is none.
+    #[error("'n' must be a whole number and 'last' a tag")]
+    PageInvalid,
+    /// There is no such repository.
+    #[error(
+        "The repository with name '{}' does not exist in the registry with id '{}'",
+        .0.name, .0.registry
+    )]
+    NameUnknown(Repository),
+    /// The repository has no such image.
+    #[error(
+        "The image {} does not exist within the repository with name '{}' in the registry with id '{}'",
+        match .image {
+            ImageId::Tag(tag) => format!("with tag '{tag}'"),
+            ImageId::Digest(digest) => format!("with digest '{digest}'"),
+        },
+        .repository.name, .repository.registry
+    )]
+    ManifestUnknown {
+        /// The image that was asked for.
+        image: ImageId,
+        /// Where it was looked for.
+        repository: Repository,
+    },
+    /// The repository has no such layer, or no image that references it.
+    #[error(
+        "The layer with digest '{digest}' {} the repository with name '{}' in the registry with id '{}'",
+        match .is_stored {
+            true => "is not associated with an image in",
+            false => "does not exist within",
+        },
+        .repository.name, .repository.registry
+    )]
+    BlobUnknown {
+        /// Whether it is stored.
+        is_stored: bool,
+        /// The layer that was asked for.
+        digest: Digest,
+        /// Where it was looked for.
+        repository: Repository,
+    },
+    /// DynamoDB or KMS throttles, even after all retries.
+    #[error("Rate exceeded")]
+    TooManyRequests(#[source] Cause),
+    /// A fault on the side of the service. It must never read as "there is no such image".
+    #[error("The service could not answer this request because of an internal fault; try again")]
+    Server(#[source] Cause),
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault.is_throttling() {
+            true => Self::TooManyRequests(fault.into()),
+            false => Self::Server(fault.into()),
+        }
+    }
+}
+
+impl Error {
+    /// The error for a refusal by the service. `missing` names what the repository does not have.
+    pub(super) fn refused<Missing>(
+        repository: &Repository,
+        refusal: Refusal<Missing>,
+        missing: impl FnOnce(Missing) -> Self,
+    ) -> Self {
+        match refusal {
+            Refusal::Denied => Self::Denied(repository.clone()),
+            Refusal::NoRepository => Self::NameUnknown(repository.clone()),
+            Refusal::Missing(thing) => missing(thing),
+            Refusal::Fault(fault) => fault.into(),
+        }
+    }
+
+    /// The error's name on the wire.
+    /// Source: the specification's section "Error Codes"; `PAGINATION_NUMBER_INVALID` and `UNKNOWN` are those of the registry
+    /// that the specification was made from,
+    /// [distribution](https://github.com/distribution/distribution/blob/v3.0.0/registry/api/errcode/register.go).
+    pub fn code(&self) -> &'static str {
+        self.code_and_status().0
+    }
+
+    fn code_and_status(&self) -> (&'static str, StatusCode) {
+        match self {
+            Self::Unauthorized => ("UNAUTHORIZED", StatusCode::UNAUTHORIZED),
+            Self::TokenExpired | Self::Denied(_) => ("DENIED", StatusCode::FORBIDDEN),
+            Self::ReadOnly => ("UNSUPPORTED", StatusCode::METHOD_NOT_ALLOWED),
+            Self::NoSuchEndpoint => ("UNSUPPORTED", StatusCode::NOT_FOUND),
+            Self::NameInvalid(_) => ("NAME_INVALID", StatusCode::BAD_REQUEST),
+            Self::DigestInvalid(_) => ("DIGEST_INVALID", StatusCode::BAD_REQUEST),
+            Self::NameUnknown(_) => ("NAME_UNKNOWN", StatusCode::NOT_FOUND),
+            Self::TagInvalid(_) | Self::ManifestUnknown { .. } => ("MANIFEST_UNKNOWN", StatusCode::NOT_FOUND),
+            Self::BlobUnknown { .. } => ("BLOB_UNKNOWN", StatusCode::NOT_FOUND),
+            Self::TooManyRequests(_) => ("TOOMANYREQUESTS", StatusCode::TOO_MANY_REQUESTS),
+            Self::PageInvalid => ("PAGINATION_NUMBER_INVALID", StatusCode::BAD_REQUEST),
+            Self::Server(_) => ("UNKNOWN", StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    /// The response that tells the client. That of a HEAD has no body.
+    pub fn response(&self, is_head: bool) -> Response<String> {
+        let (code, status) = self.code_and_status();
+        let error = json!({"errors": [{"code": code, "message": self.to_string(), "detail": null}]});
+        let mut response = json(if is_head { String::new() } else { error.to_string() });
+        *response.status_mut() = status;
+        if matches!(self, Self::ReadOnly) {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        response
+    }
+}
