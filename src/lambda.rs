@@ -126,7 +126,7 @@ impl Handler {
                     Some(_) => Face::Oci { is_head: request.method == http::Method::HEAD },
                     None => Face::Ecr,
                 };
-                let call = AssertUnwindSafe(self.call(request, &mut subject)).catch_unwind();
+                let call = AssertUnwindSafe(self.call(*request, &mut subject)).catch_unwind();
                 let outcome = match tokio::time::timeout(time_left.saturating_sub(MARGIN), call).await {
                     Ok(Ok(outcome)) => outcome,
                     Ok(Err(_panic)) => Err(face.fault("the handler panicked")),

@@ -17,7 +17,7 @@ use crate::types::AccountId;
 /// An event.
 pub(super) enum Event {
     /// A request to be answered.
-    Request(Request),
+    Request(Box<Request>),
     /// A REST API asks whether the holder of a token may call the method with this ARN.
     Authorizer {
         /// `arn:<partition>:execute-api:<region>:<account>:<API>/<stage>/<method>/<path>`.
@@ -72,8 +72,8 @@ impl Event {
         match (shape.version.as_deref(), shape.kind.as_deref(), shape.method_arn) {
             // Source: https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-input.html
             (_, Some("TOKEN"), Some(method_arn)) => Ok(Self::Authorizer { method_arn }),
-            (Some("2.0"), ..) => Ok(Self::Request(Request::from_http_api(event_from(event)?))),
-            _ => Ok(Self::Request(Request::from_rest_api(event_from(event)?))),
+            (Some("2.0"), ..) => Ok(Self::Request(Box::new(Request::from_http_api(event_from(event)?)))),
+            _ => Ok(Self::Request(Box::new(Request::from_rest_api(event_from(event)?)))),
         }
     }
 }

@@ -12,6 +12,9 @@ pub enum Error {
     /// A setting is missing or cannot be used.
     #[error("the setting {0}")]
     Setting(#[from] ConfigError),
+    /// The command was not used as it must be.
+    #[error("{0}")]
+    Usage(String),
     /// The source holds no image that can be published as it is.
     #[error("{0}")]
     Source(String),
@@ -34,7 +37,7 @@ impl Error {
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Local(_) | Self::Service(_) => 1,
-            Self::Setting(_) => 2, // clap's for usage errors
+            Self::Setting(_) | Self::Usage(_) => 2, // clap's for usage errors
             Self::Source(_) => 3,
             Self::NotFound(_) => 4,
             Self::Conflict(_) => 5,

@@ -1,3 +1,4 @@
-//! The whole stack on one machine: for `layergate local`, and for the tests.
+//! What the tool's programs and the tests share: the whole stack on one machine, and logging in to a registry.
 
+pub mod authorization;
 pub mod stack;

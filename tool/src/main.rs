@@ -1,8 +1,10 @@
 //! The tool: publishes images into a registry, manages them, and runs the whole stack on one machine.
 
+mod credential_provider;
 mod error;
 mod image;
 mod local;
+mod login;
 mod output;
 mod progress;
 mod publish;
@@ -22,8 +24,8 @@ use error::Error;
 use output::Format;
 
 const AFTER_HELP: &str = "\
-Settings come from the environment: TABLE_NAME, BUCKET_NAME and DEFAULT_REGISTRY_ID as the function's, and \
-AWS's own for region, credentials and endpoints.
+Settings come from the environment: TABLE_NAME, BUCKET_NAME and DEFAULT_REGISTRY_ID as the function's, API_URL for \
+logging in, and AWS's own for region, credentials and endpoints.
 
 Exit status: 0 done, 1 a failure of this machine, DynamoDB or S3, 2 bad usage or a bad setting, 3 the source \
 cannot be published, 4 no such repository or image, 5 its state does not allow it, 130 interrupted.";
@@ -48,6 +50,11 @@ enum Command {
     /// List and delete images
     #[command(subcommand)]
     Image(image::Command),
+    /// Print a password for the registry at API_URL; the user that goes with it is AWS
+    Login,
+    /// Answer a kubelet's request for credentials, as a plugin of it
+    #[command(long_about = credential_provider::ABOUT)]
+    CredentialProvider,
     Local(local::Arguments),
 }
 
@@ -71,6 +78,8 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Publish(arguments) => publish::run(arguments, format, interruption()?).await,
         Command::Repository(command) => repository::run(command, format).await,
         Command::Image(command) => image::run(command, format).await,
+        Command::Login => login::run(format).await,
+        Command::CredentialProvider => credential_provider::run().await,
         Command::Local(arguments) => local::run(arguments, interruption()?).await,
     }
 }

@@ -22,10 +22,9 @@ impl Format {
     /// Prints a result.
     pub fn print(self, result: &(impl Serialize + Display)) -> Result<(), Error> {
         match self {
-            Self::Text => write(&result.to_string()),
-            Self::Json => write(&format!("{}\n", json(result)?)),
+            Self::Text => write(&result.to_string()).map(|_| ()),
+            Self::Json => print_json(result),
         }
-        .map(|_| ())
     }
 
     /// Begins to print a result that is a list: in JSON, the object `head` with its elements in the member `name`.
@@ -75,6 +74,11 @@ impl List {
         self.is_read = self.is_read && write(text)?;
         Ok(())
     }
+}
+
+/// Prints a line of JSON.
+pub fn print_json(value: &impl Serialize) -> Result<(), Error> {
+    write(&format!("{}\n", json(value)?)).map(|_| ())
 }
 
 fn json(value: &impl Serialize) -> Result<String, Error> {

@@ -144,6 +144,7 @@ fn environment(engines: &Engines, url: &str) -> String {
         ("AWS_ENDPOINT_URL_S3", engines.s3_url.clone()),
         ("AWS_ENDPOINT_URL_KMS", engines.kms_url.clone()),
         ("AWS_ENDPOINT_URL_ECR", url.to_owned()),
+        ("API_URL", url.to_owned()),
         ("TABLE_NAME", config.table_name),
         ("BUCKET_NAME", config.bucket_name),
         ("DEFAULT_REGISTRY_ID", config.default_registry_id.to_string()),
