@@ -3,6 +3,7 @@
 mod faults;
 mod layout;
 mod proxy;
+mod registry;
 mod steps;
 mod table;
 
@@ -26,6 +27,7 @@ use tokio::process::Command;
 pub use faults::{Fault, FaultProxy, SIGNED_TOO_EARLY};
 pub use layout::{Layout, sha256};
 pub use proxy::{count_requests, forward, serve};
+pub use registry::{pull, registry_event};
 pub use steps::{between_steps, waiting_at};
 pub use table::assert_consistent;
 
@@ -48,9 +50,17 @@ impl Stack {
 
     /// Calls over HTTP come from `caller`.
     pub async fn start_as(caller: Option<&str>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let caller = caller.map(|account| layergate::types::AccountId::parse(account).unwrap());
-        let options = Options { caller, ..Options::default() };
+        Self::start_with(Options { caller, ..Options::default() }).await
+    }
+
+    /// Clients have to log in to the registry.
+    pub async fn start_with_login() -> Self {
+        Self::start_with(Options { login: true, ..Options::default() }).await
+    }
+
+    async fn start_with(options: Options) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let local = LocalStack::start(folder.path(), options).await.unwrap();
         let handler = handler(&local, &local.engines.config());
         Self { local, handler, folder }
@@ -240,7 +250,10 @@ pub fn answer(response: &Value) -> Answer {
     Answer {
         status: response["statusCode"].as_u64().unwrap(),
         headers: headers.collect(),
-        body: serde_json::from_str(response["body"].as_str().unwrap()).unwrap(),
+        body: match response["body"].as_str().unwrap() {
+            "" => Value::Null,
+            body => serde_json::from_str(body).unwrap(),
+        },
     }
 }
 
