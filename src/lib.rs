@@ -30,3 +30,5 @@ pub mod publish;
 pub mod service;
 pub mod store;
 pub mod types;
+#[cfg(feature = "upstream")]
+pub mod upstream;

@@ -95,6 +95,12 @@ impl Uploads {
         Ok(self.unless_stopped(self.store.put(&object_key, Some(media_type), manifest)).await??)
     }
 
+    /// Whether a blob is in the store, with this size.
+    pub async fn holds(&self, blob: &LayerRecord) -> Result<bool, UploadError> {
+        let object_key = ObjectKey::of_layer(&self.registry, &blob.digest);
+        Ok(self.unless_stopped(self.store.holds(&object_key, blob.size)).await??)
+    }
+
     /// Puts a blob. `open` opens its bytes from the first on, and may be called more than once. Returns whether the
     /// bytes had to be sent. When this returns, no upload is under way, and `tell` was told of uploads that could not
     /// be aborted.
@@ -111,7 +117,7 @@ impl Uploads {
         let verifier = Verifier::of(&blob.digest).ok_or(UploadError::Unverifiable)?;
         let open = || Ok::<_, UploadError>(BlobReader::new(open()?, verifier.clone(), blob.size));
         let object_key = ObjectKey::of_layer(&self.registry, &blob.digest);
-        let is_stored = self.unless_stopped(self.store.holds(&object_key, blob.size)).await??;
+        let is_stored = self.holds(blob).await?;
         if is_stored {
             self.verify(open()?, &tell).await?;
         } else if blob.size <= PART_SIZE as u64 {

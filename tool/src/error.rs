@@ -18,6 +18,9 @@ pub enum Error {
     /// The source holds no image that can be published as it is.
     #[error("{0}")]
     Source(String),
+    /// The registry that the source is in failed, or cannot be reached.
+    #[error("{0}")]
+    Registry(String),
     /// What the command works on does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -36,7 +39,7 @@ impl Error {
     /// The exit status. The list is in `layergate --help`.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Local(_) | Self::Service(_) => 1,
+            Self::Local(_) | Self::Registry(_) | Self::Service(_) => 1,
             Self::Setting(_) | Self::Usage(_) => 2, // clap's for usage errors
             Self::Source(_) => 3,
             Self::NotFound(_) => 4,

@@ -27,8 +27,8 @@ const AFTER_HELP: &str = "\
 Settings come from the environment: TABLE_NAME, BUCKET_NAME and DEFAULT_REGISTRY_ID as the function's, API_URL for \
 logging in, and AWS's own for region, credentials and endpoints.
 
-Exit status: 0 done, 1 a failure of this machine, DynamoDB or S3, 2 bad usage or a bad setting, 3 the source \
-cannot be published, 4 no such repository or image, 5 its state does not allow it, 130 interrupted.";
+Exit status: 0 done, 1 a failure of this machine, DynamoDB, S3 or the source's registry, 2 bad usage or a bad \
+setting, 3 the source cannot be published, 4 no such repository or image, 5 its state does not allow it, 130 interrupted.";
 
 /// Publishes container images for ECR's layer download API on your own AWS account.
 #[derive(Debug, Parser)]

@@ -1,22 +1,23 @@
-//! `layergate publish`: an image from files of this machine into the registry.
+//! `layergate publish`: an image from files of this machine, or from another registry, into the registry.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use futures_util::{StreamExt, stream};
 use layergate::catalog::{LayerRecord, NewImage, PublishError};
 use layergate::publish::{Event, UploadError, Uploads};
 use layergate::types::{Digest, ImageTag, Repository};
+use layergate::upstream::{self, Host, Trust};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::output::Format;
 use crate::progress::Progress;
-use crate::reference::TagReference;
+use crate::reference::{SourceReference, TagReference, host};
 use crate::session::{Session, no_such_repository};
-use crate::source::{Blob, Source, SourceImage};
+use crate::source::{self, Blob, Source, SourceImage};
 
 /// How many blobs are worked on at once.
 const BLOBS_AT_ONCE: usize = 4;
@@ -25,8 +26,9 @@ const BLOBS_AT_ONCE: usize = 4;
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// An OCI image layout (a directory), an OCI archive, or the output of docker save; - for an archive on standard
-    /// input
-    source: PathBuf,
+    /// input; docker://HOST/NAME:TAG or docker://HOST/NAME@DIGEST for an image in another registry
+    #[arg(value_parser = OsStringValueParser::new().try_map(SourceReference::parse))]
+    source: SourceReference,
     /// Where to publish it
     #[arg(value_name = "REPOSITORY[:TAG]")]
     reference: TagReference,
@@ -36,6 +38,13 @@ pub struct Arguments {
     /// Create the repository if it does not exist
     #[arg(long)]
     create_repository: bool,
+    /// A host with a private address to which the other registry may redirect, or where it may have its token server
+    #[arg(long, value_name = "HOST", value_parser = host)]
+    allow_host: Vec<Host>,
+    /// Whether the other registry, and the hosts of --allow-host, may be reached without TLS; true if it is on this
+    /// machine's loopback
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    plain_http: Option<bool>,
 }
 
 /// What was published.
@@ -82,7 +91,8 @@ pub async fn run(arguments: Arguments, format: Format, interruption: Cancellatio
         return Err(no_such_repository(&repository));
     }
 
-    let source = open_source(arguments.source, arguments.image, &interruption).await?;
+    let trusted = (arguments.allow_host, arguments.plain_http);
+    let source = open_source(arguments.source, arguments.image, trusted, &interruption).await?;
     let layers = upload_blobs(&session, &source, &interruption).await?;
     upload_manifests(&session, &source, &interruption).await?;
     if interruption.is_cancelled() {
@@ -106,11 +116,24 @@ pub async fn run(arguments: Arguments, format: Format, interruption: Cancellatio
 }
 
 async fn open_source(
-    path: PathBuf,
+    source: SourceReference,
     choice: Option<String>,
+    (mut hosts, plain_http): (Vec<Host>, Option<bool>),
     interruption: &CancellationToken,
 ) -> Result<Arc<Source>, Error> {
-    let opened = tokio::task::spawn_blocking(move || Source::open(&path, choice.as_deref()));
+    let opened = tokio::task::spawn_blocking(move || match (source, choice) {
+        (SourceReference::Path(path), choice) => Source::open(&path, choice.as_deref()),
+        (SourceReference::Upstream(_), Some(_)) => Err(Error::Source(
+            "--image chooses from files; of a registry, name the image itself, as docker://HOST/NAME@DIGEST"
+                .to_owned(),
+        )),
+        (SourceReference::Upstream(image), None) => {
+            let host = image.repository.host().clone(); // the user has named it
+            let plain_http = plain_http.unwrap_or_else(|| is_loopback(&host));
+            hosts.push(host);
+            Source::fetch(image, Trust { hosts, plain_http })
+        }
+    });
     let source = match interruption.run_until_cancelled(opened).await {
         None => return Err(Error::Interrupted),
         Some(opened) => opened.map_err(|error| Error::Local(error.to_string()))??,
@@ -122,6 +145,14 @@ async fn open_source(
         )));
     }
     Ok(Arc::new(source))
+}
+
+fn is_loopback(host: &Host) -> bool {
+    match host {
+        Host::Domain(name) => name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    }
 }
 
 /// Uploads and verifies the blobs of all images, each once.
@@ -178,8 +209,15 @@ async fn upload_blob(
         )),
     }
     };
-    let uploaded = uploads.blob(&blob.record, || source.open_blob(blob), tell).await;
-    let uploaded = uploaded.map_err(|error| blob_error(source, digest, error))?;
+    let failed = |error| blob_error(source, digest, error);
+    let uploaded = match source.registry() {
+        // What is stored was verified. To read it once more would be to download it for nothing.
+        Some(registry) if uploads.holds(&blob.record).await.map_err(failed)? => {
+            registry.check(blob).await?;
+            false
+        }
+        _ => uploads.blob(&blob.record, || source.open_blob(blob), tell).await.map_err(failed)?,
+    };
     bar.finish(if uploaded { "uploaded" } else { "already stored" });
     Ok(PublishedLayer {
         layer_digest: digest.to_string(),
@@ -197,7 +235,10 @@ fn blob_error(source: &Source, digest: &Digest, error: UploadError) -> Error {
         UploadError::Corrupt => Error::Source(format!(
             "{what} is corrupt: its bytes do not have that digest; get the image again"
         )),
-        UploadError::Unreadable(error) => Error::Source(format!("{what} cannot be read: {error}")),
+        UploadError::Unreadable(error) => match error.downcast::<upstream::Error>() {
+            Ok(error) => source::blob_error(source.name(), digest, &error),
+            Err(error) => Error::Source(format!("{what} cannot be read: {error}")),
+        },
         UploadError::TooLarge(_) | UploadError::Unverifiable => {
             Error::Source(format!("{what} cannot be published: {error}"))
         }

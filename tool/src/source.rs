@@ -1,27 +1,40 @@
-//! What is published: an image, or an index of images, from files in the formats that other tools write.
-//! All of it is untrusted.
+//! What is published: an image, or an index of images, from files in the formats that other tools write, or from a
+//! registry. All of it is untrusted.
 
+mod credentials;
 mod docker;
 mod files;
+mod image;
 mod oci;
+mod registry;
 
 use std::fmt::Display;
 use std::io::{self, Read};
 use std::path::Path;
 
 use layergate::catalog::LayerRecord;
-use layergate::publish::Verifier;
 use layergate::types::Digest;
+use layergate::upstream::Trust;
 
 use crate::error::Error;
+use crate::reference::UpstreamImage;
 use files::Files;
+use image::Contents;
 
-/// The images to publish from a directory or an archive.
+pub use registry::{Registry, blob_error};
+
+/// The images to publish from a directory, an archive or a registry.
 #[derive(Debug)]
 pub struct Source {
-    files: Files,
+    place: Place,
     /// The images of an index come before the index; the last one is what was asked for.
     pub images: Vec<SourceImage>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Files(Files),
+    Registry(Registry),
 }
 
 /// An image, or an index of images.
@@ -46,6 +59,7 @@ pub struct SourceImage {
 pub struct Blob {
     /// Its digest, size and media type, as the manifest has them.
     pub record: LayerRecord,
+    /// The file that it is, in a source of files.
     file: String,
 }
 
@@ -65,30 +79,41 @@ impl Source {
                 files.name()
             )));
         };
-        Ok(Self { files, images })
+        Ok(Self { place: Place::Files(files), images })
+    }
+
+    /// Fetches the manifests of an image from a registry. `trust` has the hosts that may be reached although they are
+    /// private. To be called where blocking is allowed, within a runtime.
+    pub fn fetch(image: UpstreamImage, trust: Trust) -> Result<Self, Error> {
+        let registry = Registry::new(image.repository, trust)?;
+        let images = registry.images(&image.image)?;
+        Ok(Self { place: Place::Registry(registry), images })
     }
 
     /// The source's path or other name, for error sentences.
     pub fn name(&self) -> &str {
-        self.files.name()
+        self.contents().name()
     }
 
     /// Opens a blob to be read.
     pub fn open_blob(&self, blob: &Blob) -> io::Result<Box<dyn Read + Send>> {
-        self.files.open_file(&blob.file).map_err(|error| io::Error::other(error.to_string()))
+        self.contents().open_blob(blob)
     }
-}
 
-/// Parses a digest from a source. Digests that no bytes can have are refused, also where the bytes are not needed.
-fn digest(files: &Files, value: &str) -> Result<(Digest, Verifier), Error> {
-    let digest = Digest::parse(value).ok();
-    digest.and_then(|digest| Verifier::of(&digest).map(|verifier| (digest, verifier))).ok_or_else(|| {
-        Error::Source(format!(
-            "the digest '{}' in {} cannot be verified; it must be a sha256 or sha512 digest",
-            start(value),
-            files.name()
-        ))
-    })
+    /// The registry, if the source is in one.
+    pub fn registry(&self) -> Option<&Registry> {
+        match &self.place {
+            Place::Files(_) => None,
+            Place::Registry(registry) => Some(registry),
+        }
+    }
+
+    fn contents(&self) -> &dyn Contents {
+        match &self.place {
+            Place::Files(files) => files,
+            Place::Registry(registry) => registry,
+        }
+    }
 }
 
 /// The first 200 characters of a text from a source, for an error sentence.

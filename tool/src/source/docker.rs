@@ -14,6 +14,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use super::files::Files;
+use super::image::Contents;
 use super::{Blob, SourceImage, hex, start};
 use crate::error::Error;
 

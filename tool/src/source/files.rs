@@ -7,8 +7,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use layergate::types::Digest;
 use tar::EntryType;
 
+use super::Blob;
+use super::image::{Contents, blob_file};
 use crate::error::Error;
 
 /// The largest JSON file that is read: the limit of most registries for a manifest.
@@ -88,11 +91,6 @@ impl Files {
         Ok(Self { name, place: Place::Archive(Arc::new(archive), entries) })
     }
 
-    /// The directory's or archive's name, for error sentences.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// A file's size in bytes; `None` if there is no such file.
     pub fn size(&self, name: &str) -> Result<Option<u64>, Error> {
         match &self.place {
@@ -157,6 +155,24 @@ impl Files {
             }
         }
         Err(Error::Source(format!("the entry '{name}' in {} is a link that leads nowhere", self.name)))
+    }
+}
+
+impl Contents for Files {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn manifest(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Error> {
+        self.read_json(&blob_file(digest))
+    }
+
+    fn blob_size(&self, blob: &Blob) -> Result<Option<u64>, Error> {
+        self.size(&blob.file)
+    }
+
+    fn open_blob(&self, blob: &Blob) -> io::Result<Box<dyn Read + Send>> {
+        self.open_file(&blob.file).map_err(|error| io::Error::other(error.to_string()))
     }
 }
 
