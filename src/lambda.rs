@@ -118,10 +118,13 @@ impl Handler {
         let request_id = event.context.request_id;
         let mut subject = Subject::default();
 
-        let (face, outcome) = match Event::parse(&event.payload) {
-            Ok(Event::Authorizer { method_arn }) => return Ok(Answer::Policy(policy(&method_arn))),
-            Err(error) => (Face::Ecr, Err(Failure::Ecr(error))),
-            Ok(Event::Request(request)) => {
+        // An event with more headers than a map can hold makes its parser panic.
+        let parsed = std::panic::catch_unwind(|| Event::parse(&event.payload));
+        let (face, outcome) = match parsed {
+            Ok(Ok(Event::Authorizer { method_arn })) => return Ok(Answer::Policy(policy(&method_arn))),
+            Ok(Err(error)) => (Face::Ecr, Err(Failure::Ecr(error))),
+            Err(_panic) => (Face::Ecr, Err(Face::Ecr.fault("the event's parser panicked"))),
+            Ok(Ok(Event::Request(request))) => {
                 let face = match request.registry_path() {
                     Some(_) => Face::Oci { is_head: request.method == http::Method::HEAD },
                     None => Face::Ecr,

@@ -187,7 +187,7 @@ async fn a_table_of_another_layout_is_told() {
         let answer = call(&handler, Shape::Rest, Some(TARGET), body.as_bytes(), Some("000000000000")).await;
         assert_eq!(answer.error(), "ServerException", "{description}");
     }
-    set_layout(&stack, Some(2)).await;
+    set_layout(&stack, Some(3)).await;
     assert_eq!(stack.ask("app", &sha256(b"unknown")).await.error(), "LayersNotFoundException");
 }
 
