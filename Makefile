@@ -91,9 +91,9 @@ SAM_LOCAL := $(SAM_ENVIRONMENT) tests/sam/with-engine.sh sam local
 sam-build: .venv-sam/installed
 	.venv-sam/bin/python deploy/environment.py $(ENVIRONMENT)
 	$(SAM) build $(PARAMETERS)
-	.venv-sam/bin/python deploy/record_settings.py $(ENVIRONMENT)
 
 deploy: sam-build ## Build the function and deploy ENV (default) to the AWS account of your credentials
+	.venv-sam/bin/python deploy/record_settings.py $(ENVIRONMENT)
 	api_logs=$$(.venv-sam/bin/python deploy/api_logs.py $(ENVIRONMENT) $(STACK)) && \
 	$(SAM) deploy --stack-name $(STACK) $(PARAMETERS) $$api_logs $(REPAIR) $(DEPLOY_FLAGS)
 
@@ -119,14 +119,19 @@ test-sam: sam-build ## Run every event, the AWS CLI and boto3 against the functi
 	$(BUILD_FOR_TESTS)
 	$(SAM_ENVIRONMENT) tests/sam/run.sh
 
+test-deploy: sam-build .venv-moto/installed ## Deploy, change and tear down the stack on moto, which needs no AWS account
+	$(BUILD_FOR_TESTS)
+	.venv-moto/bin/python -m pytest --quiet tests/deploy
+
 .venv-sam/installed: tests/sam/requirements.txt
 .venv-checkov/installed: tests/sam/requirements-checkov.txt
+.venv-moto/installed: tests/deploy/requirements.txt
 .venv-%/installed:
 	python3 -m venv $(@D)
 	$(@D)/bin/pip install --quiet --requirement $<
 	touch $@
 
-.PHONY: sam-build deploy repair outputs invoke start-api lint-template test-sam
+.PHONY: sam-build deploy repair outputs invoke start-api lint-template test-deploy test-sam
 
 # --- Measuring. What it needs comes from Debian's packages, PyPI and npm into the bench folder of cargo's target.
 
