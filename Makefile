@@ -79,8 +79,8 @@ EVENT ?= events/rest/OK.json
 
 # What is deployed: the stack and the file with all of its parameters. DEPLOY_FLAGS are for `sam deploy` alone.
 ENV = default
-STACK ?= layergate$(if $(filter-out default,$(ENV)),-$(ENV))
-ENVIRONMENT ?= environments/$(ENV).toml
+STACK = layergate$(if $(filter-out default,$(ENV)),-$(ENV))
+ENVIRONMENT = environments/$(ENV).toml
 DEPLOY_FLAGS ?=
 PARAMETERS = --parameter-overrides file://$(abspath $(ENVIRONMENT))
 

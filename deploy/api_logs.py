@@ -39,7 +39,7 @@ def decide(wanted: str, current: str | None, own: str | None) -> tuple[str, str]
         return "create", "API Gateway has no role to write logs with in this account and region: the stack makes one"
     if wanted == "create" and own == current.rpartition("/")[2]:
         return "create", f"API Gateway writes logs with the stack's own role {current}: it stays"
-    return "keep", f"API Gateway writes logs with {current}, which this stack does not own: it is kept"
+    return "keep", f"API Gateway writes logs with {current}: it is kept, and the stack makes none"
 
 
 def main(file: Path, stack: str) -> None:

@@ -32,7 +32,7 @@ def test_the_default_environment_has_the_templates_defaults() -> None:
 
 CASES = [
     ("a parameter is missing", DEFAULT.replace("CacheSeconds = 10\n", ""), "lacks CacheSeconds; "),
-    ("a parameter is unknown", DEFAULT + "CacheMinutes = 1\n", "sets CacheMinutes, which template.yaml does not have; "),
+    ("a parameter is unknown", DEFAULT + "CacheMinutes = 1\n", "sets CacheMinutes, which template.yaml "),
     ("it is not TOML", DEFAULT + "CacheSeconds\n", "is not TOML: "),
     ("there is none", None, "does not exist; "),
 ]

@@ -277,10 +277,9 @@ def test_an_alarm_that_ends_mails_nobody(resources: dict) -> None:
 
 
 def test_no_single_failure_is_an_alarm(resources: dict) -> None:
-    alarms = {name: found["Properties"] for name, found in resources.items() if found["Type"] == "AWS::CloudWatch::Alarm"}
-    assert alarms.pop("DailyCallsAlarm")["Period"] == 24 * 60 * 60
-    for alarm in alarms.values():
-        assert alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"]) > 1
+    alarms = [found["Properties"] for found in resources.values() if found["Type"] == "AWS::CloudWatch::Alarm"]
+    single = [alarm for alarm in alarms if alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"]) == 1]
+    assert [(alarm["MetricName"], alarm["Period"]) for alarm in single] == [("Invocations", 24 * 60 * 60)]
 
 
 def test_more_calls_in_a_day_than_expected_are_an_alarm(resources: dict) -> None:
