@@ -76,20 +76,32 @@ endif
 # --- Deploying with SAM, and running under sam local. The tools come from PyPI into folders that git ignores.
 
 EVENT ?= events/rest/OK.json
-SAM_FLAGS ?=
+
+# What is deployed: the stack and the file with all of its parameters. DEPLOY_FLAGS are for `sam deploy` alone.
+ENV = default
+STACK = layergate$(if $(filter-out default,$(ENV)),-$(ENV))
+ENVIRONMENT = environments/$(ENV).toml
+DEPLOY_FLAGS ?=
+PARAMETERS = --parameter-overrides file://$(abspath $(ENVIRONMENT))
 
 SAM_ENVIRONMENT := PATH="$(CURDIR)/.venv-sam/bin:$$PATH" SAM_CLI_TELEMETRY=0
 SAM := $(SAM_ENVIRONMENT) sam
 SAM_LOCAL := $(SAM_ENVIRONMENT) tests/sam/with-engine.sh sam local
 
 sam-build: .venv-sam/installed
-	$(SAM) build $(SAM_FLAGS)
+	.venv-sam/bin/python deploy/environment.py $(ENVIRONMENT)
+	$(SAM) build $(PARAMETERS)
 
-deploy: sam-build ## Build the function and deploy the stack to the AWS account of your credentials
-	$(SAM) deploy $(SAM_FLAGS)
+deploy: sam-build ## Build the function and deploy ENV (default) to the AWS account of your credentials
+	.venv-sam/bin/python deploy/record_settings.py $(ENVIRONMENT)
+	api_logs=$$(.venv-sam/bin/python deploy/api_logs.py $(ENVIRONMENT) $(STACK)) && \
+	$(SAM) deploy --stack-name $(STACK) $(PARAMETERS) $$api_logs $(REPAIR) $(DEPLOY_FLAGS)
+
+repair: REPAIR := Canary=false
+repair: deploy ## Deploy, but all at once, whatever the alarms say
 
 outputs: .venv-sam/installed ## Print what was deployed as export lines, for the tool and for clients
-	@$(SAM) list stack-outputs $(SAM_FLAGS) --output json | .venv-sam/bin/python tests/sam/outputs.py
+	@$(SAM) list stack-outputs --stack-name $(STACK) --output json | .venv-sam/bin/python deploy/outputs.py
 
 invoke: sam-build ## Answer EVENT in a container, with the stack that `make local` runs
 	. $(abspath $(DATA))/local.env && $(SAM_LOCAL) invoke --event $(EVENT) --skip-pull-image
@@ -101,20 +113,25 @@ lint-template: .venv-sam/installed .venv-checkov/installed ## Check the template
 	$(SAM) validate --lint --region us-east-1
 	.venv-sam/bin/cfn-lint --include-experimental --include-checks I --non-zero-exit-code informational -- template.yaml front-door.yaml
 	.venv-checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation --file template.yaml front-door.yaml
-	.venv-sam/bin/pytest --quiet tests/sam/test_template.py
+	.venv-sam/bin/pytest --quiet tests/sam/test_template.py tests/sam/test_environment.py
 
 test-sam: sam-build ## Run every event, the AWS CLI and boto3 against the function in sam local
 	$(BUILD_FOR_TESTS)
 	$(SAM_ENVIRONMENT) tests/sam/run.sh
 
+test-deploy: sam-build .venv-moto/installed ## Deploy, change and tear down the stack on moto, which needs no AWS account
+	$(BUILD_FOR_TESTS)
+	.venv-moto/bin/python -m pytest --quiet tests/deploy
+
 .venv-sam/installed: tests/sam/requirements.txt
 .venv-checkov/installed: tests/sam/requirements-checkov.txt
+.venv-moto/installed: tests/deploy/requirements.txt
 .venv-%/installed:
 	python3 -m venv $(@D)
 	$(@D)/bin/pip install --quiet --requirement $<
 	touch $@
 
-.PHONY: sam-build deploy outputs invoke start-api lint-template test-sam
+.PHONY: sam-build deploy repair outputs invoke start-api lint-template test-deploy test-sam
 
 # --- Measuring. What it needs comes from Debian's packages, PyPI and npm into the bench folder of cargo's target.
 

@@ -1,4 +1,4 @@
-"""What must stay true of template.yaml, asserted of what SAM makes of it."""
+"""What must stay true of the templates; of template.yaml, asserted of what SAM makes of it."""
 
 import json
 import os
@@ -16,13 +16,22 @@ ROOT = Path(__file__).parents[2]
 os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
 
 
-@pytest.fixture(scope="module")
-def resources() -> dict:
+def translated(**parameters: str) -> dict:
+    """The resources that SAM makes with these parameters, and with the others' defaults."""
     template = yaml_parse((ROOT / "template.yaml").read_text())
     # As `sam deploy` does, once it has uploaded the function.
     template["Resources"]["Function"]["Properties"]["CodeUri"] = "s3://bucket/function.zip"
-    translated = Translator({}, Parser()).translate(template, {})
-    return translated["Resources"]
+    return Translator({}, Parser()).translate(template, parameters)["Resources"]
+
+
+@pytest.fixture(scope="module")
+def resources() -> dict:
+    return translated()
+
+
+@pytest.fixture(scope="module")
+def front_door() -> dict:
+    return yaml_parse((ROOT / "front-door.yaml").read_text())["Resources"]
 
 
 def only(resources: dict, kind: str) -> dict:
@@ -39,7 +48,9 @@ def statements(resources: dict, name: str) -> list[dict]:
     properties = resources[name]["Properties"]
     documents = [properties["PolicyDocument"]] if "PolicyDocument" in properties else []
     documents += [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
-    return [statement for document in documents for statement in document["Statement"]]
+    found = [statement for document in documents for statement in document["Statement"]]
+    # Those that only some values of the parameters bring, too.
+    return [statement["Fn::If"][1] if "Fn::If" in statement else statement for statement in found]
 
 
 def listed(value) -> list:
@@ -73,7 +84,7 @@ def test_other_accounts_are_let_in_only_if_they_are_named(api: dict) -> None:
     assert statement["Principal"] == {"AWS": {"Fn::Split": [",", {"Ref": "CallerAccounts"}]}}
 
 
-# ---- What the function and the publishers may do
+# ---- What the function, the publishers and CodeDeploy may do
 
 # The permission of each call that the code makes.
 PERMISSIONS = {
@@ -115,7 +126,8 @@ def test_the_function_may_do_what_it_does_and_no_more(resources: dict) -> None:
     assert calls == {"dynamodb:GetItem", "dynamodb:Query", "s3:GetObject"}
     logs = {"logs:CreateLogStream", "logs:PutLogEvents"}
     traces = {"xray:PutTelemetryRecords", "xray:PutTraceSegments"}
-    assert actions(statements(resources, "FunctionRole")) == calls | logs | traces
+    key = {"kms:Decrypt"}
+    assert actions(statements(resources, "FunctionRole")) == calls | logs | traces | key
     assert "ManagedPolicyArns" not in resources["FunctionRole"]["Properties"]
     assert only(resources, "AWS::Lambda::Function")["Role"] == {"Fn::GetAtt": ["FunctionRole", "Arn"]}
 
@@ -123,7 +135,32 @@ def test_the_function_may_do_what_it_does_and_no_more(resources: dict) -> None:
 def test_publishers_may_do_what_the_tool_does_and_no_more(resources: dict) -> None:
     # The tool reads single records and never an object; that it may list shows it which objects are missing.
     calls = permissions("catalog.rs", "catalog/*.rs", "store/*.rs")
-    assert actions(statements(resources, "PublisherPolicy")) == calls | {"s3:ListBucket"}
+    key = {"kms:Decrypt", "kms:GenerateDataKey"}
+    assert actions(statements(resources, "PublisherPolicy")) == calls | key | {"s3:ListBucket"}
+
+
+def test_a_key_is_used_only_where_one_is_given_and_through_its_services(resources: dict) -> None:
+    for name in ("FunctionRole", "PublisherPolicy"):
+        [key] = [found for found in statements(resources, name) if "kms:Decrypt" in listed(found["Action"])]
+        assert key["Resource"] == {"Ref": "EncryptionKeyArn"}
+        services = [service["Fn::Sub"].split(".")[0] for service in key["Condition"]["StringEquals"]["kms:ViaService"]]
+        assert services == ["dynamodb", "s3"]
+
+
+def test_codedeploy_may_move_this_alias_and_see_these_alarms(resources: dict) -> None:
+    group = only(resources, "AWS::CodeDeploy::DeploymentGroup")
+    assert group["ServiceRoleArn"] == {"Fn::GetAtt": ["DeploymentRole", "Arn"]}
+    shift, look = statements(resources, "DeploymentRole")
+    assert actions([shift]) == {"lambda:GetAlias", "lambda:GetProvisionedConcurrencyConfig", "lambda:UpdateAlias"}
+    assert shift["Resource"] == [{"Fn::GetAtt": ["Function", "Arn"]}, {"Fn::Sub": "${Function.Arn}:live"}]
+    assert actions([look]) == {"cloudwatch:DescribeAlarms"}
+    watched = [alarm["Name"]["Ref"] for alarm in group["AlarmConfiguration"]["Alarms"]]
+    assert look["Resource"] == [{"Fn::GetAtt": [alarm, "Arn"]} for alarm in watched]
+
+
+def test_no_role_has_a_policy_that_is_not_written_here_but_the_one_for_api_gateways_logs(resources: dict) -> None:
+    roles = {name: found["Properties"] for name, found in resources.items() if found["Type"] == "AWS::IAM::Role"}
+    assert {name for name, role in roles.items() if "ManagedPolicyArns" in role} == {"ApiLogsWriter"}
 
 
 def test_sandboxes_are_kept_ready_only_where_asked_for(resources: dict) -> None:
@@ -170,8 +207,17 @@ def test_the_table_is_kept_from_harm(resources: dict) -> None:
     table = only(resources, "AWS::DynamoDB::Table")
     assert table["DeletionProtectionEnabled"] is True
     assert table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
-    # DynamoDB's own encryption, which is free. SSEEnabled would bring the charges of a key of KMS.
-    assert "SSESpecification" not in table
+
+
+def test_no_key_is_paid_for_that_was_not_asked_for(resources: dict) -> None:
+    # Without a specification DynamoDB uses a key of its own, which is free, and so does S3 with AES256.
+    condition, _, otherwise = only(resources, "AWS::DynamoDB::Table")["SSESpecification"]["Fn::If"]
+    assert (condition, otherwise) == ("HasEncryptionKey", {"Ref": "AWS::NoValue"})
+    [rule] = only(resources, "AWS::S3::Bucket")["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    condition, with_key, otherwise = rule["Fn::If"]
+    assert condition == "HasEncryptionKey"
+    assert with_key["BucketKeyEnabled"] is True
+    assert otherwise == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
 
 
 def test_the_bucket_is_private(resources: dict) -> None:
@@ -189,6 +235,34 @@ def test_the_bucket_is_private(resources: dict) -> None:
     }
 
 
+# ---- Deployments
+
+
+def test_a_new_version_gets_a_tenth_of_the_calls_first(resources: dict) -> None:
+    config = only(resources, "AWS::CodeDeploy::DeploymentGroup")["DeploymentConfigName"]["Fn::If"]
+    # Lambda keeps no sandboxes ready for an alias that shares out its calls.
+    assert config[0] == "HasProvisionedConcurrency"
+    assert [kind["Fn::Sub"][1]["ConfigName"] for kind in config[1:]] == ["AllAtOnce", "Canary10Percent5Minutes"]
+    [alias] = [found for found in resources.values() if found["Type"] == "AWS::Lambda::Alias"]
+    assert "CodeDeployLambdaAliasUpdate" in alias["UpdatePolicy"]
+
+
+def test_a_repair_does_not_wait_for_an_alarm() -> None:
+    resources = translated(Canary="false")
+    assert not [name for name, found in resources.items() if found["Type"].startswith("AWS::CodeDeploy")]
+    [alias] = [found for found in resources.values() if found["Type"] == "AWS::Lambda::Alias"]
+    assert "UpdatePolicy" not in alias
+
+
+def test_the_accounts_role_for_logs_is_not_set_unless_asked_for() -> None:
+    assert yaml_parse((ROOT / "template.yaml").read_text())["Parameters"]["ApiLogsRole"]["Default"] == "keep"
+
+
+def test_a_url_lives_no_longer_than_a_roles_session_can() -> None:
+    parameters = yaml_parse((ROOT / "template.yaml").read_text())["Parameters"]
+    assert parameters["UrlExpirySeconds"]["MaxValue"] == 12 * 60 * 60
+
+
 # ---- Bills and pages
 
 
@@ -200,6 +274,32 @@ def test_no_text_of_the_callers_choice_is_in_the_access_log(resources: dict) -> 
 def test_an_alarm_that_ends_mails_nobody(resources: dict) -> None:
     alarms = [found["Properties"] for found in resources.values() if found["Type"] == "AWS::CloudWatch::Alarm"]
     assert alarms and not any("OKActions" in alarm for alarm in alarms)
+
+
+def test_no_single_failure_is_an_alarm(resources: dict) -> None:
+    alarms = [found["Properties"] for found in resources.values() if found["Type"] == "AWS::CloudWatch::Alarm"]
+    single = [alarm for alarm in alarms if alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"]) == 1]
+    assert [(alarm["MetricName"], alarm["Period"]) for alarm in single] == [("Invocations", 24 * 60 * 60)]
+
+
+def test_more_calls_in_a_day_than_expected_are_an_alarm(resources: dict) -> None:
+    alarm = resources["DailyCallsAlarm"]["Properties"]
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("AWS/Lambda", "Invocations", "Sum")
+    assert alarm["Threshold"] == {"Ref": "DailyCalls"}
+
+
+def test_concurrency_is_reserved_only_where_asked_for(resources: dict) -> None:
+    condition, reserved, otherwise = only(resources, "AWS::Lambda::Function")["ReservedConcurrentExecutions"]["Fn::If"]
+    assert condition == "HasReservedConcurrency"
+    assert reserved == {"Ref": "ReservedConcurrency"}
+    assert otherwise == {"Ref": "AWS::NoValue"}
+
+
+def test_a_function_url_wants_a_concurrency_that_is_reserved(front_door: dict) -> None:
+    target = front_door["Url"]["Properties"]["TargetFunctionArn"]["Fn::ImportValue"]["Fn::Sub"]
+    outputs = yaml_parse((ROOT / "template.yaml").read_text())["Outputs"].values()
+    exports = {output["Export"]["Name"]["Fn::Sub"]: output for output in outputs if "Export" in output}
+    assert exports[target.replace("Stack", "AWS::StackName")]["Condition"] == "HasReservedConcurrency"
 
 
 # ---- What clients see

@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 
-for output in json.load(sys.stdin):
+# Empty if there is no stack: sam has said so.
+for output in json.loads(sys.stdin.read() or sys.exit(1)):
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", output["OutputKey"]).upper()
     print(f"export {name}={shlex.quote(output['OutputValue'])}")
