@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use aws_config::SdkConfig;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 
 use crate::access::token::Tokens;
 use crate::access::{Access, Caller};
@@ -186,8 +186,8 @@ impl Service {
         names: &[ImageName],
     ) -> Result<Vec<Result<Image, Mismatch>>, Refusal<Infallible>> {
         self.readable(caller, repository).await?;
-        let images = stream::iter(names).map(|name| self.named_image(repository, name));
-        Ok(images.buffered(AT_ONCE).try_collect().await?)
+        let images = names.iter().map(|name| self.named_image(repository, name)).collect();
+        Ok(a_few_at_once(images).await.into_iter().collect::<Result<_, _>>()?)
     }
 
     async fn named_image(
@@ -205,31 +205,28 @@ impl Service {
 
     /// The manifests of images that the caller may read, byte for byte, in their order. One request to S3 for each, a few at
     /// once.
-    pub async fn manifests(
-        &self,
-        repository: &Repository,
-        images: impl IntoIterator<Item = &Image>,
-    ) -> Result<Vec<String>, Fault> {
-        let manifests = stream::iter(images).map(|image| async {
-            let object_key = ObjectKey::of_manifest(&repository.registry, &image.digest);
-            let bytes = self.store.get(&object_key, image.manifest_size).await?;
-            String::from_utf8(bytes).map_err(|_| Fault::garbled(Backend::S3))
-        });
-        manifests.buffered(AT_ONCE).try_collect().await
+    pub async fn manifests(&self, repository: &Repository, images: &[Image]) -> Result<Vec<String>, Fault> {
+        let manifests = images.iter().map(|image| self.manifest(repository, image)).collect();
+        a_few_at_once(manifests).await.into_iter().collect()
     }
 
-    /// Images that the caller may read, in their order, with their tags, up to [`MOST_TAGS`] each. One query for each 1 MB of
-    /// an image's tags, a few images at once.
+    async fn manifest(&self, repository: &Repository, image: &Image) -> Result<String, Fault> {
+        let object_key = ObjectKey::of_manifest(&repository.registry, &image.digest);
+        let bytes = self.store.get(&object_key, image.manifest_size).await?;
+        String::from_utf8(bytes).map_err(|_| Fault::garbled(Backend::S3))
+    }
+
+    /// Images that the caller may read, in their order, with their tags, up to [`MOST_TAGS`] each. One query for each image
+    /// and each 1 MB of its tags, a few at once.
     pub async fn with_tags(
         &self,
         repository: &Repository,
-        images: impl IntoIterator<Item = Image>,
+        images: Vec<Image>,
     ) -> Result<Vec<TaggedImage>, Fault> {
-        let tagged = stream::iter(images).map(|image| async {
-            let tags = self.catalog.tags_of(repository, &image.digest, MOST_TAGS).await?;
-            Ok(TaggedImage { image, tags })
-        });
-        tagged.buffered(AT_ONCE).try_collect().await
+        let tags = images.iter().map(|image| self.catalog.tags_of(repository, &image.digest, MOST_TAGS));
+        let tags = a_few_at_once(tags.collect()).await;
+        let tagged = images.into_iter().zip(tags);
+        tagged.map(|(image, tags)| Ok(TaggedImage { image, tags: tags? })).collect()
     }
 
     /// A page of a repository's published images: [`Catalog::image_page`].
@@ -255,8 +252,8 @@ impl Service {
         digests: &[Digest],
     ) -> Result<Vec<Option<LayerDescription>>, Refusal<Infallible>> {
         self.readable(caller, repository).await?;
-        let layers = stream::iter(digests).map(|digest| self.catalog.layer_description(repository, digest));
-        Ok(layers.buffered(AT_ONCE).try_collect().await?)
+        let layers = digests.iter().map(|digest| self.catalog.layer_description(repository, digest));
+        Ok(a_few_at_once(layers.collect()).await.into_iter().collect::<Result<_, _>>()?)
     }
 
     /// The records of these repositories, in their order; or the first of them that the caller does not get, and why. One
@@ -266,12 +263,10 @@ impl Service {
         caller: &Caller,
         repositories: &[Repository],
     ) -> Result<Vec<RepositoryRecord>, (Repository, Refusal<Infallible>)> {
-        let records = stream::iter(repositories).map(|repository| async {
-            self.readable(caller, repository).await.map_err(|refusal| (repository.clone(), refusal))
-        });
         // All are read before one is refused: what a refusal costs does not tell which of them exist.
-        let records: Vec<_> = records.buffered(AT_ONCE).collect().await;
-        records.into_iter().collect()
+        let records = repositories.iter().map(|repository| self.readable(caller, repository)).collect();
+        let records = a_few_at_once(records).await.into_iter().zip(repositories);
+        records.map(|(record, repository)| record.map_err(|refusal| (repository.clone(), refusal))).collect()
     }
 
     /// A page of a registry's repositories, for who reads all of them: [`Catalog::repository_page`].
@@ -339,4 +334,9 @@ impl Service {
         let (found, record) = tokio::try_join!(lookup, self.catalog.confirmed_repository(repository))?;
         record.map(|_| found).ok_or(Refusal::NoRepository)
     }
+}
+
+/// What these lookups give, in their order.
+async fn a_few_at_once<F: Future>(lookups: Vec<F>) -> Vec<F::Output> {
+    stream::iter(lookups).buffered(AT_ONCE).collect().await
 }

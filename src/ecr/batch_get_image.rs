@@ -82,26 +82,31 @@ pub async fn call(context: &Context<'_>, input: Input) -> Result<Output, Error> 
     let service = context.service;
     let found = service.images(context.caller, &repository, &names).await;
     let found = found.map_err(|refusal| Error::no_access(context, NAME, &repository, refusal))?;
-    let mut images = Vec::new();
+    let (mut found_ids, mut images) = (Vec::new(), Vec::new());
     for (id, image) in ids.into_iter().zip(found) {
         match image {
-            Ok(image) => images.push((id, image)),
+            Ok(image) => {
+                let image_digest = Some(image.digest.canonical());
+                found_ids.push(ImageIdentifier { image_digest, ..id });
+                images.push(image);
+            }
             Err(mismatch) => failures.push(Failure::new(id, failure(&mismatch))),
         }
     }
 
     // Before S3 is asked for what cannot be answered.
-    if images.iter().map(|(_, image)| image.manifest_size).sum::<u64>() > LARGEST_RESPONSE as u64 {
+    if images.iter().map(|image| image.manifest_size).sum::<u64>() > LARGEST_RESPONSE as u64 {
         return Err(Error::LimitExceeded);
     }
-    let manifests = service.manifests(&repository, images.iter().map(|(_, image)| image)).await?;
-    let images = images.into_iter().zip(manifests).map(|((id, image), manifest)| Image {
-        registry_id: repository.registry.to_string(),
-        repository_name: repository.name.to_string(),
-        image_id: ImageIdentifier { image_digest: Some(image.digest.canonical()), image_tag: id.image_tag },
-        image_manifest: manifest,
-        image_manifest_media_type: image.media_type,
-    });
+    let manifests = service.manifests(&repository, &images).await?;
+    let images =
+        found_ids.into_iter().zip(images).zip(manifests).map(|((image_id, image), manifest)| Image {
+            registry_id: repository.registry.to_string(),
+            repository_name: repository.name.to_string(),
+            image_id,
+            image_manifest: manifest,
+            image_manifest_media_type: image.media_type,
+        });
     Ok(Output { images: images.collect(), failures })
 }
 

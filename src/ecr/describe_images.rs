@@ -119,7 +119,7 @@ fn detail(repository: &Repository, TaggedImage { image, tags }: TaggedImage) -> 
     ImageDetail {
         registry_id: repository.registry.to_string(),
         repository_name: repository.name.to_string(),
-        image_digest: image.digest.to_string(),
+        image_digest: image.digest.canonical(),
         image_tags: tags.iter().map(ToString::to_string).collect(),
         image_size_in_bytes: image.size,
         image_pushed_at: image.pushed_at,

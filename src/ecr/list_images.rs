@@ -56,7 +56,7 @@ pub async fn call(context: &Context<'_>, input: Input) -> Result<Output, Error> 
 }
 
 fn ids(TaggedImage { image, tags }: &TaggedImage) -> Vec<ImageIdentifier> {
-    let digest = Some(image.digest.to_string());
+    let digest = Some(image.digest.canonical());
     match &tags[..] {
         [] => vec![ImageIdentifier { image_digest: digest, image_tag: None }],
         tags => tags

@@ -1,0 +1,1 @@
+//! ListImages, DescribeImages and DescribeRepositories: what they tell, page by page.
