@@ -2,7 +2,7 @@
 
 pub mod token;
 
-use crate::types::{AccountId, Repository};
+use crate::types::{AccountId, RegistryId, Repository};
 
 /// Who is calling.
 #[derive(Debug, Clone)]
@@ -35,10 +35,18 @@ impl Caller {
     /// Whether this caller may read `repository`.
     pub fn access(&self, repository: &Repository) -> Access<'_> {
         match self {
-            Self::Trusted => Access::Allowed,
-            Self::Identified { account, .. } if *account == repository.registry => Access::Allowed,
+            _ if self.reads_all_of(&repository.registry) => Access::Allowed,
             Self::Identified { account, .. } => Access::IfGrantedTo(account),
-            Self::Anonymous => Access::Denied,
+            Self::Trusted | Self::Anonymous => Access::Denied,
+        }
+    }
+
+    /// Whether this caller may read whatever is in a registry.
+    pub fn reads_all_of(&self, registry: &RegistryId) -> bool {
+        match self {
+            Self::Trusted => true,
+            Self::Identified { account, .. } => account == registry,
+            Self::Anonymous => false,
         }
     }
 }

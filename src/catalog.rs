@@ -6,16 +6,16 @@
 //! |---|---|---|
 //! | `layer#R@<digest>` | `layer` | a stored layer: `object_key`, `size`, `media_type` |
 //! | `layer#R@<digest>` | `reference#<image digest>` | that image references this layer |
-//! | `image#R@<digest>` | `image` | an image: `media_type`, `manifest_size`, `layers`, `images`, `begun_at`, `revision`; `pushed_at` once it is published |
+//! | `image#R@<digest>` | `image` | an image: `media_type`, `manifest_size`, `image_size`, `layers`, `images`, `begun_at`, `revision`; `pushed_at` once it is published |
 //! | `image#R@<digest>` | `index#<image digest>` | that index names this image |
 //! | `image#R@<digest>` | `tag#<tag>` | that tag names this image |
 //! | `tag#R:<tag>` | `tag` | a tag: `image_digest` |
 //! | `repository#R` | `repository` | the repository: `created_at`, `accounts` that may read it |
-//! | `repository#R` | `image#<digest>` | listing: the repository has this image: `media_type`, `manifest_size`, `layers`, `images`, `pushed_at` |
+//! | `repository#R` | `image#<digest>` | listing: the repository has this image: `media_type`, `manifest_size`, `image_size`, `layers`, `images`, `pushed_at` |
 //! | `repository#R` | `image#<digest>#tag#<tag>` | listing: the image has this tag |
 //! | `repository#R` | `layer#<digest>` | listing: the repository has a record of this layer |
 //! | `repository#R` | `tag#<tag>` | listing: the repository has this tag: `image_digest` |
-//! | `registry#<registryId>` | `repository#<name>` | listing: the registry has this repository |
+//! | `registry#<registryId>` | `repository#<name>` | listing: the registry has this repository: `created_at` |
 //! | `table` | `layout` | the layout of this table: `version` |
 //!
 //! Each layer, image and tag has a partition of its own: first its record, then what refers to it. One partition
@@ -43,6 +43,7 @@ mod image;
 mod keys;
 mod layout;
 pub mod list;
+pub mod page;
 mod publish;
 mod tag;
 mod transaction;
@@ -100,6 +101,15 @@ pub enum LayerState {
     Unreferenced,
     /// An image references it. Its bytes are the object with this key.
     Referenced(ObjectKey),
+}
+
+/// A layer that an image references.
+#[derive(Debug)]
+pub struct LayerDescription {
+    /// How many bytes it has.
+    pub size: u64,
+    /// Its media type, as the manifest states it.
+    pub media_type: String,
 }
 
 /// A repository's record.
@@ -167,22 +177,46 @@ impl Catalog {
         {
             return Ok(LayerState::Referenced(object_key));
         }
+        let state = layer_state(&repository.registry, self.first_two(pk.clone(), consistency).await?)?;
+        if let (LayerState::Referenced(object_key), Some(referenced)) = (&state, &self.referenced) {
+            referenced.insert(pk, object_key.clone());
+        }
+        Ok(state)
+    }
+
+    /// What is recorded of a layer, if an image references it. Read with strong consistency. One request.
+    pub async fn layer_description(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<LayerDescription>, Fault> {
+        let pk = keys::layer_partition(repository, digest);
+        if pk.len() > LONGEST_KEY {
+            return Ok(None); // DynamoDB would refuse a query for a longer key
+        }
+        let items = self.first_two(pk, Consistency::Strong).await?;
+        let [layer, _reference] = &items[..] else { return Ok(None) };
+        if !is_layer(layer) {
+            return Ok(None);
+        }
+        let media_type = string(layer, "media_type")?.to_owned();
+        Ok(Some(LayerDescription { size: number(layer, "size")?, media_type }))
+    }
+
+    /// The first two items of a partition. One request.
+    async fn first_two(&self, pk: String, consistency: Consistency) -> Result<Vec<Item>, Fault> {
         let found = self
             .client
             .query()
             .table_name(&self.table_name)
             .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", AttributeValue::S(pk.clone()))
+            .expression_attribute_values(":pk", AttributeValue::S(pk))
             .consistent_read(consistency == Consistency::Strong)
             .limit(2)
             .send()
             .await
             .map_err(fault)?;
-        let state = layer_state(&repository.registry, found.items.ok_or_else(garbled)?)?;
-        if let (LayerState::Referenced(object_key), Some(referenced)) = (&state, &self.referenced) {
-            referenced.insert(pk, object_key.clone());
-        }
-        Ok(state)
+        found.items.ok_or_else(garbled)
     }
 
     /// A repository's record, read with strong consistency. One request.
@@ -221,8 +255,7 @@ impl Catalog {
 /// Reads the first two items of a layer's partition.
 fn layer_state(registry: &RegistryId, items: Vec<Item>) -> Result<LayerState, Fault> {
     let mut items = items.into_iter();
-    let is_record = |item: &Item| string(item, "sk").is_ok_and(|sk| sk == keys::LAYER);
-    let Some(mut layer) = items.next().filter(is_record) else {
+    let Some(mut layer) = items.next().filter(is_layer) else {
         return Ok(LayerState::Absent);
     };
     if items.next().is_none() {
@@ -233,6 +266,10 @@ fn layer_state(registry: &RegistryId, items: Vec<Item>) -> Result<LayerState, Fa
         _ => None,
     };
     object_key.map(LayerState::Referenced).ok_or(Fault::BrokenRecord("object_key"))
+}
+
+fn is_layer(item: &Item) -> bool {
+    string(item, "sk").is_ok_and(|sk| sk == keys::LAYER)
 }
 
 fn string<'a>(item: &'a Item, name: &'static str) -> Result<&'a str, Fault> {

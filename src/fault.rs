@@ -140,13 +140,19 @@ impl Fault {
 
     /// Whether the backend refused because of too many requests, even after the SDK's retries.
     ///
-    /// Names from [Error handling with DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html)
+    /// Names from [Error responses of S3](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html),
+    /// [Error handling with DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html)
     /// and [Common errors of KMS](https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html).
     pub fn is_throttling(&self) -> bool {
         let Self::Backend(fault) = self else { return false };
         matches!(
             fault.code.as_deref(),
-            Some("ProvisionedThroughputExceededException" | "RequestLimitExceeded" | "ThrottlingException")
+            Some(
+                "ProvisionedThroughputExceededException"
+                    | "RequestLimitExceeded"
+                    | "SlowDown"
+                    | "ThrottlingException"
+            )
         )
     }
 

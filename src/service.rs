@@ -3,14 +3,18 @@
 use std::convert::Infallible;
 
 use aws_config::SdkConfig;
+use futures_util::{StreamExt, stream};
 
 use crate::access::token::Tokens;
 use crate::access::{Access, Caller};
-use crate::catalog::{Catalog, Consistency, Image, ImageId, LayerState};
+use crate::catalog::page::{
+    Counted, ImageFilter, ImagePage, ImagePosition, MOST_TAGS, RepositoryPage, TaggedImage,
+};
+use crate::catalog::{Catalog, Consistency, Image, ImageId, LayerDescription, LayerState, RepositoryRecord};
 use crate::config::Config;
-use crate::fault::Fault;
+use crate::fault::{Backend, Fault};
 use crate::store::{DownloadUrl, Method, Store};
-use crate::types::{Digest, ImageTag, ObjectKey, RegistryId, Repository};
+use crate::types::{Digest, ImageTag, ObjectKey, RegistryId, Repository, RepositoryName};
 
 /// What the operations of an API work on.
 #[derive(Debug)]
@@ -56,6 +60,27 @@ pub enum MissingLayer {
 /// The repository has no such image.
 #[derive(Debug)]
 pub struct MissingImage;
+
+/// How an image is named: by a tag, by a digest, or by both.
+#[derive(Debug, Clone)]
+pub struct ImageName {
+    /// What it is looked up by.
+    pub id: ImageId,
+    /// The digest that the image has to have, if `id` is a tag.
+    pub digest: Option<Digest>,
+}
+
+/// Why there is no image of a name.
+#[derive(Debug)]
+pub enum Mismatch {
+    /// No image has that tag or that digest.
+    Absent,
+    /// The image with that tag has another digest.
+    OtherDigest,
+}
+
+/// How many things are looked up at once for one call.
+const AT_ONCE: usize = 10;
 
 impl Service {
     /// A service for the table and the bucket that `config` names. `sdk` has the region, the credentials and the
@@ -153,6 +178,131 @@ impl Service {
         }
     }
 
+    /// The published images of these names, in their order. One request for each digest and two for each tag, a few at once.
+    pub async fn images(
+        &self,
+        caller: &Caller,
+        repository: &Repository,
+        names: &[ImageName],
+    ) -> Result<Vec<Result<Image, Mismatch>>, Refusal<Infallible>> {
+        self.readable(caller, repository).await?;
+        let images = names.iter().map(|name| self.named_image(repository, name)).collect();
+        Ok(a_few_at_once(images).await.into_iter().collect::<Result<_, _>>()?)
+    }
+
+    async fn named_image(
+        &self,
+        repository: &Repository,
+        name: &ImageName,
+    ) -> Result<Result<Image, Mismatch>, Fault> {
+        let image = self.catalog.published_image(repository, &name.id, Consistency::Strong).await?;
+        Ok(match (image, &name.digest) {
+            (None, _) => Err(Mismatch::Absent),
+            (Some(image), Some(digest)) if image.digest != *digest => Err(Mismatch::OtherDigest),
+            (Some(image), _) => Ok(image),
+        })
+    }
+
+    /// The manifests of images that the caller may read, byte for byte, in their order. One request to S3 for each, a few at
+    /// once.
+    pub async fn manifests(&self, repository: &Repository, images: &[Image]) -> Result<Vec<String>, Fault> {
+        let manifests = images.iter().map(|image| self.manifest(repository, image)).collect();
+        a_few_at_once(manifests).await.into_iter().collect()
+    }
+
+    async fn manifest(&self, repository: &Repository, image: &Image) -> Result<String, Fault> {
+        let object_key = ObjectKey::of_manifest(&repository.registry, &image.digest);
+        let bytes = self.store.get(&object_key, image.manifest_size).await?;
+        String::from_utf8(bytes).map_err(|_| Fault::garbled(Backend::S3))
+    }
+
+    /// Images that the caller may read, in their order, with their tags, up to [`MOST_TAGS`] each. One query for each image
+    /// and each 1 MB of its tags, a few at once.
+    pub async fn with_tags(
+        &self,
+        repository: &Repository,
+        images: Vec<Image>,
+    ) -> Result<Vec<TaggedImage>, Fault> {
+        let tags = images.iter().map(|image| self.catalog.tags_of(repository, &image.digest, MOST_TAGS));
+        let tags = a_few_at_once(tags.collect()).await;
+        let tagged = images.into_iter().zip(tags);
+        tagged.map(|(image, tags)| Ok(TaggedImage { image, tags: tags? })).collect()
+    }
+
+    /// A page of a repository's published images: [`Catalog::image_page`].
+    pub async fn image_page(
+        &self,
+        caller: &Caller,
+        repository: &Repository,
+        filter: ImageFilter,
+        counted: Counted,
+        after: Option<&ImagePosition>,
+        most: usize,
+    ) -> Result<ImagePage, Refusal<Infallible>> {
+        self.readable(caller, repository).await?;
+        Ok(self.catalog.image_page(repository, filter, counted, after, most).await?)
+    }
+
+    /// What is recorded of each of these layers, in their order; `None` for those that cannot be downloaded. One query for
+    /// each, a few at once.
+    pub async fn layer_descriptions(
+        &self,
+        caller: &Caller,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<Vec<Option<LayerDescription>>, Refusal<Infallible>> {
+        self.readable(caller, repository).await?;
+        let layers = digests.iter().map(|digest| self.catalog.layer_description(repository, digest));
+        Ok(a_few_at_once(layers.collect()).await.into_iter().collect::<Result<_, _>>()?)
+    }
+
+    /// The records of these repositories, in their order; or the first of them that the caller does not get, and why. One
+    /// request for each, a few at once.
+    pub async fn repositories(
+        &self,
+        caller: &Caller,
+        repositories: &[Repository],
+    ) -> Result<Vec<RepositoryRecord>, (Repository, Refusal<Infallible>)> {
+        // All are read before one is refused: what a refusal costs does not tell which of them exist.
+        let records = repositories.iter().map(|repository| self.readable(caller, repository)).collect();
+        let records = a_few_at_once(records).await.into_iter().zip(repositories);
+        records.map(|(record, repository)| record.map_err(|refusal| (repository.clone(), refusal))).collect()
+    }
+
+    /// A page of a registry's repositories, for who reads all of them: [`Catalog::repository_page`].
+    pub async fn repository_page(
+        &self,
+        caller: &Caller,
+        registry: &RegistryId,
+        after: Option<&RepositoryName>,
+        most: usize,
+    ) -> Result<RepositoryPage, Refusal<Infallible>> {
+        if !caller.reads_all_of(registry) {
+            return Err(Refusal::Denied);
+        }
+        let page = self.catalog.repository_page(registry, after, most);
+        let (page, _) = tokio::try_join!(page, self.catalog.layout())?;
+        Ok(page)
+    }
+
+    /// The record of a repository, if the caller may read that. One request; none if nobody knows the caller.
+    async fn readable(
+        &self,
+        caller: &Caller,
+        repository: &Repository,
+    ) -> Result<RepositoryRecord, Refusal<Infallible>> {
+        match caller.access(repository) {
+            Access::Allowed => {
+                self.catalog.confirmed_repository(repository).await?.ok_or(Refusal::NoRepository)
+            }
+            Access::IfGrantedTo(account) => {
+                let record = self.catalog.repository(repository).await?;
+                record.filter(|record| record.grants(account)).ok_or(Refusal::Denied)
+            }
+            Access::Denied => Err(Refusal::Denied),
+        }
+    }
+
     /// What `lookup` finds in the repository, if the caller may read that.
     async fn if_readable<T, Missing>(
         &self,
@@ -184,4 +334,9 @@ impl Service {
         let (found, record) = tokio::try_join!(lookup, self.catalog.confirmed_repository(repository))?;
         record.map(|_| found).ok_or(Refusal::NoRepository)
     }
+}
+
+/// What these lookups give, in their order.
+async fn a_few_at_once<F: Future>(lookups: Vec<F>) -> Vec<F::Output> {
+    stream::iter(lookups).buffered(AT_ONCE).collect().await
 }

@@ -86,6 +86,17 @@ impl Store {
         };
         Ok(DownloadUrl(request.uri().to_owned()))
     }
+
+    /// An object's bytes, which are as many as `size`. One request.
+    pub async fn get(&self, object_key: &ObjectKey, size: u64) -> Result<Vec<u8>, Fault> {
+        let get = self.client.get_object().bucket(&self.bucket_name).key(object_key.as_ref());
+        let object = get.send().await.map_err(fault)?;
+        if object.content_length().and_then(|length| u64::try_from(length).ok()) != Some(size) {
+            return Err(Fault::garbled(Backend::S3));
+        }
+        let bytes = object.body.collect().await.map_err(|error| Fault::not_sent(Backend::S3, error))?;
+        Ok(bytes.to_vec())
+    }
 }
 
 fn fault<E>(error: SdkError<E>) -> Fault

@@ -21,6 +21,22 @@ pub enum Constraint {
     MaxLength(usize),
     /// The whole value does not match this regular expression.
     Pattern(&'static str),
+    /// The list has fewer elements than this.
+    MinItems(usize),
+    /// The list has more elements than this.
+    MaxItems(usize),
+    /// The number is less than this.
+    MinValue(usize),
+    /// The number is greater than this.
+    MaxValue(usize),
+    /// The value is none of these.
+    OneOf(&'static str),
+    /// The member is given together with this other one.
+    NotWith(&'static str),
+    /// Neither the tag nor the digest of an image is given.
+    TagOrDigest,
+    /// The text is no token that the operation has given.
+    Token,
 }
 
 impl fmt::Display for Constraint {
@@ -30,6 +46,14 @@ impl fmt::Display for Constraint {
             Self::MinLength(n) => write!(f, "must have length greater than or equal to {n}"),
             Self::MaxLength(n) => write!(f, "must have length less than or equal to {n}"),
             Self::Pattern(pattern) => write!(f, "must satisfy regular expression '{pattern}'"),
+            Self::MinItems(n) => write!(f, "Member must have length greater than or equal to {n}"),
+            Self::MaxItems(n) => write!(f, "Member must have length less than or equal to {n}"),
+            Self::MinValue(n) => write!(f, "Member must have value greater than or equal to {n}"),
+            Self::MaxValue(n) => write!(f, "Member must have value less than or equal to {n}"),
+            Self::OneOf(values) => write!(f, "Member must satisfy enum value set: [{values}]"),
+            Self::NotWith(other) => write!(f, "must be null if '{other}' is given"),
+            Self::TagOrDigest => f.write_str("both tag and digest cannot be null"),
+            Self::Token => f.write_str("must be a token that this operation has given"),
         }
     }
 }
@@ -190,7 +214,7 @@ impl ObjectKey {
         Self(format!("layers/{registry}/{}/{}", digest.algorithm(), digest.hex()))
     }
 
-    /// The key of an image's manifest. The function's role may not read it.
+    /// The key of an image's manifest.
     pub fn of_manifest(registry: &RegistryId, digest: &Digest) -> Self {
         Self(format!("manifests/{registry}/{}/{}", digest.algorithm(), digest.hex()))
     }

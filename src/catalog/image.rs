@@ -46,6 +46,30 @@ pub struct Image {
     pub digest: Digest,
     /// The manifest's media type.
     pub media_type: String,
+    /// How many bytes the manifest has.
+    pub manifest_size: u64,
+    /// How many bytes its layers have, each counted once; `None` for an index, or if the image was published before this was
+    /// recorded.
+    pub size: Option<u64>,
+    /// When it was published, in seconds since 1970.
+    pub pushed_at: u64,
+}
+
+impl Image {
+    /// Reads an image's record or its row in the listing; `None` if the image is not published, or is being deleted.
+    pub(super) fn read(item: &Item, digest: &Digest) -> Result<Option<Self>, Fault> {
+        let Some(pushed_at) = optional_number(item, "pushed_at")?.filter(|_| !item.contains_key("deleting"))
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            digest: digest.clone(),
+            media_type: string(item, "media_type")?.to_owned(),
+            manifest_size: number(item, "manifest_size")?,
+            size: optional_number(item, "image_size")?.filter(|&size| size > 0),
+            pushed_at,
+        }))
+    }
 }
 
 impl Catalog {
@@ -63,9 +87,7 @@ impl Catalog {
         };
         let Some(digest) = digest else { return Ok(None) };
         let record = self.record_as_of(keys::image(repository, &digest), consistency).await?;
-        let is_published = |item: &Item| item.contains_key("pushed_at") && !item.contains_key("deleting");
-        let Some(record) = record.filter(is_published) else { return Ok(None) };
-        Ok(Some(Image { digest, media_type: string(&record, "media_type")?.to_owned() }))
+        record.map_or(Ok(None), |record| Image::read(&record, &digest))
     }
 
     /// An image's record. One request.
@@ -78,8 +100,8 @@ impl Catalog {
         record.map(|item| ImageRecord::read(&item, digest)).transpose()
     }
 
-    /// Some of an image's tags, at most `count`.
-    pub(super) async fn tags_of(
+    /// Some of an image's tags, at most `count`. One query for each 1 MB.
+    pub async fn tags_of(
         &self,
         repository: &Repository,
         image: &Digest,
@@ -87,7 +109,7 @@ impl Catalog {
     ) -> Result<Vec<ImageTag>, Fault> {
         let page = i32::try_from(count).unwrap_or(i32::MAX);
         let mut rows = self.rows(keys::image_partition(repository, image), keys::TAG_PREFIX, page);
-        rows.take(count).await?.iter().map(list::tag).collect()
+        rows.take(count).await?.iter().map(|row| list::tag(string(row, "sk")?)).collect()
     }
 
     /// An index that names the image, other than `except`.

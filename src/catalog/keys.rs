@@ -62,6 +62,11 @@ pub(super) fn tag_listing(repository: &Repository, image: &Digest, tag: &ImageTa
     (repository_partition(repository), format!("{IMAGE_PREFIX}{}#{TAG_PREFIX}{tag}", image.canonical()))
 }
 
+/// A key, of no row, after those of the image's and its tags in the listing, and before those of any other image.
+pub(super) fn end_of_image_listing(repository: &Repository, image: &Digest) -> Key {
+    (repository_partition(repository), format!("{IMAGE_PREFIX}{}$", image.canonical()))
+}
+
 /// The rows of a repository's listing that are its tags, in the order of their names.
 pub(super) fn tag_name_listing(repository: &Repository, tag: &ImageTag) -> Key {
     (repository_partition(repository), format!("{TAG_PREFIX}{tag}"))

@@ -28,6 +28,11 @@ impl Rows {
         self
     }
 
+    /// Whether the next record costs a query.
+    pub(super) fn needs_query(&self) -> bool {
+        self.page.as_slice().is_empty() && !self.is_last_page
+    }
+
     /// The next record.
     pub(super) async fn next(&mut self) -> Result<Option<Item>, Fault> {
         loop {
@@ -116,9 +121,7 @@ impl RepositoryList {
     /// The next repository.
     pub async fn next(&mut self) -> Result<Option<Repository>, Fault> {
         let Some(row) = self.rows.next().await? else { return Ok(None) };
-        let name = string(&row, "sk")?.strip_prefix(keys::REPOSITORY_PREFIX);
-        let name = name.and_then(|name| RepositoryName::parse(name).ok()).ok_or(Fault::BrokenRecord("sk"))?;
-        Ok(Some(Repository { registry: self.registry.clone(), name }))
+        Ok(Some(Repository { registry: self.registry.clone(), name: repository_name(&row)? }))
     }
 }
 
@@ -148,7 +151,7 @@ impl Catalog {
         if let Some(last) = last {
             rows = rows.after(keys::tag_name_listing(repository, last));
         }
-        rows.take(count).await?.iter().map(tag).collect()
+        rows.take(count).await?.iter().map(|row| tag(string(row, "sk")?)).collect()
     }
 
     /// The records of a partition whose sort keys begin with `prefix`, in pages of up to `page` records.
@@ -165,10 +168,16 @@ impl Catalog {
     }
 }
 
-/// The tag in the sort key of a row that begins with `tag#`.
-pub(super) fn tag(row: &Item) -> Result<ImageTag, Fault> {
-    let tag = string(row, "sk")?.strip_prefix(keys::TAG_PREFIX);
+/// The tag in a sort key, or in the end of one, that is `tag#<tag>`.
+pub(super) fn tag(sk: &str) -> Result<ImageTag, Fault> {
+    let tag = sk.strip_prefix(keys::TAG_PREFIX);
     tag.and_then(|tag| ImageTag::parse(tag).ok()).ok_or(Fault::BrokenRecord("sk"))
+}
+
+/// The name in a row of a registry's listing.
+pub(super) fn repository_name(row: &Item) -> Result<RepositoryName, Fault> {
+    let name = string(row, "sk")?.strip_prefix(keys::REPOSITORY_PREFIX);
+    name.and_then(|name| RepositoryName::parse(name).ok()).ok_or(Fault::BrokenRecord("sk"))
 }
 
 fn listed_image(row: &Item, image: &str) -> Result<ListedImage, Fault> {

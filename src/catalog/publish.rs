@@ -106,7 +106,7 @@ impl Catalog {
         self.claim_table().await?;
         let record =
             self.put(keys::repository(repository), [("created_at", now())], Some(Condition::is_absent()));
-        let listing = self.put(keys::repository_listing(repository), [], None);
+        let listing = self.put(keys::repository_listing(repository), [("created_at", now())], None);
         Ok(self.transact(vec![record, listing]).await? == Outcome::Written)
     }
 
@@ -157,25 +157,37 @@ impl Catalog {
     ) -> Vec<TransactWriteItem> {
         // All layers that it may reference, so that deleting it removes every reference.
         let layers = image.layers.iter().map(|layer| &layer.digest).chain(&image.absent_layers);
-        let [media_type, size, layers, images] = [
+        let image_size = image.layers.iter().map(|layer| layer.size).sum();
+        let [media_type, size, image_size, layers, images] = [
             (":media_type", AttributeValue::S(image.media_type.clone())),
             (":manifest_size", number_value(image.size)),
+            (":image_size", number_value(image_size)),
             (":layers", digest_values(layers)),
             (":images", digest_values(&image.images)),
         ];
-        let description = [media_type.clone(), size.clone(), layers.clone(), images.clone()];
+        let description =
+            [media_type.clone(), size.clone(), image_size.clone(), layers.clone(), images.clone()];
         let (begun_at, revision) = (number_value(begun_at), number_value(revision));
         vec![
             self.update(
                 keys::image(repository, &image.digest),
-                "SET media_type = :media_type, manifest_size = :manifest_size, layers = :layers, images = :images, \
-                 begun_at = :begun_at, revision = :revision",
-                [media_type, size, layers, images, (":begun_at", begun_at), (":revision", revision)],
+                "SET media_type = :media_type, manifest_size = :manifest_size, image_size = :image_size, \
+                 layers = :layers, images = :images, begun_at = :begun_at, revision = :revision",
+                [
+                    media_type,
+                    size,
+                    image_size,
+                    layers,
+                    images,
+                    (":begun_at", begun_at),
+                    (":revision", revision),
+                ],
                 Some(condition),
             ),
             self.update(
                 keys::image_listing(repository, &image.digest),
-                "SET media_type = :media_type, manifest_size = :manifest_size, layers = :layers, images = :images",
+                "SET media_type = :media_type, manifest_size = :manifest_size, image_size = :image_size, \
+                 layers = :layers, images = :images",
                 description,
                 None,
             ),

@@ -1,13 +1,16 @@
 //! Every way a call can fail, named as it is on the wire.
 
+use std::convert::Infallible;
+
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
-use super::{Context, protocol};
+use super::image_id::ImageIdentifier;
+use super::{Context, LARGEST_RESPONSE, protocol};
 use crate::access::Caller;
 use crate::fault::{Cause, Fault};
 use crate::service::Refusal;
-use crate::types::{Constraint, Digest, Repository};
+use crate::types::{Constraint, Digest, RegistryId, Repository};
 
 /// What a call is answered with instead of its output.
 ///
@@ -53,6 +56,24 @@ pub enum Error {
         /// Where it was looked for.
         repository: Repository,
     },
+    /// The repository has no such image.
+    #[error(
+        "The image with imageId {{imageDigest:'{}', imageTag:'{}'}} does not exist within the repository with name \
+         '{}' in the registry with id '{}'",
+        .image.image_digest.as_deref().unwrap_or("null"), .image.image_tag.as_deref().unwrap_or("null"),
+        .repository.name, .repository.registry
+    )]
+    ImageNotFound {
+        /// The image that was asked for.
+        image: ImageIdentifier,
+        /// Where it was looked for.
+        repository: Repository,
+    },
+    /// What was asked for is more than one response can hold.
+    #[error(
+        "The answer would be larger than the {LARGEST_RESPONSE} bytes of a response; ask for less at a time"
+    )]
+    LimitExceeded,
     /// The caller may not read that repository. Does not tell whether it exists.
     #[error(
         "User: {user} is not authorized to perform: ecr:{operation} on resource: {resource} because no \
@@ -106,15 +127,24 @@ impl Error {
     ) -> Self {
         match refusal {
             Refusal::Denied => {
-                let region = &context.service.region;
                 let Repository { registry, name } = repository;
-                let resource = format!("arn:{}:ecr:{region}:{registry}:repository/{name}", partition(region));
+                let resource = repository_arn(&context.service.region, registry, name.as_ref());
                 Self::access_denied(context.caller, operation, resource)
             }
             Refusal::NoRepository => Self::RepositoryNotFound(repository.clone()),
             Refusal::Missing(thing) => missing(thing),
             Refusal::Fault(fault) => fault.into(),
         }
+    }
+
+    /// The error for a refusal of a repository itself.
+    pub(super) fn no_access(
+        context: &Context<'_>,
+        operation: &'static str,
+        repository: &Repository,
+        refusal: Refusal<Infallible>,
+    ) -> Self {
+        Self::refused(context, operation, repository, refusal, |never| match never {})
     }
 
     /// The refusal of a caller that may not call an operation on a resource, given by its ARN.
@@ -133,6 +163,8 @@ impl Error {
             Self::RepositoryNotFound(_) => "RepositoryNotFoundException",
             Self::LayersNotFound { .. } => "LayersNotFoundException",
             Self::LayerInaccessible { .. } => "LayerInaccessibleException",
+            Self::ImageNotFound { .. } => "ImageNotFoundException",
+            Self::LimitExceeded => "LimitExceededException",
             Self::AccessDenied { .. } => "AccessDeniedException",
             Self::Throttling(_) => "ThrottlingException",
             Self::UnknownOperation { .. } => "UnknownOperationException",
@@ -156,6 +188,11 @@ impl Error {
         response.headers_mut().insert(error_type, HeaderValue::from_static(self.code()));
         response
     }
+}
+
+/// The ARN of a repository, or of all repositories of a registry if `name` is `*`.
+pub(super) fn repository_arn(region: &str, registry: &RegistryId, name: &str) -> String {
+    format!("arn:{}:ecr:{region}:{registry}:repository/{name}", partition(region))
 }
 
 /// The partition of AWS that a region is in, as ARNs spell it.

@@ -6,10 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::protocol::of_length;
 use super::{Context, Error, Members};
 use crate::access::Caller;
 use crate::access::token::Tokens;
-use crate::types::{Constraint, RegistryId};
+use crate::types::RegistryId;
 
 /// The operation's name, as `X-Amz-Target` spells it.
 pub const NAME: &str = "GetAuthorizationToken";
@@ -52,17 +53,10 @@ impl Input {
     pub fn parse(mut members: Members) -> Result<Self, Error> {
         let member = "registryIds";
         let ids = members.strings(member)?;
-        let invalid = |constraint| Error::InvalidParameter { member, constraint };
-        let registry_ids = match ids {
-            None => Vec::new(),
-            Some(ids) if ids.is_empty() => return Err(invalid(Constraint::MinLength(1))),
-            Some(ids) if ids.len() > MOST_REGISTRIES => {
-                return Err(invalid(Constraint::MaxLength(MOST_REGISTRIES)));
-            }
-            Some(ids) => {
-                ids.iter().map(|id| RegistryId::parse(id)).collect::<Result<_, _>>().map_err(invalid)?
-            }
-        };
+        let ids = ids.map(|ids| of_length(member, ids, MOST_REGISTRIES)).transpose()?.unwrap_or_default();
+        let registry_ids = ids.iter().map(|id| RegistryId::parse(id)).collect::<Result<_, _>>();
+        let registry_ids =
+            registry_ids.map_err(|constraint| Error::InvalidParameter { member, constraint })?;
         Ok(Self { registry_ids })
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::protocol::required;
+use super::protocol::{registry, required};
 use super::{Context, Error, Members};
 use crate::service::MissingLayer;
 use crate::store::{DownloadUrl, Method};
@@ -40,10 +40,7 @@ impl Input {
 
         let name = required("repositoryName", repository_name, RepositoryName::parse)?;
         let layer_digest = required("layerDigest", layer_digest, Digest::parse)?;
-        let registry = match registry_id {
-            Some(_) => required("registryId", registry_id, RegistryId::parse)?,
-            None => default_registry.clone(),
-        };
+        let registry = registry(registry_id, default_registry)?;
         Ok(Self { repository: Repository { registry, name }, layer_digest })
     }
 }

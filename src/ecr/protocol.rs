@@ -4,10 +4,10 @@
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::Error;
-use crate::types::Constraint;
+use crate::types::{Constraint, RegistryId, Repository, RepositoryName};
 
 const SERVICE: &str = "AmazonEC2ContainerRegistry_V20150921";
 
@@ -45,25 +45,85 @@ impl Members {
 
     /// Takes out a string member. An explicit `null` is an absent member.
     pub fn string(&mut self, member: &str) -> Result<Option<String>, Error> {
-        match self.0.remove(member) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(value)) => Ok(Some(value)),
-            Some(other) => Err(wrong_type(&format!("The member '{member}'"), "a string", &other)),
-        }
+        self.take(member, "a string", string)
+    }
+
+    /// Takes out an integer member.
+    pub fn integer(&mut self, member: &str) -> Result<Option<i64>, Error> {
+        let Some(number) = self.take(member, "an integer", number)? else { return Ok(None) };
+        let other =
+            || Error::Serialization(format!("The member '{member}' must be an integer, and is {number}"));
+        number.as_i64().ok_or_else(other).map(Some)
+    }
+
+    /// Takes out a member that is a structure.
+    pub fn structure(&mut self, member: &str) -> Result<Option<Self>, Error> {
+        self.take(member, "an object", structure)
     }
 
     /// Takes out a member that is a list of strings.
     pub fn strings(&mut self, member: &str) -> Result<Option<Vec<String>>, Error> {
-        let values = match self.0.remove(member) {
-            None | Some(Value::Null) => return Ok(None),
-            Some(Value::Array(values)) => values,
-            Some(other) => return Err(wrong_type(&format!("The member '{member}'"), "an array", &other)),
-        };
-        let string = |value| match value {
-            Value::String(value) => Ok(value),
-            other => Err(wrong_type(&format!("Each element of '{member}'"), "a string", &other)),
-        };
-        values.into_iter().map(string).collect::<Result<_, _>>().map(Some)
+        self.list(member, "a string", string)
+    }
+
+    /// Takes out a member that is a list of structures.
+    pub fn structures(&mut self, member: &str) -> Result<Option<Vec<Self>>, Error> {
+        self.list(member, "an object", structure)
+    }
+
+    fn take<T>(
+        &mut self,
+        member: &str,
+        wanted: &str,
+        read: impl FnOnce(Value) -> Result<T, Value>,
+    ) -> Result<Option<T>, Error> {
+        match self.0.remove(member) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match read(value) {
+                Ok(value) => Ok(Some(value)),
+                Err(other) => Err(wrong_type(&format!("The member '{member}'"), wanted, &other)),
+            },
+        }
+    }
+
+    fn list<T>(
+        &mut self,
+        member: &str,
+        wanted: &str,
+        read: impl Fn(Value) -> Result<T, Value>,
+    ) -> Result<Option<Vec<T>>, Error> {
+        let Some(values) = self.take(member, "an array", array)? else { return Ok(None) };
+        let values = values.into_iter().map(read).collect::<Result<_, _>>();
+        let wrong = |other| wrong_type(&format!("Each element of '{member}'"), wanted, &other);
+        values.map(Some).map_err(wrong)
+    }
+}
+
+fn string(value: Value) -> Result<String, Value> {
+    match value {
+        Value::String(value) => Ok(value),
+        other => Err(other),
+    }
+}
+
+fn number(value: Value) -> Result<Number, Value> {
+    match value {
+        Value::Number(number) => Ok(number),
+        other => Err(other),
+    }
+}
+
+fn array(value: Value) -> Result<Vec<Value>, Value> {
+    match value {
+        Value::Array(values) => Ok(values),
+        other => Err(other),
+    }
+}
+
+fn structure(value: Value) -> Result<Members, Value> {
+    match value {
+        Value::Object(members) => Ok(Members(members)),
+        other => Err(other),
     }
 }
 
@@ -87,6 +147,50 @@ pub fn required<T>(
 ) -> Result<T, Error> {
     let parsed = value.as_deref().map_or(Err(Constraint::NotNull), parse);
     parsed.map_err(|constraint| Error::InvalidParameter { member, constraint })
+}
+
+/// The registry that `registryId` names.
+pub fn registry(id: Option<String>, default: &RegistryId) -> Result<RegistryId, Error> {
+    match id {
+        Some(_) => required("registryId", id, RegistryId::parse),
+        None => Ok(default.clone()),
+    }
+}
+
+/// The repository that `repositoryName` and `registryId` name.
+pub fn repository(
+    name: Option<String>,
+    registry_id: Option<String>,
+    default: &RegistryId,
+) -> Result<Repository, Error> {
+    let name = required("repositoryName", name, RepositoryName::parse)?;
+    Ok(Repository { registry: registry(registry_id, default)?, name })
+}
+
+/// A list that has at least one element, and at most `most`.
+pub fn of_length<T>(member: &'static str, list: Vec<T>, most: usize) -> Result<Vec<T>, Error> {
+    let constraint = match list.len() {
+        0 => Constraint::MinItems(1),
+        length if length > most => Constraint::MaxItems(most),
+        _ => return Ok(list),
+    };
+    Err(Error::InvalidParameter { member, constraint })
+}
+
+/// A list member that must be there, with at least one element and at most `most`.
+pub fn required_list<T>(member: &'static str, list: Option<Vec<T>>, most: usize) -> Result<Vec<T>, Error> {
+    let missing = Error::InvalidParameter { member, constraint: Constraint::NotNull };
+    of_length(member, list.ok_or(missing)?, most)
+}
+
+/// What is wrong with one part of a batch, in the words of ECR's failure reasons.
+pub fn failure_reason(what: &str, constraint: Constraint) -> String {
+    match constraint {
+        Constraint::Pattern(pattern) => {
+            format!("Invalid request parameters: {what} should satisfy the regex '{pattern}'")
+        }
+        other => format!("Invalid request parameters: {what} {other}"),
+    }
 }
 
 /// A response with a JSON body.

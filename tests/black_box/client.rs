@@ -12,6 +12,7 @@ use aws_sdk_ecr::operation::RequestId;
 use aws_sdk_ecr::operation::get_download_url_for_layer::{
     GetDownloadUrlForLayerError as Modelled, GetDownloadUrlForLayerOutput,
 };
+use aws_sdk_ecr::types::{ImageFailureCode, ImageIdentifier, LayerAvailability};
 use aws_smithy_http_client::Builder;
 use axum::body::Body;
 use axum::response::Response;
@@ -71,12 +72,54 @@ async fn the_sdk_understands_every_answer() {
 }
 
 #[tokio::test]
+async fn the_sdk_calls_the_other_operations_too() {
+    let stack = Stack::start().await;
+    let published = stack.publish(&Layout::of_layers(&[b"one"]), "app:1").await;
+    stack.publish(&Layout::of_layers(&[b"two"]), "app:2").await;
+    let digest = published["imageDigest"].as_str().unwrap();
+    let client = client(&format!("{}/Prod", stack.local.url));
+    let image = |tag: &str| ImageIdentifier::builder().image_tag(tag).build();
+
+    let repositories =
+        client.describe_repositories().into_paginator().items().send().collect::<Result<Vec<_>, _>>();
+    let repositories = repositories.await.unwrap();
+    assert_eq!(repositories.iter().map(|found| found.repository_name()).collect::<Vec<_>>(), [Some("app")]);
+    assert!(repositories[0].created_at().unwrap().secs() > 0);
+
+    let pages = client.list_images().repository_name("app").into_paginator().page_size(1);
+    let ids = pages.items().send().collect::<Result<Vec<_>, _>>().await.unwrap();
+    let mut tags: Vec<_> = ids.iter().filter_map(|id| id.image_tag()).collect();
+    tags.sort_unstable();
+    assert_eq!(tags, ["1", "2"]);
+
+    let described =
+        client.describe_images().repository_name("app").image_ids(image("1")).send().await.unwrap();
+    assert_eq!(described.image_details()[0].image_digest(), Some(digest));
+    assert!(described.image_details()[0].image_size_in_bytes().unwrap() > 0);
+    let error =
+        client.describe_images().repository_name("app").image_ids(image("none")).send().await.unwrap_err();
+    assert!(error.into_service_error().is_image_not_found_exception());
+
+    let both = client.batch_get_image().repository_name("app").image_ids(image("1")).image_ids(image("none"));
+    let both = both.send().await.unwrap();
+    assert_eq!(sha256(both.images()[0].image_manifest().unwrap().as_bytes()), digest);
+    assert_eq!(both.failures()[0].failure_code(), Some(&ImageFailureCode::ImageNotFound));
+
+    let layers = client.batch_check_layer_availability().repository_name("app").layer_digests(sha256(b"one"));
+    let layers = layers.send().await.unwrap();
+    assert_eq!(layers.layers()[0].layer_availability(), Some(&LayerAvailability::Available));
+
+    let token = client.get_authorization_token().send().await.unwrap();
+    assert!(token.authorization_data()[0].authorization_token().is_some());
+}
+
+#[tokio::test]
 async fn what_the_sdk_has_no_type_for_has_its_code() {
     let stack = Stack::start_as(Some(OUTSIDER)).await;
     let client = client(&stack.local.url);
     let error = ask(&client, "app", &sha256(b"layer")).await.unwrap_err();
     assert_eq!(error.code(), Some("AccessDeniedException"));
-    let error = client.describe_repositories().send().await.unwrap_err();
+    let error = client.describe_registry().send().await.unwrap_err();
     assert_eq!(error.code(), Some("UnknownOperationException"));
 }
 

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access;
+mod batches;
 mod bootstrap;
 mod cache;
 mod catalog;
@@ -13,8 +14,10 @@ mod contract;
 mod events;
 mod faults;
 mod hostile;
+mod lists;
 mod local;
 mod pairs;
+mod parameters;
 mod parts;
 mod pipe;
 mod properties;

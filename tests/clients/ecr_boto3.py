@@ -18,4 +18,4 @@ except ClientError as error:
         "message": error.response["Error"]["Message"],
         "requestId": error.response["ResponseMetadata"]["RequestId"],
     }
-print(json.dumps(answer))
+print(json.dumps(answer, default=str))  # times are objects

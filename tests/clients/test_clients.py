@@ -7,6 +7,7 @@ wants it: the CLI and boto3 with the service model in clients/, and the examples
 Run it with `make test-clients`. It installs the pinned versions of requirements.txt and package.json into .clients.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -36,6 +37,7 @@ SAMPLE = ROOT / "examples/hello-image"
 # Of the sample; in the repository `app` an image references it, in `deleted` none does any more.
 LAYER = "sha256:abd571529ee041da3b30e9ce413f689f2b8b061a45f476ed0d333203b51041b1"
 UNKNOWN = f"sha256:{'0' * 64}"
+INDEX = "sha256:988a40ebf42bd43888c81442623d1ca441156e90a1db103e2fb16616e012334a"
 REGISTRY = "000000000000"
 OUTSIDER = "111111111111"
 
@@ -129,6 +131,8 @@ class Outcome(NamedTuple):
     code: str = ""
     message: str = ""
     request_id: str = ""
+    # The whole answer, if it is not an exception.
+    answer: dict = {}
 
 
 class Client(NamedTuple):
@@ -199,7 +203,7 @@ def script(*command) -> Callable:
 
 
 def succeeded(answer: dict) -> Outcome:
-    return Outcome(url=answer["downloadUrl"], digest=answer["layerDigest"])
+    return Outcome(url=answer.get("downloadUrl", ""), digest=answer.get("layerDigest", ""), answer=answer)
 
 
 def kebab(name: str) -> str:
@@ -208,6 +212,7 @@ def kebab(name: str) -> str:
 
 BOTO3 = [PYTHON, HERE / "ecr_boto3.py"]
 ECR_ERRORS = {
+    "ImageNotFoundException",
     "InvalidParameterException",
     "LayerInaccessibleException",
     "LayersNotFoundException",
@@ -301,9 +306,25 @@ REFUSALS = [
         "another operation of ECR's",
         "UnknownOperationException",
         "The operation in X-Amz-Target is not one of this service's:"
-        " 'AmazonEC2ContainerRegistry_V20150921.DescribeRepositories'",
+        " 'AmazonEC2ContainerRegistry_V20150921.DescribeRegistry'",
         {},
-        "DescribeRepositories",
+        "DescribeRegistry",
+    ),
+    Row(
+        "an image that there is not",
+        "ImageNotFoundException",
+        "The image with imageId {imageDigest:'null', imageTag:'none'} does not exist within the repository with name"
+        f" 'app' in the registry with id '{REGISTRY}'",
+        {"repositoryName": "app", "imageIds": [{"imageTag": "none"}]},
+        "DescribeImages",
+    ),
+    Row(
+        "a page of no results",
+        "InvalidParameterException",
+        "Invalid parameter at 'maxResults' failed to satisfy constraint: 'Member must have value greater than or equal"
+        " to 1'",
+        {"repositoryName": "app", "maxResults": 0},
+        "ListImages",
     ),
 ]
 
@@ -337,12 +358,78 @@ def refused(client: Client, wire: Wire, row: Row, requests: int = 1):
 
 
 def can_make(client: Client, row: Row) -> bool:
-    """Whether a client has a way to make a call: our model has one operation, the example in Rust two arguments."""
-    if row.operation != "GetDownloadUrlForLayer":
-        return client.signs_for == "ecr"
+    """Whether a client has a way to make a call: our model has our operations, the example in Rust two arguments."""
     if client.call is example_in_rust:
         return row.members.keys() == {"repositoryName", "layerDigest"} and row.members["layerDigest"] != 5
-    return True
+    return client.signs_for == "ecr" or row.code != "UnknownOperationException"
+
+
+def tells_repositories(call: Callable):
+    names = [repository["repositoryName"] for repository in call("DescribeRepositories", {})["repositories"]]
+    assert names == ["app", "deleted"], names
+    [app] = call("DescribeRepositories", {"repositoryNames": ["app"]})["repositories"]
+    assert app["repositoryArn"] == f"arn:aws:ecr:us-east-1:{REGISTRY}:repository/app", app
+    assert re.match("20[0-9]{2}-", app["createdAt"]), app
+
+
+def tells_images(call: Callable):
+    page, ids = {"repositoryName": "app", "maxResults": 2}, []
+    while page:
+        answer = call("ListImages", page)
+        assert len(answer["imageIds"]) <= 2, answer
+        ids += answer["imageIds"]
+        page = "nextToken" in answer and {**page, "nextToken": answer["nextToken"]}
+    assert len(ids) == 3, ids
+    tagged = call("ListImages", {"repositoryName": "app", "filter": {"tagStatus": "TAGGED"}})["imageIds"]
+    assert tagged == [{"imageDigest": INDEX, "imageTag": "1.0"}] and tagged[0] in ids, tagged
+    [detail] = call("DescribeImages", {"repositoryName": "app", "imageIds": tagged})["imageDetails"]
+    assert (detail["imageDigest"], detail["imageTags"]) == (INDEX, ["1.0"]), detail
+    assert re.match("20[0-9]{2}-", detail["imagePushedAt"]), detail
+
+
+def gives_manifests(call: Callable):
+    answer = call("BatchGetImage", {"repositoryName": "app", "imageIds": [{"imageTag": "1.0"}, {"imageTag": "none"}]})
+    [image], [failure] = answer["images"], answer["failures"]
+    assert f"sha256:{hashlib.sha256(image['imageManifest'].encode()).hexdigest()}" == INDEX, image
+    assert (failure["imageId"], failure["failureCode"]) == ({"imageTag": "none"}, "ImageNotFound"), failure
+
+
+def tells_layers(call: Callable):
+    answer = call("BatchCheckLayerAvailability", {"repositoryName": "app", "layerDigests": [LAYER, UNKNOWN, "x"]})
+    known, unknown = answer["layers"]
+    assert (known["layerDigest"], known["layerAvailability"], known["layerSize"]) == (LAYER, "AVAILABLE", 120), known
+    assert (unknown["layerDigest"], unknown["layerAvailability"]) == (UNKNOWN, "UNAVAILABLE"), unknown
+    assert [failure["failureCode"] for failure in answer["failures"]] == ["InvalidLayerDigest"], answer
+
+
+def gives_token(call: Callable):
+    [data] = call("GetAuthorizationToken", {})["authorizationData"]
+    user, password = base64.b64decode(data["authorizationToken"]).decode().split(":")
+    assert user == "AWS" and password and re.match("20[0-9]{2}-", data["expiresAt"]), data
+
+
+# The operations besides GetDownloadUrlForLayer.
+OTHERS = [
+    ("the repositories", tells_repositories),
+    ("the images, page by page", tells_images),
+    ("the manifest of an image, byte for byte", gives_manifests),
+    ("which layers there are", tells_layers),
+    ("a token to log in with", gives_token),
+]
+
+
+def others_of(client: Client, wire: Wire):
+    """What a client with a way to call any operation makes of the others."""
+
+    def checked(test: Callable):
+        wire.reset()
+        test(lambda operation, members: client.call(wire.url, operation, members).answer)
+        for _, headers in wire.requests:
+            assert f"/us-east-1/{client.signs_for}/aws4_request," in headers["Authorization"], headers["Authorization"]
+
+    if client.call is not example_in_rust:
+        for description, test in OTHERS:
+            yield f"{client.name}: {description}", partial(checked, test)
 
 
 def answers_of(client: Client, wire: Wire):
@@ -549,6 +636,7 @@ def main() -> int:
                 partial(scripted_answers_are_the_stacks, stack),
             ),
             *(case for client in CLIENTS for case in answers_of(client, wire)),
+            *(case for client in CLIENTS for case in others_of(client, wire)),
             *endpoints(stack, wire),
             ("clients/pull.mjs: a layer", partial(example_in_javascript, wire, LAYER, "")),
             (

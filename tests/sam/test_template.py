@@ -180,9 +180,9 @@ def test_no_resource_is_a_wildcard_but_where_aws_has_no_other(resources: dict) -
                 assert not any("*" in action for action in listed(statement["Action"]))
 
 
-def test_layers_are_all_that_the_function_reads(resources: dict) -> None:
+def test_layers_and_manifests_are_all_that_the_function_reads(resources: dict) -> None:
     [read] = [found for found in statements(resources, "FunctionRole") if found["Action"] == "s3:GetObject"]
-    assert read["Resource"] == {"Fn::Sub": "${Bucket.Arn}/layers/*"}
+    assert read["Resource"] == [{"Fn::Sub": "${Bucket.Arn}/layers/*"}, {"Fn::Sub": "${Bucket.Arn}/manifests/*"}]
 
 
 # ---- What is stored

@@ -1,0 +1,128 @@
+//! [BatchGetImage](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchGetImage.html): the manifests of
+//! images.
+
+use serde::Serialize;
+
+use super::image_id::{ImageIdentifier, MOST_IMAGES};
+use super::{Context, Error, LARGEST_RESPONSE, Members, protocol};
+use crate::service::Mismatch;
+use crate::types::{RegistryId, Repository};
+
+/// The operation's name, as `X-Amz-Target` spells it.
+pub const NAME: &str = "BatchGetImage";
+
+/// The most `acceptedMediaTypes`.
+const MOST_MEDIA_TYPES: usize = 100;
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Input {
+    /// From `registryId` (or the default registry) and `repositoryName`.
+    pub repository: Repository,
+    image_ids: Vec<ImageIdentifier>,
+}
+
+/// The answer. Whatever `acceptedMediaTypes` says, a manifest is given as it was published: another form of it would not
+/// have the image's digest.
+#[derive(Debug, Serialize)]
+pub struct Output {
+    images: Vec<Image>,
+    failures: Vec<Failure>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Image {
+    registry_id: String,
+    repository_name: String,
+    image_id: ImageIdentifier,
+    image_manifest: String,
+    image_manifest_media_type: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Failure {
+    image_id: ImageIdentifier,
+    failure_code: &'static str,
+    failure_reason: String,
+}
+
+impl Input {
+    /// Reads the request: the types of all members first, then each member's constraint.
+    pub fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {
+        let name = members.string("repositoryName")?;
+        let registry_id = members.string("registryId")?;
+        let image_ids = ImageIdentifier::read(&mut members)?;
+        let media_types = members.strings("acceptedMediaTypes")?;
+
+        let repository = protocol::repository(name, registry_id, default_registry)?;
+        let image_ids = protocol::required_list("imageIds", image_ids, MOST_IMAGES)?;
+        if let Some(media_types) = media_types {
+            protocol::of_length("acceptedMediaTypes", media_types, MOST_MEDIA_TYPES)?;
+        }
+        Ok(Self { repository, image_ids })
+    }
+}
+
+/// Answers a call. Each of the names leads to an image or a failure.
+pub async fn call(context: &Context<'_>, input: Input) -> Result<Output, Error> {
+    let Input { repository, image_ids } = input;
+    let (mut ids, mut names, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+    for id in image_ids {
+        match id.parse() {
+            Ok(name) => {
+                ids.push(id);
+                names.push(name);
+            }
+            Err(invalid) => failures.push(Failure::new(id, invalid.failure())),
+        }
+    }
+
+    let service = context.service;
+    let found = service.images(context.caller, &repository, &names).await;
+    let found = found.map_err(|refusal| Error::no_access(context, NAME, &repository, refusal))?;
+    let (mut found_ids, mut images) = (Vec::new(), Vec::new());
+    for (id, image) in ids.into_iter().zip(found) {
+        match image {
+            Ok(image) => {
+                let image_digest = Some(image.digest.canonical());
+                found_ids.push(ImageIdentifier { image_digest, ..id });
+                images.push(image);
+            }
+            Err(mismatch) => failures.push(Failure::new(id, failure(&mismatch))),
+        }
+    }
+
+    // Before S3 is asked for what cannot be answered.
+    if images.iter().map(|image| image.manifest_size).sum::<u64>() > LARGEST_RESPONSE as u64 {
+        return Err(Error::LimitExceeded);
+    }
+    let manifests = service.manifests(&repository, &images).await?;
+    let images =
+        found_ids.into_iter().zip(images).zip(manifests).map(|((image_id, image), manifest)| Image {
+            registry_id: repository.registry.to_string(),
+            repository_name: repository.name.to_string(),
+            image_id,
+            image_manifest: manifest,
+            image_manifest_media_type: image.media_type,
+        });
+    Ok(Output { images: images.collect(), failures })
+}
+
+impl Failure {
+    fn new(image_id: ImageIdentifier, (failure_code, failure_reason): (&'static str, String)) -> Self {
+        Self { image_id, failure_code, failure_reason }
+    }
+}
+
+/// The code and the reason for the name of no image.
+fn failure(mismatch: &Mismatch) -> (&'static str, String) {
+    match mismatch {
+        Mismatch::Absent => ("ImageNotFound", "Requested image not found".to_owned()),
+        Mismatch::OtherDigest => (
+            "ImageTagDoesNotMatchDigest",
+            "Invalid request parameters: given tag does not map to the given digest".to_owned(),
+        ),
+    }
+}

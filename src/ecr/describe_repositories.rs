@@ -1,0 +1,132 @@
+//! [DescribeRepositories](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositories.html): the
+//! repositories of a registry, or some of them.
+
+use serde::Serialize;
+
+use super::error::repository_arn;
+use super::paging::{PageRequest, Paging, token};
+use super::{Context, Error, Members, protocol};
+use crate::service::Refusal;
+use crate::types::{RegistryId, Repository, RepositoryName};
+
+/// The operation's name, as `X-Amz-Target` spells it.
+pub const NAME: &str = "DescribeRepositories";
+
+/// The most `repositoryNames`.
+const MOST_NAMES: usize = 100;
+
+/// Which repositories are asked for.
+#[derive(Debug)]
+pub enum Input {
+    /// Those of `repositoryNames`.
+    Named(Vec<Repository>),
+    /// Those of a page of a registry's.
+    Page(RegistryId, PageRequest<RepositoryName>),
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Output {
+    repositories: Vec<Description>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_token: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Description {
+    repository_arn: String,
+    registry_id: String,
+    repository_name: String,
+    /// What clients such as docker pull from; absent if nothing tells the name that they reach the registry by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository_uri: Option<String>,
+    /// In seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<u64>,
+    image_tag_mutability: &'static str,
+    image_scanning_configuration: ScanningConfiguration,
+    encryption_configuration: EncryptionConfiguration,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ScanningConfiguration {
+    scan_on_push: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EncryptionConfiguration {
+    encryption_type: &'static str,
+}
+
+impl Input {
+    /// Reads the request: the types of all members first, then each member's constraint.
+    pub fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {
+        let registry_id = members.string("registryId")?;
+        let member = "repositoryNames";
+        let names = members.strings(member)?;
+        let paging = Paging::read(&mut members)?;
+
+        let registry = protocol::registry(registry_id, default_registry)?;
+        let Some(names) = names else {
+            return Ok(Self::Page(registry, paging.parse(|name| RepositoryName::parse(name).ok())?));
+        };
+        let names = protocol::of_length(member, names, MOST_NAMES)?;
+        paging.refuse_with(member)?;
+        let repository = |name: &String| {
+            let name = RepositoryName::parse(name);
+            let name = name.map_err(|constraint| Error::InvalidParameter { member, constraint })?;
+            Ok(Repository { registry: registry.clone(), name })
+        };
+        names.iter().map(repository).collect::<Result<_, _>>().map(Self::Named)
+    }
+}
+
+/// Answers a call. A list of all repositories is for those alone who may read them all.
+pub async fn call(context: &Context<'_>, input: Input) -> Result<Output, Error> {
+    let (service, caller) = (context.service, context.caller);
+    match input {
+        Input::Named(repositories) => {
+            let records = service.repositories(caller, &repositories).await;
+            let records = records
+                .map_err(|(repository, refusal)| Error::no_access(context, NAME, &repository, refusal))?;
+            let described = repositories.iter().zip(records);
+            let described =
+                described.map(|(repository, record)| describe(context, repository, Some(record.created_at)));
+            Ok(Output { repositories: described.collect(), next_token: None })
+        }
+        Input::Page(registry, PageRequest { most, after }) => {
+            let page = service.repository_page(caller, &registry, after.as_ref(), most).await;
+            let page = page.map_err(|refusal| match refusal {
+                Refusal::Fault(fault) => fault.into(),
+                _ => {
+                    let all = repository_arn(&service.region, &registry, "*");
+                    Error::access_denied(caller, NAME, all)
+                }
+            })?;
+            let described = page.entries.iter();
+            let described = described.map(|listed| describe(context, &listed.repository, listed.created_at));
+            Ok(Output { repositories: described.collect(), next_token: page.end.map(token) })
+        }
+    }
+}
+
+fn describe(context: &Context<'_>, repository: &Repository, created_at: Option<u64>) -> Description {
+    let service = context.service;
+    let Repository { registry, name } = repository;
+    // The registry that clients pull from is the default one, beside this API.
+    let host = context.host.filter(|_| *registry == service.default_registry_id);
+    Description {
+        repository_arn: repository_arn(&service.region, registry, name.as_ref()),
+        registry_id: registry.to_string(),
+        repository_name: name.to_string(),
+        repository_uri: host.map(|host| format!("{host}/{name}")),
+        created_at,
+        image_tag_mutability: "MUTABLE",
+        image_scanning_configuration: ScanningConfiguration { scan_on_push: false },
+        encryption_configuration: EncryptionConfiguration { encryption_type: "AES256" },
+    }
+}

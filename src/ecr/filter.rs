@@ -1,0 +1,37 @@
+//! `filter`: which images of a repository are listed.
+
+use super::{Error, Members};
+use crate::catalog::page::ImageFilter;
+use crate::types::Constraint;
+
+/// The member, as it came.
+#[derive(Default)]
+pub(super) struct Filter {
+    tag_status: Option<String>,
+    image_status: Option<String>,
+}
+
+impl Filter {
+    /// Takes the member out.
+    pub(super) fn read(members: &mut Members) -> Result<Self, Error> {
+        let Some(mut filter) = members.structure("filter")? else { return Ok(Self::default()) };
+        Ok(Self { tag_status: filter.string("tagStatus")?, image_status: filter.string("imageStatus")? })
+    }
+
+    /// Which images are wanted. All images here are active: ECR's archive has no counterpart.
+    pub(super) fn parse(self) -> Result<ImageFilter, Error> {
+        let invalid =
+            |member, values| Err(Error::InvalidParameter { member, constraint: Constraint::OneOf(values) });
+        let filter = match self.tag_status.as_deref() {
+            None | Some("ANY") => ImageFilter::All,
+            Some("TAGGED") => ImageFilter::Tagged,
+            Some("UNTAGGED") => ImageFilter::Untagged,
+            Some(_) => return invalid("filter.tagStatus", "TAGGED, UNTAGGED, ANY"),
+        };
+        match self.image_status.as_deref() {
+            None | Some("ACTIVE" | "ANY") => Ok(filter),
+            Some("ARCHIVED" | "ACTIVATING") => Ok(ImageFilter::Nothing),
+            Some(_) => invalid("filter.imageStatus", "ACTIVE, ARCHIVED, ACTIVATING, ANY"),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Answers that come in pages: `maxResults`, and the `nextToken` that the next call is given.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use super::{Error, Members};
+use crate::types::Constraint;
+
+/// How many results a page has at most, if the request does not say.
+const USUAL: usize = 100;
+
+/// The most that a request may ask for.
+const MOST: usize = 1000;
+
+/// The longest token that is looked at. None that was given is longer.
+const LONGEST_TOKEN: usize = 1000;
+
+/// The members of a request that are about pages, as they came.
+pub(super) struct Paging {
+    max_results: Option<i64>,
+    next_token: Option<String>,
+}
+
+/// Which page is asked for.
+#[derive(Debug)]
+pub(super) struct PageRequest<P> {
+    /// The most results that it may have.
+    pub(super) most: usize,
+    /// Where the page before it ended; the first one has none.
+    pub(super) after: Option<P>,
+}
+
+impl Paging {
+    /// Takes the members out.
+    pub(super) fn read(members: &mut Members) -> Result<Self, Error> {
+        Ok(Self { max_results: members.integer("maxResults")?, next_token: members.string("nextToken")? })
+    }
+
+    /// Which page is asked for. `parse` reads a position, which anybody may have made up.
+    pub(super) fn parse<P>(self, parse: impl Fn(&str) -> Option<P>) -> Result<PageRequest<P>, Error> {
+        let after = match self.next_token {
+            None => None,
+            Some(token) => {
+                let position = decode(&token).and_then(|text| parse(&text));
+                Some(position.ok_or_else(|| invalid("nextToken", Constraint::Token))?)
+            }
+        };
+        let most = match self.max_results.map(usize::try_from) {
+            None => USUAL,
+            Some(Err(_) | Ok(0)) => return Err(invalid("maxResults", Constraint::MinValue(1))),
+            Some(Ok(count)) if count > MOST => return Err(invalid("maxResults", Constraint::MaxValue(MOST))),
+            Some(Ok(count)) => count,
+        };
+        Ok(PageRequest { most, after })
+    }
+
+    /// Refuses to page what the request names in `other`.
+    pub(super) fn refuse_with(self, other: &'static str) -> Result<(), Error> {
+        match (self.max_results, self.next_token) {
+            (None, None) => Ok(()),
+            (_, Some(_)) => Err(invalid("nextToken", Constraint::NotWith(other))),
+            (Some(_), None) => Err(invalid("maxResults", Constraint::NotWith(other))),
+        }
+    }
+}
+
+/// The token for the page after this position.
+pub(super) fn token(position: impl ToString) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(position.to_string())
+}
+
+fn decode(token: &str) -> Option<String> {
+    let token = (token.len() <= LONGEST_TOKEN).then_some(token)?;
+    String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(token).ok()?).ok()
+}
+
+fn invalid(member: &'static str, constraint: Constraint) -> Error {
+    Error::InvalidParameter { member, constraint }
+}
