@@ -189,10 +189,10 @@ class Skopeo(Client):
         shutil.rmtree(self.copy, ignore_errors=True)
 
 
-def pulls(client: Client, image: Image, reference: str, login: Login):
+def pulls(client: Client, image: Image, reference: str, login: Login, *options):
     """The client has what was published after a pull, and nothing else."""
     client.forget()
-    done = client.pull(reference, image.platform, login)
+    done = client.pull(reference, image.platform, login, *options)
     assert done.returncode == 0, f"exits with {done.returncode}: {done.stdout}"
     has, wanted = client.has(), client.wants(image)
     assert has == wanted, f"has {has}, and not {wanted}"

@@ -7,17 +7,22 @@ from pathlib import Path
 
 from tests.clients.install import AWS
 from tests.local_stack import LAYERGATE, LocalStack, exports, run
-from tests.pull.clients import Client, Ctr, Docker, Login, pulls
+from tests.pull import tokens
+from tests.pull.clients import Client, Ctr, Docker, Login, Podman, pulls
 from tests.pull.images import Image
 from tests.pull.refusals import WRONG_PASSWORD
 
-# Lines for a shell, in which HOST is the registry's host, with docker told to keep what it is told in a folder.
-DOCKER_LOGINS = {
+# What prints a password, as a line for a shell.
+PASSWORDS = {
     "aws ecr get-authorization-token": "aws ecr get-authorization-token --output text"
-    " --query 'authorizationData[0].authorizationToken' | base64 --decode | cut -d: -f2"
-    " | docker login --username AWS --password-stdin $HOST",
-    "aws ecr get-login-password": "aws ecr get-login-password | docker login --username AWS --password-stdin $HOST",
-    "layergate login": "layergate login | docker login --username AWS --password-stdin $HOST",
+    " --query 'authorizationData[0].authorizationToken' | base64 --decode | cut -d: -f2",
+    "aws ecr get-login-password": "aws ecr get-login-password",
+    "layergate login": "layergate login",
+}
+# What takes it. Both keep it where they are told to, in a file of the same form.
+LOGINS = {
+    "docker": "docker login --username AWS --password-stdin $HOST",
+    "podman": "podman login --tls-verify=false --username AWS --password-stdin $HOST",
 }
 
 
@@ -27,12 +32,13 @@ def settings(stack: LocalStack) -> dict:
     return {**exports(stack.data / "local.env"), "HOST": stack.host, "PATH": path}
 
 
-def docker_logs_in(docker: Docker, stack: LocalStack, image: Image, folder: Path, command: str):
-    """docker pulls after `docker login` with a password that is piped into it."""
+def logs_in(client: Client, stack: LocalStack, image: Image, folder: Path, password: str):
+    """A client pulls after its own login, with a password that is piped into it."""
     folder.mkdir()
-    said = run(command, folder, {**docker.environment, **settings(stack), "DOCKER_CONFIG": str(folder)})
+    kept = {"DOCKER_CONFIG": str(folder), "REGISTRY_AUTH_FILE": str(folder / "config.json")}
+    said = run(f"{password} | {LOGINS[client.name]}", folder, {**client.environment, **settings(stack), **kept})
     assert "Login Succeeded" in said, said
-    pulls(docker, image, f"{stack.host}/{image.repository}:1.0", Login(folder))
+    pulls(client, image, f"{stack.host}/{image.repository}:1.0", Login(folder))
 
 
 def docker_login_refused(docker: Docker, stack: LocalStack, folder: Path):
@@ -68,15 +74,25 @@ def kubelet_pulls(ctr: Ctr, stack: LocalStack, image: Image, folder: Path):
     pulls(ctr, image, reference, Login(folder, credentials["password"]))
 
 
-def logged_in(docker: Docker, ctr: Ctr, others: list, stack: LocalStack, image: Image, folder: Path):
+def pulls_by_own_name(ctr: Ctr, stack: LocalStack, image: Image, folder: Path):
+    """containerd's hosts.toml says where the registry is that an image's name names."""
+    hosts = folder / "registry.example"
+    hosts.mkdir(parents=True)
+    (hosts / "hosts.toml").write_text(f'[host."{stack.url}"]\n  capabilities = ["pull", "resolve"]\n')
+    login = Login(folder, tokens.issued(stack))
+    pulls(ctr, image, f"registry.example/{image.repository}:1.0", login, "--hosts-dir", folder)
+
+
+def logged_in(docker: Docker, ctr: Ctr, podman: Podman, others: list, stack: LocalStack, image: Image, folder: Path):
     """The table of logins."""
     folder.mkdir()
-    for number, (what, command) in enumerate(DOCKER_LOGINS.items()):
-        place = folder / f"docker-{number}"
-        logs_in = partial(docker_logs_in, docker, stack, image, place, command)
-        yield f"docker: pulls after {what} | docker login", logs_in
+    for number, (what, password) in enumerate(PASSWORDS.items()):
+        for client in [docker, podman]:
+            test = partial(logs_in, client, stack, image, folder / f"{client.name}-{number}", password)
+            yield f"{client.name}: pulls after {what} | {client.name} login", test
     yield "docker: login with a wrong password", partial(docker_login_refused, docker, stack, folder / "wrong")
-    for client in [docker, *others]:
+    for client in [docker, podman, *others]:
         place = folder / f"helper-{client.name}"
         yield f"{client.name}: pulls with the credential helper", partial(asks_helper, client, stack, image, place)
     yield "ctr: pulls with what a kubelet gets", partial(kubelet_pulls, ctr, stack, image, folder / "kubelet")
+    yield "ctr: pulls by a name in hosts.toml", partial(pulls_by_own_name, ctr, stack, image, folder / "hosts")
