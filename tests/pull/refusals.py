@@ -88,7 +88,7 @@ def loses_image(client: Client, folder: Path, stack: LocalStack, source: Source)
     source._replace(repository="deleted").publish(stack)
     with DeletesOnTheWay(stack, "deleted:1.0") as proxy:
         login = Login.at(folder, proxy.host, tokens.issued(stack))
-        otherwise = {"docker": "unknown blob", "ctr": "could not fetch content descriptor"}
+        otherwise = {"docker": "unknown blob", "ctr": "from remote: not found"}
         is_refused(client, Refusal("", f"{proxy.host}/deleted:1.0", login, "404 (Not Found)", otherwise))
     sentence = "is not associated with an image in the repository with name 'deleted'"
     assert any(sentence in answer for answer in proxy.answers), proxy.answers
