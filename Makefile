@@ -64,6 +64,10 @@ test-clients: ## Call the local stack with the AWS CLI, boto3 and the JavaScript
 	$(BUILD_FOR_TESTS)
 	python3 -m tests.clients.test_clients
 
+test-pull: ## Pull from the local stack with docker, containerd, podman, buildah and skopeo (installed by apt-get, as root)
+	$(BUILD_FOR_TESTS)
+	python3 -m tests.pull.test_pull
+
 test-deployed: ## Call the API at API_URL with the caller's own credentials
 ifdef API_URL
 	API_URL='$(API_URL)' $(CARGO) test $(CARGO_FLAGS) $(PACKAGES) --test black_box -- --ignored a_deployed_api
@@ -71,7 +75,7 @@ else
 	@echo 'SKIPPED: API_URL is not set, so no deployed API was called' >&2
 endif
 
-.PHONY: test-images test-clients test-deployed
+.PHONY: test-images test-clients test-pull test-deployed
 
 # --- Deploying with SAM, and running under sam local. The tools come from PyPI into folders that git ignores.
 

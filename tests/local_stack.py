@@ -48,6 +48,8 @@ class LocalStack:
             raise RuntimeError(f"the local stack did not start:\n{(self.data / 'log').read_text()}")
         self.environment = {**os.environ, **exports(self.data / "local.env")}
         self.url = self.environment["AWS_ENDPOINT_URL_ECR"]
+        # As image references name its registry.
+        self.host = urllib.parse.urlsplit(self.url).netloc
         return self
 
     def __exit__(self, *_):

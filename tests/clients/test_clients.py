@@ -24,12 +24,9 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 from urllib.parse import urlsplit
 
+from tests.clients.install import AWS, HERE, INSTALLED, PYTHON, install_once, install_python
 from tests.local_stack import LAYERGATE, PATIENCE, ROOT, TARGET, LocalStack, ask, download, run_table, temporary_folder
 
-HERE = Path(__file__).resolve().parent
-INSTALLED = ROOT / ".clients"
-PYTHON = INSTALLED / "python/bin/python"
-AWS = INSTALLED / "python/bin/aws"
 JAVASCRIPT = INSTALLED / "javascript"
 EXECUTE_API = str(TARGET / "debug/examples/execute_api")
 
@@ -565,25 +562,20 @@ def check_equal(seen, wanted):
 
 
 def install():
-    """Installs the clients, unless the ones of these very files are there already."""
+    """Installs the clients that are not there already."""
     if not shutil.which("node") or not shutil.which("npm"):
         sys.exit("this needs Node.js 20 or later, with npm; install it")
-    python, javascript = HERE / "requirements.txt", HERE / "package-lock.json"
-    wanted = hashlib.sha256(python.read_bytes() + javascript.read_bytes()).hexdigest()
-    stamp = INSTALLED / "installed"
-    if not stamp.is_file() or stamp.read_text() != wanted:
-        shutil.rmtree(INSTALLED, ignore_errors=True)
-        JAVASCRIPT.mkdir(parents=True)
-        for file in ["package.json", "package-lock.json"]:
-            shutil.copy(HERE / file, JAVASCRIPT)
-        subprocess.run([sys.executable, "-m", "venv", INSTALLED / "python"], check=True)
-        pip = [PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", "--requirement", python], check=True)
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=JAVASCRIPT, check=True)
-        stamp.write_text(wanted)
+    install_python()
+    install_once(JAVASCRIPT, HERE / "package-lock.json", install_javascript)
     # Node finds the SDK in the folder that a program is in.
     for program in [HERE / "ecr_javascript.mjs", ROOT / "clients/pull.mjs"]:
         shutil.copy(program, JAVASCRIPT)
+
+
+def install_javascript():
+    for file in ["package.json", "package-lock.json"]:
+        shutil.copy(HERE / file, JAVASCRIPT)
+    subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=JAVASCRIPT, check=True)
 
 
 def isolate(folder: Path):

@@ -9,15 +9,14 @@ Run it with `make test-images`. The tools come from Debian's packages, which tak
 
 import hashlib
 import json
-import os
 import random
 import shutil
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.container_tools import environment_in, install
 from tests.local_stack import LAYERGATE, LocalStack, ask, download, run, run_table, temporary_folder
 
 TOOLS = ["skopeo", "buildah", "podman", "umoci"]
@@ -473,34 +472,11 @@ def check(case: Case, folder: Path, environment: dict):
     shutil.rmtree(folder)
 
 
-def install():
-    """Gets the tools that are missing from Debian's packages."""
-    if all(shutil.which(tool) for tool in TOOLS):
-        return
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        sys.exit(f"this needs {', '.join(TOOLS)}; install them, or run it as root on Debian, which installs them")
-    quiet = {"check": True, "stdout": subprocess.DEVNULL}
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-q"], env=environment, **quiet)
-    subprocess.run(["apt-get", "install", "-qy", "--no-install-recommends", *TOOLS], env=environment, **quiet)
-
-
 def prepare(folder: Path) -> dict:
     """Builds the images in a storage of their own; the environment in which the tools find it."""
-    for name in ["home", "tmp", "run", "context"]:
-        (folder / name).mkdir()
-    (folder / "storage.conf").write_text(
-        f'[storage]\ndriver = "vfs"\ngraphroot = "{folder}/storage"\nrunroot = "{folder}/run"\n'
-    )
-    environment = {
-        **os.environ,
-        "BUILDAH_ISOLATION": "chroot",
-        "CONTAINERS_STORAGE_CONF": f"{folder}/storage.conf",
-        "HOME": f"{folder}/home",
-        "TMPDIR": f"{folder}/tmp",
-        "XDG_RUNTIME_DIR": f"{folder}/run",
-    }
+    environment = environment_in(folder)
     context = folder / "context"
+    context.mkdir()
     (context / "Containerfile").write_text(CONTAINERFILE)
     for architecture in ["amd64", "arm64"]:
         (context / f"hello-{architecture}").write_text(f"hello from {architecture}\n")
@@ -512,7 +488,7 @@ def prepare(folder: Path) -> dict:
 def main() -> int:
     if not Path(LAYERGATE).is_file():
         sys.exit(f"there is no {LAYERGATE}; make test-images builds it")
-    install()
+    install(TOOLS, TOOLS)
     with temporary_folder() as folder:
         environment = prepare(folder)
         cases = [*OCI_LAYOUTS, *INDEXES, *OCI_ARCHIVES, *DOCKER_ARCHIVES, *REFUSED]
