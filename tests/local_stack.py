@@ -6,6 +6,7 @@ import json
 import os
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,3 +158,15 @@ def run(command: str, folder: Path, environment: dict) -> str:
     )
     assert done.returncode == 0, f"{command}\nexits with {done.returncode}:\n{done.stdout}"
     return done.stdout
+
+
+def install(tools: list[str]):
+    """Gets the tools that are missing from Debian's packages of the same names."""
+    if all(shutil.which(tool) for tool in tools):
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        sys.exit(f"this needs {', '.join(tools)}; install them, or run it as root on Debian, which installs them")
+    quiet = {"check": True, "stdout": subprocess.DEVNULL}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-q"], env=environment, **quiet)
+    subprocess.run(["apt-get", "install", "-qy", "--no-install-recommends", *tools], env=environment, **quiet)

@@ -23,4 +23,6 @@ mod publish;
 mod settings;
 mod sources;
 mod support;
+mod upstream;
+mod upstream_publish;
 mod url;

@@ -3,6 +3,7 @@
 mod faults;
 mod layout;
 mod proxy;
+mod registry;
 mod steps;
 mod table;
 
@@ -26,6 +27,7 @@ use tokio::process::Command;
 pub use faults::{Fault, FaultProxy, SIGNED_TOO_EARLY};
 pub use layout::{Layout, sha256};
 pub use proxy::{count_requests, forward, serve};
+pub use registry::{Recorder, breaking, headed};
 pub use steps::{between_steps, waiting_at};
 pub use table::assert_consistent;
 

@@ -12,13 +12,12 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.local_stack import LAYERGATE, LocalStack, ask, download, run, run_table, temporary_folder
+from tests.local_stack import LAYERGATE, LocalStack, ask, download, install, run, run_table, temporary_folder
 
 TOOLS = ["skopeo", "buildah", "podman", "umoci"]
 
@@ -473,18 +472,6 @@ def check(case: Case, folder: Path, environment: dict):
     shutil.rmtree(folder)
 
 
-def install():
-    """Gets the tools that are missing from Debian's packages."""
-    if all(shutil.which(tool) for tool in TOOLS):
-        return
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        sys.exit(f"this needs {', '.join(TOOLS)}; install them, or run it as root on Debian, which installs them")
-    quiet = {"check": True, "stdout": subprocess.DEVNULL}
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-q"], env=environment, **quiet)
-    subprocess.run(["apt-get", "install", "-qy", "--no-install-recommends", *TOOLS], env=environment, **quiet)
-
-
 def prepare(folder: Path) -> dict:
     """Builds the images in a storage of their own; the environment in which the tools find it."""
     for name in ["home", "tmp", "run", "context"]:
@@ -512,7 +499,7 @@ def prepare(folder: Path) -> dict:
 def main() -> int:
     if not Path(LAYERGATE).is_file():
         sys.exit(f"there is no {LAYERGATE}; make test-images builds it")
-    install()
+    install(TOOLS)
     with temporary_folder() as folder:
         environment = prepare(folder)
         cases = [*OCI_LAYOUTS, *INDEXES, *OCI_ARCHIVES, *DOCKER_ARCHIVES, *REFUSED]
