@@ -222,7 +222,7 @@ async fn what_cannot_be_had_is_told_in_a_line_and_nothing_of_it_is_published() {
         }
         assert_eq!(
             stack.ask("app", &sha256(LAYER)).await.error(),
-            "LayersNotFoundException",
+            "RepositoryNotFoundException",
             "{description}"
         );
     }
