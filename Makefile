@@ -60,6 +60,10 @@ test-images: ## Publish and pull what skopeo, buildah, podman and umoci write (i
 	$(BUILD_FOR_TESTS)
 	python3 -m tests.images.test_images
 
+test-upstream: ## Publish from docker-registry in each of its ways to answer (installed by apt-get, as root)
+	$(BUILD_FOR_TESTS)
+	python3 -m tests.upstream.test_upstream
+
 test-clients: ## Call the local stack with the AWS CLI, boto3 and the JavaScript SDK (installed into .clients)
 	$(BUILD_FOR_TESTS)
 	python3 -m tests.clients.test_clients
@@ -75,7 +79,7 @@ else
 	@echo 'SKIPPED: API_URL is not set, so no deployed API was called' >&2
 endif
 
-.PHONY: test-images test-clients test-pull test-deployed
+.PHONY: test-images test-upstream test-clients test-pull test-deployed
 
 # --- Deploying with SAM, and running under sam local. The tools come from PyPI into folders that git ignores.
 

@@ -15,7 +15,8 @@
 //! [`lambda`] knows the shapes of events.
 //!
 //! [`publish`] brings verified bytes into the store and images into the catalog. Only the tool uses it, the package
-//! `layergate-tool`; the function does not.
+//! `layergate-tool`; the function does not. So it is with `upstream`, the client of other registries, which is there
+//! with the feature of that name.
 
 pub mod access;
 pub mod aws;

@@ -1,11 +1,9 @@
 //! Reading what an upstream sends, in bounded time and memory.
 
-use std::error::Error as StdError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
-use hyper::body::{Body as HttpBody, Bytes, Incoming};
-use tokio::time::Instant;
+use hyper::body::{Bytes, Incoming};
 
 use super::error::Error;
 
@@ -18,26 +16,21 @@ const SLOWEST: (u64, Duration) = (30 * 64 * 1024, Duration::from_secs(30));
 
 /// The body of an answer.
 #[derive(Debug)]
-pub struct Body<B = Incoming> {
-    inner: B,
-    received: u64,
-    waited: Duration,
+pub struct Body {
+    inner: Incoming,
+    pace: Pace,
 }
 
-impl<B> Body<B>
-where
-    B: HttpBody<Data = Bytes, Error: StdError + 'static> + Unpin,
-{
-    pub fn new(inner: B) -> Self {
-        Self { inner, received: 0, waited: Duration::ZERO }
+impl Body {
+    pub fn new(inner: Incoming) -> Self {
+        Self { inner, pace: Pace::default() }
     }
 
     /// The next bytes; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             let started = Instant::now();
-            let frame = tokio::time::timeout(IDLE_TIME, self.inner.frame()).await;
-            let frame = match frame {
+            let frame = match tokio::time::timeout(IDLE_TIME, self.inner.frame()).await {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => return Err(Error::of_transport(&error)),
                 Ok(None) => return Ok(None),
@@ -46,14 +39,7 @@ where
                 }
             };
             let bytes = frame.into_data().unwrap_or_default(); // trailers say nothing that is needed
-            self.received += bytes.len() as u64;
-            self.waited += started.elapsed();
-            if self.waited >= SLOWEST.1 {
-                if self.received < SLOWEST.0 {
-                    return Err(Error::Unavailable("it sends too slowly".to_owned()));
-                }
-                (self.received, self.waited) = (0, Duration::ZERO);
-            }
+            self.pace.add(bytes.len() as u64, started.elapsed())?;
             if !bytes.is_empty() {
                 return Ok(Some(bytes));
             }
@@ -70,5 +56,54 @@ where
             }
         }
         Ok(all)
+    }
+}
+
+/// How fast bytes come.
+#[derive(Debug, Default)]
+struct Pace {
+    received: u64,
+    waited: Duration,
+}
+
+impl Pace {
+    /// So many bytes came after so long a time.
+    fn add(&mut self, bytes: u64, waited: Duration) -> Result<(), Error> {
+        self.received += bytes;
+        self.waited += waited;
+        let (least, time) = SLOWEST;
+        if self.waited >= time {
+            if self.received < least {
+                return Err(Error::Unavailable("it sends too slowly".to_owned()));
+            }
+            *self = Self::default();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_too_slowly_is_given_up() {
+        let cases = [
+            ("a byte a second", 1, 1, Some(30)),
+            ("a byte just before nothing would have come for too long", 1, 19, Some(38)),
+            ("not quite 64 KiB a second", 64 * 1024 - 1, 1, Some(30)),
+            ("64 KiB a second", 64 * 1024, 1, None),
+            ("the same in few large pieces", 19 * 64 * 1024, 19, None),
+        ];
+        for (description, bytes, seconds, given_up_after) in cases {
+            let mut pace = Pace::default();
+            let times = (1..=1000).map(|n| n * seconds);
+            let given_up = times.into_iter().find(|_| pace.add(bytes, Duration::from_secs(seconds)).is_err());
+            assert_eq!(given_up, given_up_after, "{description}");
+        }
+        let mut pace = Pace::default();
+        pace.add(1 << 30, Duration::from_secs(30)).unwrap();
+        let slow = (0..30).try_for_each(|_| pace.add(1, Duration::from_secs(1)));
+        assert!(slow.is_err(), "what came before counts no more");
     }
 }

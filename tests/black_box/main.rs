@@ -29,4 +29,6 @@ mod settings;
 mod sources;
 mod support;
 mod tokens;
+mod upstream;
+mod upstream_publish;
 mod url;

@@ -5,6 +5,7 @@ mod layout;
 mod proxy;
 mod registry;
 mod steps;
+mod stub_registry;
 mod table;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ pub use layout::{Layout, sha256};
 pub use proxy::{count_requests, forward, serve};
 pub use registry::{pull, registry_event};
 pub use steps::{between_steps, waiting_at};
+pub use stub_registry::{Recorder, breaking, headed};
 pub use table::assert_consistent;
 
 pub const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetDownloadUrlForLayer";

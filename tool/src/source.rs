@@ -85,8 +85,8 @@ impl Source {
     /// Fetches the manifests of an image from a registry. `trust` has the hosts that may be reached although they are
     /// private. To be called where blocking is allowed, within a runtime.
     pub fn fetch(image: UpstreamImage, trust: Trust) -> Result<Self, Error> {
-        let registry = Registry::new(image.repository, trust)?;
-        let images = registry.images(&image.image)?;
+        let registry = Registry::open(image, trust)?;
+        let images = registry.images()?;
         Ok(Self { place: Place::Registry(registry), images })
     }
 

@@ -1,5 +1,6 @@
 //! OCI image layouts made on the spot, good ones and bad ones.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -80,6 +81,23 @@ impl Layout {
     /// Where a blob is.
     pub fn blob(&self, digest: &str) -> PathBuf {
         self.folder.path().join("blobs").join(digest.replace(':', "/"))
+    }
+
+    /// All blobs, by digest.
+    pub fn contents(&self) -> HashMap<String, Vec<u8>> {
+        let files = fs::read_dir(self.folder.path().join("blobs/sha256")).unwrap();
+        let files = files.map(|file| file.unwrap());
+        files
+            .map(|file| {
+                (format!("sha256:{}", file.file_name().to_str().unwrap()), fs::read(file.path()).unwrap())
+            })
+            .collect()
+    }
+
+    /// The descriptor of the first image that the index names.
+    pub fn root(&self) -> Value {
+        let index = fs::read(self.folder.path().join("index.json")).unwrap();
+        serde_json::from_slice::<Value>(&index).unwrap()["manifests"][0].clone()
     }
 
     pub fn path(&self) -> String {

@@ -126,7 +126,7 @@ fn ask_helper(helper: &str, key: &str) -> Result<Option<HelperAnswer>, Error> {
             .stderr(Stdio::null())
             .spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(key.as_bytes())?;
+            let _ = stdin.write_all(key.as_bytes()); // it may answer without reading
         }
         child.wait_with_output()
     };

@@ -5,49 +5,51 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layergate::catalog::ImageId;
 use layergate::types::Digest;
-use layergate::upstream::{self, Danger, Trust, Upstream, UpstreamRepository};
+use layergate::upstream::{self, Danger, Manifest, Trust, Upstream};
 use oci_spec::image::{Descriptor, MediaType};
 use tokio::runtime::Handle;
 
 use super::image::{Contents, collect, is_foreign};
 use super::{Blob, SourceImage, credentials};
 use crate::error::Error;
+use crate::reference::UpstreamImage;
 
 /// The most bytes that the manifests of one image may have together. They are all in memory.
 const LARGEST_MANIFESTS: usize = 64 * 1024 * 1024;
 
-/// A repository of another registry.
+/// An image in another registry.
 #[derive(Debug)]
 pub struct Registry {
     name: String,
     upstream: Upstream,
-    /// How many bytes of manifests were fetched.
+    /// The manifest that was asked for.
+    root: Manifest,
+    /// How many bytes of other manifests were fetched.
     fetched: AtomicUsize,
 }
 
 impl Registry {
-    /// The repository, with the credentials that the user has for its registry.
-    pub fn new(repository: UpstreamRepository, trust: Trust) -> Result<Self, Error> {
-        let credentials = credentials::find(&repository)?;
-        let name = repository.to_string();
-        let upstream = Upstream::new(repository, credentials, trust)
+    /// Fetches the manifest of an image, with the credentials that the user has for its registry.
+    pub fn open(image: UpstreamImage, trust: Trust) -> Result<Self, Error> {
+        let credentials = credentials::find(&image.repository)?;
+        let name = image.repository.to_string();
+        let upstream = Upstream::new(image.repository, credentials, trust)
             .map_err(|error| Error::Local(format!("cannot connect to registries: {error}")))?;
-        Ok(Self { name, upstream, fetched: AtomicUsize::new(0) })
+        let (what, root) = match &image.image {
+            ImageId::Tag(tag) => (format!("the tag '{tag}'"), wait_for(upstream.tagged_manifest(tag))),
+            ImageId::Digest(digest) => (format!("the image {digest}"), wait_for(upstream.manifest(digest))),
+        };
+        let root = root.map_err(|error| failure(&name, &what, &error))?;
+        Ok(Self { name, upstream, root, fetched: AtomicUsize::new(0) })
     }
 
-    /// Fetches the manifests of an image, and of all the images below it.
-    pub fn images(&self, image: &ImageId) -> Result<Vec<SourceImage>, Error> {
-        let (what, manifest) = match image {
-            ImageId::Tag(tag) => (format!("the tag '{tag}'"), wait_for(self.upstream.tagged_manifest(tag))),
-            ImageId::Digest(digest) => {
-                (format!("the image {digest}"), wait_for(self.upstream.manifest(digest)))
-            }
-        };
-        let manifest = manifest.map_err(|error| failure(&self.name, &what, &error))?;
-        let digest = oci_spec::image::Digest::try_from(manifest.digest.canonical())
-            .map_err(|error| Error::Source(format!("{what} in {} cannot be used: {error}", self.name)))?;
-        let size = manifest.bytes.len() as u64;
-        let root = Descriptor::new(MediaType::from(manifest.media_type.as_str()), size, digest);
+    /// The image, after all the images below it.
+    pub fn images(&self) -> Result<Vec<SourceImage>, Error> {
+        let digest = &self.root.digest;
+        let of_root = oci_spec::image::Digest::try_from(digest.canonical())
+            .map_err(|error| Error::Source(format!("the image {digest} cannot be used: {error}")))?;
+        let media_type = MediaType::from(self.root.media_type.as_str());
+        let root = Descriptor::new(media_type, self.root.bytes.len() as u64, of_root);
         let mut images = Vec::new();
         collect(self, &root, 0, &mut images)?;
         Ok(images)
@@ -55,10 +57,10 @@ impl Registry {
 
     /// Whether the registry gives a blob, as far as can be told without reading it.
     pub async fn check(&self, blob: &Blob) -> Result<(), Error> {
-        self.open(blob).await.map_err(|error| blob_error(&self.name, &blob.record.digest, &error))
+        self.ask_for(blob).await.map_err(|error| blob_error(&self.name, &blob.record.digest, &error))
     }
 
-    async fn open(&self, blob: &Blob) -> Result<(), upstream::Error> {
+    async fn ask_for(&self, blob: &Blob) -> Result<(), upstream::Error> {
         self.upstream.blob(&blob.record.digest, blob.record.size)?.open().await
     }
 }
@@ -69,6 +71,9 @@ impl Contents for Registry {
     }
 
     fn manifest(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Error> {
+        if *digest == self.root.digest {
+            return Ok(Some(self.root.bytes.clone()));
+        }
         let manifest = wait_for(self.upstream.manifest(digest));
         let bytes =
             manifest.map_err(|error| failure(&self.name, &format!("the image {digest}"), &error))?.bytes;
