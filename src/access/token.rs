@@ -48,7 +48,7 @@ pub struct Tokens {
     key_id: String,
     registry: RegistryId,
     /// Made at its first use: a function instance that serves only ECR's API needs no client.
-    client: OnceLock<Client>,
+    kms: OnceLock<Client>,
     /// The keys of the days that were asked for last.
     keys: Mutex<Vec<DayKey>>,
 }
@@ -111,7 +111,7 @@ impl Tokens {
             endpoint: config.kms_endpoint.clone(),
             key_id: key_id.clone(),
             registry: config.default_registry_id.clone(),
-            client: OnceLock::new(),
+            kms: OnceLock::new(),
             keys: Mutex::default(),
         })
     }
@@ -170,8 +170,8 @@ impl Tokens {
         if let Some(key) = keys.iter().find(|key| key.day == day) {
             return Ok(key.mac.clone());
         }
-        let derived = self
-            .client()
+        let client = self.client();
+        let derived = client
             .generate_mac()
             .key_id(&self.key_id)
             .mac_algorithm(MacAlgorithmSpec::HmacSha256)
@@ -188,7 +188,7 @@ impl Tokens {
     }
 
     fn client(&self) -> &Client {
-        self.client.get_or_init(|| {
+        self.kms.get_or_init(|| {
             let mut builder = aws_sdk_kms::config::Builder::from(&self.sdk);
             if let Some(endpoint) = &self.endpoint {
                 builder = builder.endpoint_url(endpoint);

@@ -89,10 +89,34 @@ def test_what_was_built_answers_with_the_variables_of_the_stack(aws: Account, ou
         assert f"sha256:{hashlib.sha256(layer.read()).hexdigest()}" == body["layerDigest"]
 
 
+def test_what_was_built_is_a_registry_to_log_in_to(aws: Account, outputs: dict[str, str]) -> None:
+    given = variables(aws, outputs) | {"AWS_REGION": "us-east-1"} | aws.credentials | aws.engines
+    bootstrap = ROOT / ".aws-sam/build/Function/bootstrap"
+    event = json.loads((ROOT / "events/rest/OK.json").read_text()) | {"body": "{}"}
+    event["headers"]["X-Amz-Target"] = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken"
+    event["requestContext"]["identity"]["accountId"] = outputs["DEFAULT_REGISTRY_ID"]
+    event["requestContext"]["domainName"] = outputs["REGISTRY_HOST"]
+    [login] = json.loads(answer(bootstrap, given, event)["body"])["authorizationData"]
+    assert login["proxyEndpoint"] == f"https://{outputs['REGISTRY_HOST']}"
+
+    # The next instance of the function asks the stack's key for the same day's key.
+    pull = {
+        "resource": "/{proxy+}", "path": "/hello/manifests/1.0", "httpMethod": "GET",
+        "headers": {"Authorization": f"Basic {login['authorizationToken']}"},
+        "requestContext": {"path": "/v2/hello/manifests/1.0", "httpMethod": "GET", "stage": "v2", "identity": {}},
+    }  # fmt: skip
+    response = answer(bootstrap, given, pull)
+    assert response["statusCode"] == 307, response
+    with urllib.request.urlopen(response["headers"]["location"], timeout=10) as manifest:
+        assert manifest.headers["Content-Type"] == "application/vnd.oci.image.index.v1+json"
+        digest = f"sha256:{hashlib.sha256(manifest.read()).hexdigest()}"
+    assert digest == response["headers"]["docker-content-digest"]
+
+
 # ---- What a change of each parameter changes
 
 # SAM deploys the API anew each time, as the template asks.
-ALWAYS = {"Add ApiDeployment", "Modify ApiStage", "Remove ApiDeployment"}
+ALWAYS = {"Add ApiDeployment", "Modify ApiStage", "Modify RegistryStage", "Remove ApiDeployment"}
 VERSION = {"Modify Function", "Add FunctionVersion", "Remove FunctionVersion", "Modify FunctionAliaslive"}
 WATCHED = ("DailyCalls", "FunctionDuration", "FunctionErrors", "FunctionThrottles", "ServerErrors", "TableThrottles")
 ALARMS = {f"Modify {name}Alarm" for name in WATCHED}
@@ -101,6 +125,12 @@ CODEDEPLOY = {"ServerlessDeploymentApplication", "FunctionDeploymentGroup"}
 
 CHANGES = [
     ("StageName", "Test", {"Modify PullerPolicy"}),
+    (
+        "Registry",
+        "false",
+        VERSION
+        | {"Modify FunctionRole", "Remove RegistryAuthorizerPermission", "Remove RegistryStage", "Remove TokenKey"},
+    ),
     ("CallerAccounts", "210987654321", {"Modify Api"}),
     ("DefaultRegistryId", "210987654321", VERSION),
     ("Authorization", "gateway", VERSION),
@@ -153,7 +183,8 @@ def test_a_changed_parameter_changes(
     aws: Account, outputs: dict[str, str], name: str, value: str | int, expected: set[str]
 ) -> None:
     aws.deploy('DEPLOY_FLAGS="--no-execute-changeset"', **{name: value})
-    assert change_set(aws) == ALWAYS | expected
+    removed = {change.replace("Remove", "Modify") for change in expected if change.startswith("Remove")}
+    assert change_set(aws) == ALWAYS - removed | expected
 
 
 # ---- Later deployments

@@ -44,6 +44,14 @@ def api(resources: dict) -> dict:
     return only(resources, "AWS::ApiGateway::RestApi")["Body"]
 
 
+def log_format(resources: dict) -> str:
+    """What is logged of each request, on both stages."""
+    stages = [found["Properties"] for found in resources.values() if found["Type"] == "AWS::ApiGateway::Stage"]
+    formats = [stage["AccessLogSetting"]["Format"] for stage in stages]
+    assert formats == [{"Fn::FindInMap": ["AccessLog", "Line", "Format"]}] * len(stages)
+    return yaml_parse((ROOT / "template.yaml").read_text())["Mappings"]["AccessLog"]["Line"]["Format"]
+
+
 def statements(resources: dict, name: str) -> list[dict]:
     properties = resources[name]["Properties"]
     documents = [properties["PolicyDocument"]] if "PolicyDocument" in properties else []
@@ -64,24 +72,66 @@ def actions(found: list[dict]) -> set[str]:
 # ---- Who may call, and as whom
 
 
-def test_the_one_method_is_called_with_iam(api: dict) -> None:
-    assert {(path, method) for path, item in api["paths"].items() for method in item} == {("/", "post")}
-    assert api["paths"]["/"]["post"]["security"] == [{"AWS_IAM": []}]
-    assert api["components"]["securitySchemes"]["AWS_IAM"]["x-amazon-apigateway-authtype"] == "awsSigv4"
+def test_every_method_wants_iam_or_a_token(api: dict) -> None:
+    methods = {(path, name): method for path, item in api["paths"].items() for name, method in item.items()}
+    assert {method: found["security"] for method, found in methods.items()} == {
+        ("/", "post"): [{"AWS_IAM": []}],
+        ("/", "get"): [{"RegistryToken": []}],
+        ("/", "head"): [{"RegistryToken": []}],
+        ("/{proxy+}", "x-amazon-apigateway-any-method"): [{"RegistryToken": []}],
+    }
+    schemes = api["components"]["securitySchemes"]
+    assert schemes["AWS_IAM"]["x-amazon-apigateway-authtype"] == "awsSigv4"
+    authorizer = schemes["RegistryToken"]["x-amazon-apigateway-authorizer"]
+    assert authorizer["type"] == "token"
+    # Without a token, the gateway answers, and the function is not asked.
+    assert authorizer["identityValidationExpression"] == "^Basic .+"
+    assert schemes["RegistryToken"]["name"] == "Authorization"
 
 
 def test_the_function_is_not_called_with_the_callers_credentials(api: dict) -> None:
-    integration = api["paths"]["/"]["post"]["x-amazon-apigateway-integration"]
-    assert integration["type"] == "aws_proxy"
-    assert "credentials" not in integration
+    for item in api["paths"].values():
+        for method in item.values():
+            integration = method["x-amazon-apigateway-integration"]
+            assert integration["type"] == "aws_proxy"
+            assert "credentials" not in integration
+
+
+def test_the_registry_is_a_stage_of_the_same_deployment_named_as_its_paths_begin(resources: dict) -> None:
+    [(name, _)] = [found for found in resources.items() if found[1]["Type"] == "AWS::ApiGateway::Deployment"]
+    stages = [found["Properties"] for found in resources.values() if found["Type"] == "AWS::ApiGateway::Stage"]
+    assert [stage["DeploymentId"] for stage in stages] == [{"Ref": name}] * 2
+    assert [stage["StageName"] for stage in stages] == ["v2", {"Ref": "StageName"}]
+
+
+def test_without_a_registry_there_is_no_stage_no_key_and_no_token(resources: dict) -> None:
+    of_registry = {name for name, found in resources.items() if found.get("Condition") == "HasRegistry"}
+    assert of_registry == {"RegistryStage", "RegistryAuthorizerPermission", "TokenKey"}
+    variables = only(resources, "AWS::Lambda::Function")["Environment"]["Variables"]
+    assert variables["TOKEN_KEY_ID"] == {"Fn::If": ["HasRegistry", {"Fn::GetAtt": ["TokenKey", "Arn"]}, ""]}
+
+
+def test_the_registrys_challenge_is_one_that_clients_answer(api: dict) -> None:
+    response = api["x-amazon-apigateway-gateway-responses"]["UNAUTHORIZED"]
+    headers = response["responseParameters"]
+    assert headers["gatewayresponse.header.WWW-Authenticate"] == "'Basic realm=\"layergate\"'"
+    assert headers["gatewayresponse.header.Content-Type"] == "'application/json'"
+    [error] = json.loads(response["responseTemplates"]["application/json"])["errors"]
+    assert error["code"] == "UNAUTHORIZED"
+    # As the local stack says it, to which clients were tried.
+    assert error["message"] in (ROOT / "tool/src/stack/gateway.rs").read_text()
 
 
 def test_other_accounts_are_let_in_only_if_they_are_named(api: dict) -> None:
     condition, policy, otherwise = api["x-amazon-apigateway-policy"]["Fn::If"]
     assert condition == "HasCallerAccounts"
     assert otherwise == {"Ref": "AWS::NoValue"}
-    [statement] = policy["Statement"]
-    assert statement["Principal"] == {"AWS": {"Fn::Split": [",", {"Ref": "CallerAccounts"}]}}
+    named, pullers = policy["Statement"]
+    assert named["Principal"] == {"AWS": {"Fn::Split": [",", {"Ref": "CallerAccounts"}]}}
+    assert named["Resource"] == {"Fn::Sub": "execute-api:/${StageName}/POST/"}
+    condition, anybody, otherwise = pullers["Fn::If"]
+    assert (condition, anybody["Principal"], anybody["Resource"]) == ("HasRegistry", "*", "execute-api:/v2/*")
+    assert otherwise == {"Ref": "AWS::NoValue"}
 
 
 # ---- What the function, the publishers and CodeDeploy may do
@@ -99,6 +149,7 @@ PERMISSIONS = {
     "transact_write_items": None,
     "get_object": "s3:GetObject",
     "head_object": "s3:GetObject",
+    "generate_mac": "kms:GenerateMac",
     "put_object": "s3:PutObject",
     "create_multipart_upload": "s3:PutObject",
     "upload_part": "s3:PutObject",
@@ -122,8 +173,8 @@ def permissions(*patterns: str) -> set[str]:
 
 
 def test_the_function_may_do_what_it_does_and_no_more(resources: dict) -> None:
-    calls = permissions("catalog.rs", "store.rs")
-    assert calls == {"dynamodb:GetItem", "dynamodb:Query", "s3:GetObject"}
+    calls = permissions("catalog.rs", "store.rs", "access/*.rs")
+    assert calls == {"dynamodb:GetItem", "dynamodb:Query", "s3:GetObject", "kms:GenerateMac"}
     logs = {"logs:CreateLogStream", "logs:PutLogEvents"}
     traces = {"xray:PutTelemetryRecords", "xray:PutTraceSegments"}
     key = {"kms:Decrypt"}
@@ -267,8 +318,7 @@ def test_a_url_lives_no_longer_than_a_roles_session_can() -> None:
 
 
 def test_no_text_of_the_callers_choice_is_in_the_access_log(resources: dict) -> None:
-    log_format = only(resources, "AWS::ApiGateway::Stage")["AccessLogSetting"]["Format"]
-    assert "userAgent" not in log_format
+    assert "userAgent" not in log_format(resources)
 
 
 def test_an_alarm_that_ends_mails_nobody(resources: dict) -> None:
@@ -306,17 +356,22 @@ def test_a_function_url_wants_a_concurrency_that_is_reserved(front_door: dict) -
 
 
 def test_nothing_is_cached_and_no_body_is_logged(resources: dict) -> None:
-    stage = only(resources, "AWS::ApiGateway::Stage")
-    assert "CacheClusterEnabled" not in stage
-    for settings in stage["MethodSettings"]:
-        assert "CachingEnabled" not in settings
-        assert settings["DataTraceEnabled"] is False
-    assert "body" not in stage["AccessLogSetting"]["Format"].lower()
+    stages = [found["Properties"] for found in resources.values() if found["Type"] == "AWS::ApiGateway::Stage"]
+    assert len(stages) == 2
+    for stage in stages:
+        assert "CacheClusterEnabled" not in stage
+        for settings in stage["MethodSettings"]:
+            assert "CachingEnabled" not in settings
+            assert settings["DataTraceEnabled"] is False
+            assert settings["ThrottlingRateLimit"] == {"Ref": "ThrottleRate"}
+    assert "body" not in log_format(resources).lower()
 
 
 def test_every_error_of_the_gateway_is_one_of_the_protocol(api: dict) -> None:
     names = {}
     for kind, response in api["x-amazon-apigateway-gateway-responses"].items():
+        if kind == "UNAUTHORIZED":  # of the registry alone
+            continue
         headers = response["responseParameters"]
         [template] = response["responseTemplates"].values()
         error = json.loads(template.replace("$context.error.messageString", '"some text"'))
