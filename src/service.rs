@@ -178,7 +178,8 @@ impl Service {
         }
     }
 
-    /// The published images of these names, in their order. One request for each digest and two for each tag, a few at once.
+    /// The published images of these names, in their order. One request for each digest and two for each tag, a few
+    /// at once.
     pub async fn images(
         &self,
         caller: &Caller,
@@ -203,8 +204,8 @@ impl Service {
         })
     }
 
-    /// The manifests of images that the caller may read, byte for byte, in their order. One request to S3 for each, a few at
-    /// once.
+    /// The manifests of images that the caller may read, byte for byte, in their order. One request to S3 for each, a
+    /// few at once.
     pub async fn manifests(&self, repository: &Repository, images: &[Image]) -> Result<Vec<String>, Fault> {
         let manifests = images.iter().map(|image| self.manifest(repository, image)).collect();
         a_few_at_once(manifests).await.into_iter().collect()
@@ -216,8 +217,8 @@ impl Service {
         String::from_utf8(bytes).map_err(|_| Fault::garbled(Backend::S3))
     }
 
-    /// Images that the caller may read, in their order, with their tags, up to [`MOST_TAGS`] each. One query for each image
-    /// and each 1 MB of its tags, a few at once.
+    /// Images that the caller may read, in their order, with their tags, up to [`MOST_TAGS`] each. One query for each
+    /// image and each 1 MB of its tags, a few at once.
     pub async fn with_tags(
         &self,
         repository: &Repository,
@@ -243,8 +244,8 @@ impl Service {
         Ok(self.catalog.image_page(repository, filter, counted, after, most).await?)
     }
 
-    /// What is recorded of each of these layers, in their order; `None` for those that cannot be downloaded. One query for
-    /// each, a few at once.
+    /// What is recorded of each of these layers, in their order; `None` for those that cannot be downloaded. One
+    /// query for each, a few at once.
     pub async fn layer_descriptions(
         &self,
         caller: &Caller,
@@ -256,8 +257,8 @@ impl Service {
         Ok(a_few_at_once(layers.collect()).await.into_iter().collect::<Result<_, _>>()?)
     }
 
-    /// The records of these repositories, in their order; or the first of them that the caller does not get, and why. One
-    /// request for each, a few at once.
+    /// The records of these repositories, in their order; or the first of them that the caller does not get, and why.
+    /// One request for each, a few at once.
     pub async fn repositories(
         &self,
         caller: &Caller,

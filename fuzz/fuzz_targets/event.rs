@@ -14,8 +14,8 @@ use layergate::config::Config;
 use layergate::lambda::Handler;
 use layergate::service::Service;
 use libfuzzer_sys::fuzz_target;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -56,8 +56,11 @@ fuzz_target!(|event: &[u8]| {
     let Ok(response) = runtime.block_on(handler.handle(LambdaEvent::new(event, context)));
     let response = serde_json::to_value(response).expect("a response is JSON");
     let body: Value = serde_json::from_str(response["body"].as_str().expect("a body")).expect("JSON");
-    assert_eq!(response["statusCode"], 400, "{response}");
     assert_eq!(response["headers"]["content-type"], "application/x-amz-json-1.1");
+    if body == json!({"repositories": []}) {
+        return; // what DescribeRepositories tells of an empty catalog
+    }
+    assert_eq!(response["statusCode"], 400, "{response}");
     assert_eq!(response["headers"]["x-amzn-errortype"], body["__type"]);
     assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{body}");
 });

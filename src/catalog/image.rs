@@ -48,8 +48,8 @@ pub struct Image {
     pub media_type: String,
     /// How many bytes the manifest has.
     pub manifest_size: u64,
-    /// How many bytes its layers have, each counted once; `None` for an index, or if the image was published before this was
-    /// recorded.
+    /// How many bytes its layers have, each counted once; `None` for an index, or if the image was published before
+    /// this was recorded.
     pub size: Option<u64>,
     /// When it was published, in seconds since 1970.
     pub pushed_at: u64,

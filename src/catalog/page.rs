@@ -169,9 +169,9 @@ impl Current {
 
 impl Catalog {
     /// A page of the published images of a repository, in the order of their digests: the first one, or the one after
-    /// `after`. It has at most `most` of what is counted, and fewer if finding more would cost too much. Empty if there is
-    /// no such repository. At most eight queries of 500 rows or 1 MB, and one request more if `after` is in the middle of
-    /// an image.
+    /// `after`. It has at most `most` of what is counted, and fewer if finding more would cost too much. Empty if
+    /// there is no such repository. At most eight queries of 500 rows or 1 MB, and one request more if `after` is in
+    /// the middle of an image.
     pub async fn image_page(
         &self,
         repository: &Repository,

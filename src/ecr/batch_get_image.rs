@@ -22,8 +22,8 @@ pub struct Input {
     image_ids: Vec<ImageIdentifier>,
 }
 
-/// The answer. Whatever `acceptedMediaTypes` says, a manifest is given as it was published: another form of it would not
-/// have the image's digest.
+/// The answer. Whatever `acceptedMediaTypes` says, a manifest is given as it was published: another form of it would
+/// not have the image's digest.
 #[derive(Debug, Serialize)]
 pub struct Output {
     images: Vec<Image>,

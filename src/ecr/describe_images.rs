@@ -1,5 +1,5 @@
-//! [DescribeImages](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html): tags, size and time
-//! of a repository's images, or of some of them.
+//! [DescribeImages](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html): tags, size
+//! and time of a repository's images, or of some of them.
 
 use std::collections::HashSet;
 

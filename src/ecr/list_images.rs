@@ -1,5 +1,5 @@
-//! [ListImages](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ListImages.html): the tags of a repository's
-//! images, each with the image's digest, and the digests of the images that have no tag.
+//! [ListImages](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ListImages.html): the tags of a
+//! repository's images, each with the image's digest, and the digests of the images that have no tag.
 
 use serde::Serialize;
 

@@ -236,8 +236,8 @@ async fn repositories_are_described() {
     assert_eq!(named["repositories"], json!([all[4], all[0]]), "in the order of the request");
 }
 
-/// Lists so many images that are published, each of which has these tags.
-async fn list_images(stack: &Stack, images: usize, tags: usize) {
+/// Lists so many images that are published, each with so many tags, and with a padding in its row.
+async fn list_images(stack: &Stack, images: usize, tags: usize, padding: &str) {
     let engines = &stack.local.engines;
     let config = aws_sdk_dynamodb::config::Builder::from(&engines.sdk_config());
     let client = Client::from_conf(config.endpoint_url(&engines.dynamodb_url).build());
@@ -249,7 +249,12 @@ async fn list_images(stack: &Stack, images: usize, tags: usize) {
     let rows = (0..images).flat_map(|n| {
         let sk = format!("image#sha256:{n:064x}");
         let mut image = row(sk.clone());
-        image.extend([("media_type", text("m")), ("manifest_size", number("1")), ("pushed_at", number("1"))]);
+        image.extend([
+            ("media_type", text("m")),
+            ("manifest_size", number("1")),
+            ("pushed_at", number("1")),
+            ("padding", text(padding)),
+        ]);
         let tags = (0..tags).map(move |tag| row(format!("{sk}#tag#{n}-{tag:05}")));
         std::iter::once(image).chain(tags)
     });
@@ -267,24 +272,26 @@ async fn list_images(stack: &Stack, images: usize, tags: usize) {
 
 #[tokio::test]
 async fn a_page_costs_no_more_however_much_there_is() {
+    // Three rows of this size are as much as DynamoDB gives at once.
+    let large = "a".repeat(340_000);
     let cases = [
-        ("many images, none of which is wanted", 4_500, 0, "TAGGED"),
-        ("many images with a tag, none of which is wanted", 2_500, 1, "UNTAGGED"),
-        ("one image with more tags than ECR allows", 1, 4_500, "ANY"),
-        ("many images", 1_200, 1, "ANY"),
+        ("many images, none of which is wanted", 60, 0, "TAGGED", large.as_str()),
+        ("many images with a tag, none of which is wanted", 300, 1, "UNTAGGED", ""),
+        ("one image with more tags than ECR allows", 1, 1_100, "ANY", ""),
     ];
-    for (description, images, tags, filter) in cases {
+    for (description, images, tags, filter, padding) in cases {
         let stack = Stack::start().await;
         stack.json(&["repository", "create", "app"]).await;
-        list_images(&stack, images, tags).await;
+        list_images(&stack, images, tags, padding).await;
         let (dynamodb, count) = count_requests(&stack.local.engines.dynamodb_url).await;
         let handler = stack.handler_with(|config| config.dynamodb_endpoint = Some(dynamodb));
         for (operation, entries) in [("ListImages", "imageIds"), ("DescribeImages", "imageDetails")] {
             let target = TARGET.replace("GetDownloadUrlForLayer", operation);
             let mut members =
                 json!({"repositoryName": "app", "filter": {"tagStatus": filter}, "maxResults": 1000});
-            let mut found = 0;
+            let (mut found, mut pages) = (0, 0);
             loop {
+                pages += 1;
                 let before = count.load(Ordering::SeqCst);
                 let answer =
                     call(&handler, Shape::Rest, Some(&target), members.to_string().as_bytes(), Some(ACCOUNT))
@@ -308,6 +315,11 @@ async fn a_page_costs_no_more_however_much_there_is() {
                 (_, _) => images,
             };
             assert_eq!(found, wanted, "{description}, {operation}");
+            assert_eq!(
+                pages > 1,
+                !padding.is_empty() || found > 1000,
+                "{description}, {operation}: {pages} pages"
+            );
         }
         if tags > 1000 {
             let described = stack.ok("DescribeImages", json!({"repositoryName": "app"})).await;
