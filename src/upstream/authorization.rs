@@ -186,7 +186,7 @@ impl Challenge {
         let challenges: Vec<_> =
             values.filter_map(|value| http_auth::parse_challenges(value).ok()).flatten().collect();
         let bearer = challenges.iter().filter(|challenge| challenge.scheme.eq_ignore_ascii_case("bearer"));
-        let bearer = bearer.filter_map(|challenge| {
+        let mut bearer = bearer.filter_map(|challenge| {
             let parameter = |name: &str| {
                 let mut parameters = challenge.params.iter();
                 parameters
@@ -197,11 +197,12 @@ impl Challenge {
             Some(Self::Bearer { realm, service: parameter("service"), scope: parameter("scope") })
         });
         let is_basic = challenges.iter().any(|challenge| challenge.scheme.eq_ignore_ascii_case("basic"));
-        bearer.last().or(is_basic.then_some(Self::Basic))
+        bearer.next().or(is_basic.then_some(Self::Basic))
     }
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
 

@@ -35,10 +35,11 @@ impl UpstreamRepository {
     /// of one part is one of its official images, as everywhere.
     pub fn parse(value: &str) -> Result<Self, NameError> {
         let (authority, name) = value.split_once('/').ok_or(NameError::NoHost)?;
-        let is_host = authority.contains(['.', ':']) || authority == "localhost";
+        // Nothing else that a URL may have before its first slash: no user, no query.
+        let is_authority =
+            authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
+        let is_host = is_authority && (authority.contains(['.', ':']) || authority == "localhost");
         let url = Url::parse(&format!("https://{authority}/")).ok().filter(|_| is_host);
-        let url =
-            url.filter(|url| url.username().is_empty() && url.password().is_none() && url.path() == "/");
         let host = url.as_ref().and_then(|url| url.host()).ok_or(NameError::NoHost)?.to_owned();
         let is_docker_hub = DOCKER_HUB.contains(&authority);
         let name = match is_docker_hub && !name.contains('/') {
@@ -86,6 +87,7 @@ impl fmt::Display for UpstreamRepository {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
 
@@ -118,6 +120,8 @@ mod tests {
             ("credentials", "user:password@registry.example/app", NameError::NoHost),
             ("a port that is none", "registry.example:http/app", NameError::NoHost),
             ("a host with a query", "registry.example?x/app", NameError::NoHost),
+            ("a host with an encoded slash", "registry.example%2f/app", NameError::NoHost),
+            ("two hosts", "registry.example\\@other.example/app", NameError::NoHost),
         ];
         for (description, value, error) in cases {
             assert_eq!(UpstreamRepository::parse(value), Err(error), "{description}");

@@ -37,7 +37,7 @@ async fn an_index_is_copied_with_all_its_images() {
     let layout = Layout::empty();
     let images = [layout.add_image(&[LAYER]), layout.add_image(&[LAYER, b"another"])];
     let index = layout.add_index(&images);
-    layout.set_index(&[index.clone()]);
+    layout.set_index(std::slice::from_ref(&index));
     let registry = Recorder::registry(&layout, |_| None).await;
     let (stack, home) = (Stack::start().await, tempfile::tempdir().unwrap());
 

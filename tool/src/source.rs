@@ -34,7 +34,7 @@ pub struct Source {
 #[derive(Debug)]
 enum Place {
     Files(Files),
-    Registry(Registry),
+    Registry(Box<Registry>),
 }
 
 /// An image, or an index of images.
@@ -87,7 +87,7 @@ impl Source {
     pub fn fetch(image: UpstreamImage, trust: Trust) -> Result<Self, Error> {
         let registry = Registry::open(image, trust)?;
         let images = registry.images()?;
-        Ok(Self { place: Place::Registry(registry), images })
+        Ok(Self { place: Place::Registry(Box::new(registry)), images })
     }
 
     /// The source's path or other name, for error sentences.
@@ -111,7 +111,7 @@ impl Source {
     fn contents(&self) -> &dyn Contents {
         match &self.place {
             Place::Files(files) => files,
-            Place::Registry(registry) => registry,
+            Place::Registry(registry) => registry.as_ref(),
         }
     }
 }
