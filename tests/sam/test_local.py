@@ -1,17 +1,22 @@
-"""The function in sam local: the events of events/, and the AWS CLI and boto3 against the local API.
+"""The function in sam local: the events of events/, and the AWS CLI and boto3 and skopeo against the local API.
 
 `make test-sam` runs it, which first starts a container engine and a local stack with the images that the events
 ask for.
 """
 
 import hashlib
+import http.client
 import json
 import os
 import re
 import signal
 import socket
 import subprocess
+import threading
+import urllib.error
+import urllib.parse
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -144,3 +149,62 @@ def test_boto3_raises_its_own_exceptions(boto3_ecr, repository: str, digest: str
     with pytest.raises(getattr(boto3_ecr.exceptions, error)) as raised:
         boto3_ecr.get_download_url_for_layer(repositoryName=repository, layerDigest=digest)
     assert raised.value.response["Error"]["Message"]
+
+
+# ---- The registry
+
+
+@pytest.fixture(scope="module")
+def registry(api_url: str):
+    """The registry's host. sam local makes no gateway responses, so the one with the challenge is made here."""
+    api = urllib.parse.urlsplit(api_url)
+
+    class WithChallenge(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            connection = http.client.HTTPConnection(api.hostname, api.port, timeout=60)
+            connection.request(self.command, self.path, headers=dict(self.headers))
+            answer = connection.getresponse()
+            body = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("connection", "content-length", "transfer-encoding"):
+                    self.send_header(name, value)
+            if answer.status == 401:
+                self.send_header("WWW-Authenticate", 'Basic realm="layergate"')
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), WithChallenge)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # By name: on a redirect to another name, such as S3's 127.0.0.1, skopeo leaves its credentials behind.
+    yield f"localhost:{server.server_port}"
+    server.shutdown()
+
+
+def test_a_registry_request_without_a_token_is_refused_by_the_gateway(api_url: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{api_url}/v2/hello/tags/list", timeout=60)
+    assert refused.value.code == 401
+
+
+def test_skopeo_pulls_an_image_of_two_platforms(api_url: str, registry: str, tmp_path: Path) -> None:
+    login = subprocess.run(
+        ["layergate", "login"], env=os.environ | {"API_URL": api_url}, capture_output=True, text=True, timeout=60
+    )
+    assert login.returncode == 0, login.stderr
+    copied = subprocess.run(
+        [
+            "skopeo", "copy", "--all", "--preserve-digests", "--src-tls-verify=false",
+            "--src-creds", f"AWS:{login.stdout.strip()}", f"docker://{registry}/hello:1.0", f"oci:{tmp_path}/pulled",
+        ],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert copied.returncode == 0, copied.stderr
+    pulled = {blob.name for blob in (tmp_path / "pulled/blobs/sha256").iterdir()}
+    assert pulled == {blob.name for blob in IMAGE.iterdir()}

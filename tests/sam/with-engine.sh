@@ -1,29 +1,32 @@
 #!/usr/bin/env bash
 # Runs a command, such as `sam local invoke`, with a container engine and a way for containers to reach the
-# DynamoDB that listens on this machine's loopback at AWS_ENDPOINT_URL_DYNAMODB.
+# DynamoDB and the KMS that listen on this machine's loopback at AWS_ENDPOINT_URL_DYNAMODB and AWS_ENDPOINT_URL_KMS.
 #
 # On Linux the engine is a podman of our own that serves Docker's API, with its images, settings and socket in a
 # directory that goes when the command ends. Elsewhere it is Docker Desktop or what else answers as Docker.
 set -euo pipefail
 
 readonly base_image=public.ecr.aws/lambda/provided:al2023-x86_64
-readonly dynamodb_port=${AWS_ENDPOINT_URL_DYNAMODB##*:}
+readonly dynamodb_port=${AWS_ENDPOINT_URL_DYNAMODB##*:} kms_port=${AWS_ENDPOINT_URL_KMS##*:}
 
 # sam local asks STS whose credentials it was given, and those of a local stack are no account's: that question
 # stays on this machine, where it is refused at once.
 export AWS_ENDPOINT_URL_STS=http://127.0.0.1:9 AWS_MAX_ATTEMPTS=1
 
-endpoint_at() { AWS_ENDPOINT_URL_DYNAMODB=http://$1:$dynamodb_port; }
+endpoints_at() {
+    AWS_ENDPOINT_URL_DYNAMODB=http://$1:$dynamodb_port
+    AWS_ENDPOINT_URL_KMS=http://$1:$kms_port
+}
 
 if [[ $(uname) != Linux ]]; then
-    endpoint_at host.docker.internal
+    endpoints_at host.docker.internal
     exec "$@"
 fi
 
-if ! { command -v podman && command -v runc && command -v busybox; } >/dev/null; then
+if ! { command -v podman && command -v runc && command -v busybox && command -v skopeo; } >/dev/null; then
     apt-get update -qq
     apt-get install -qq -y --no-install-recommends \
-        busybox-static containernetworking-plugins iptables podman runc >/dev/null
+        busybox-static containernetworking-plugins iptables podman runc skopeo >/dev/null
 fi
 
 work=$(mktemp -d)
@@ -71,9 +74,11 @@ else
 fi
 
 gateway=$("${engine[@]}" network inspect podman --format '{{(index .Subnets 0).Gateway}}')
-python3 "${BASH_SOURCE%/*}/relay.py" "$gateway" "$dynamodb_port" &
-started+=($!)
-endpoint_at "$gateway"
+for port in "$dynamodb_port" "$kms_port"; do
+    python3 "${BASH_SOURCE%/*}/relay.py" "$gateway" "$port" &
+    started+=($!)
+done
+endpoints_at "$gateway"
 
 # In a session of its own: an interrupt is for the command, which then still asks the engine to stop containers.
 setsid "${engine[@]}" system service --time=0 "unix://$work/podman.sock" 2>"$work/service" &
