@@ -1,4 +1,4 @@
-"""The function in sam local: the events of events/, and the AWS CLI and boto3 and skopeo against the local API.
+"""The function in sam local: the events of events/, and the AWS CLI, boto3 and skopeo against the local API.
 
 `make test-sam` runs it, which first starts a container engine and a local stack with the images that the events
 ask for.
