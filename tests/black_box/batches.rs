@@ -5,7 +5,7 @@ use std::fs;
 use layergate_tool::stack::ACCOUNT;
 use serde_json::{Value, json};
 
-use crate::support::{Layout, SHAPES, Stack, sha256, waiting_at};
+use crate::support::{Fault, FaultProxy, Layout, SHAPES, Shape, Stack, TARGET, call, sha256, waiting_at};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -242,6 +242,30 @@ async fn a_manifest_that_is_not_what_was_published_is_a_fault() {
     assert_eq!(ask().await.error(), "ServerException", "of another length");
     fs::remove_file(&object).unwrap();
     assert_eq!(ask().await.error(), "ServerException", "missing");
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_a_fault_and_not_a_missing_image() {
+    let (stack, _) = stack().await;
+    let s3 = FaultProxy::to(&stack.local.engines.s3_url).await;
+    let handler = stack.handler_with(|config| config.s3_endpoint = Some(s3.url.clone()));
+    let target = TARGET.replace("GetDownloadUrlForLayer", "BatchGetImage");
+    let body = json!({"repositoryName": "app", "imageIds": [{"imageTag": "1"}]}).to_string();
+    let cases = [
+        (Fault::None, "OK"),
+        (Fault::Throttle, "ThrottlingException"),
+        (Fault::Reset, "ServerException"),
+        (Fault::Truncated, "ServerException"),
+        (Fault::Nonsense, "ServerException"),
+        (Fault::InternalError, "ServerException"),
+    ];
+    for (fault, outcome) in cases {
+        s3.set(fault);
+        let answer = call(&handler, Shape::Rest, Some(&target), body.as_bytes(), Some(ACCOUNT)).await;
+        answer.assert_well_formed();
+        let got = if answer.status == 200 { "OK" } else { answer.error() };
+        assert_eq!(got, outcome, "{fault:?}");
+    }
 }
 
 #[tokio::test]

@@ -372,3 +372,41 @@ async fn only_the_owner_of_a_registry_lists_its_repositories() {
     let answer = stack.call(Shape::Rest, "DescribeRepositories", &own, OUTSIDER).await;
     assert_eq!((answer.status, answer.body), (200, json!({"repositories": []})), "its own, which is empty");
 }
+
+#[tokio::test]
+async fn each_call_costs_what_the_architecture_says() {
+    let stack = Stack::start().await;
+    let published = stack.publish(&Layout::of_layers(&[b"layer"]), "app:1").await;
+    let (dynamodb, dynamodb_requests) = count_requests(&stack.local.engines.dynamodb_url).await;
+    let (s3, s3_requests) = count_requests(&stack.local.engines.s3_url).await;
+    let handler = stack.handler_with(|config| {
+        config.dynamodb_endpoint = Some(dynamodb);
+        config.s3_endpoint = Some(s3);
+    });
+    let tag = json!([{"imageTag": "1"}]);
+    let digest = json!([{"imageDigest": published["imageDigest"]}]);
+    let layers = json!([sha256(b"layer"), sha256(b"unknown")]);
+    let cases = [
+        ("the first call: the layout too", "ListImages", json!({}), (3, 0)),
+        ("a page of tags", "ListImages", json!({}), (2, 0)),
+        ("a page of images", "DescribeImages", json!({}), (2, 0)),
+        ("an image by its tag", "DescribeImages", json!({"imageIds": tag}), (4, 0)),
+        ("an image by its digest", "DescribeImages", json!({"imageIds": digest}), (3, 0)),
+        ("a manifest by its tag", "BatchGetImage", json!({"imageIds": tag}), (3, 1)),
+        ("a manifest by its digest", "BatchGetImage", json!({"imageIds": digest}), (2, 1)),
+        ("no manifest", "BatchGetImage", json!({"imageIds": [{"imageTag": "none"}, {}]}), (2, 0)),
+        ("two layers", "BatchCheckLayerAvailability", json!({"layerDigests": layers}), (3, 0)),
+        ("a repository", "DescribeRepositories", json!({"repositoryNames": ["app"]}), (1, 0)),
+        ("all repositories", "DescribeRepositories", json!({}), (1, 0)),
+        ("a bad parameter", "ListImages", json!({"maxResults": 0}), (0, 0)),
+    ];
+    for (description, operation, mut members, requests) in cases {
+        members["repositoryName"] = "app".into();
+        dynamodb_requests.store(0, Ordering::SeqCst);
+        s3_requests.store(0, Ordering::SeqCst);
+        let target = TARGET.replace("GetDownloadUrlForLayer", operation);
+        call(&handler, Shape::Rest, Some(&target), members.to_string().as_bytes(), Some(ACCOUNT)).await;
+        let counted = (dynamodb_requests.load(Ordering::SeqCst), s3_requests.load(Ordering::SeqCst));
+        assert_eq!(counted, requests, "{operation}: {description}");
+    }
+}
