@@ -1,6 +1,6 @@
 //! The catalog: which image of which repository references which layer, in one DynamoDB table.
 //!
-//! This is layout 2. A repository is written here as `R`, for `<registryId>/<name>`.
+//! This is layout 3. A repository is written here as `R`, for `<registryId>/<name>`.
 //!
 //! | pk | sk | what |
 //! |---|---|---|
@@ -15,6 +15,9 @@
 //! | `repository#R` | `image#<digest>#tag#<tag>` | listing: the image has this tag |
 //! | `repository#R` | `layer#<digest>` | listing: the repository has a record of this layer |
 //! | `registry#<registryId>` | `repository#<name>` | listing: the registry has this repository |
+//! | `registry#<registryId>` | `publishing#<id>` and `publishing#<id>#<n>` | the intent of a publishing: `digests` that it relies on; `ended_at` once nothing more is written under it |
+//! | `registry#<registryId>` | `cleaning#<id>` | a cleaner at work: `lease_ends` |
+//! | `registry#<registryId>` | `cleaning#<id>#claim` | the `digests` that this cleaner is about to remove |
 //! | `table` | `layout` | the layout of this table: `version` |
 //!
 //! Each layer, image and tag has a partition of its own: first its record, then what refers to it. One partition
@@ -34,11 +37,13 @@
 //! What these guarantee, and why, is in `docs/architecture.md`.
 
 mod cache;
+mod cleaner;
 mod create_table;
 mod delete_image;
 mod delete_repository;
 mod grant;
 mod image;
+mod intent;
 mod keys;
 mod layout;
 pub mod list;
@@ -59,8 +64,10 @@ use crate::types::{AccountId, Digest, ObjectKey, RegistryId, Repository};
 use cache::ReferencedLayers;
 use keys::Key;
 
+pub use cleaner::{CleanError, Cleaner, LARGEST_CLAIM};
 pub use delete_image::{ImageDeletion, ImageId};
 pub use delete_repository::RepositoryDeletion;
+pub use intent::{Claimed, Intent};
 pub use publish::{Begun, LayerRecord, NewImage, PublishError};
 
 /// The longest partition key, in bytes.

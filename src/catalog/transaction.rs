@@ -89,6 +89,16 @@ impl Condition {
         Self { expression, value: Some((":deletion", number_value(deletion))) }
     }
 
+    /// The intent is there, and neither has its publishing ended nor was it given up.
+    pub(super) fn has_not_ended() -> Self {
+        Self { expression: "attribute_exists(pk) AND attribute_not_exists(ended_at)", value: None }
+    }
+
+    /// The cleaner's lease still ends at this time.
+    pub(super) fn has_lease(lease_ends: u64) -> Self {
+        Self { expression: "lease_ends = :seen", value: Some((":seen", number_value(lease_ends))) }
+    }
+
     /// The tag names this image.
     pub(super) fn names(image: AttributeValue) -> Self {
         Self { expression: "image_digest = :image", value: Some((":image", image)) }
