@@ -30,6 +30,8 @@
 //! `deleting` in the record of a repository or an image is a mark: its deletion has begun. The value is the id of
 //! that deletion. The mark is never replaced or taken back, and stays until the record is gone. There is one
 //! exception: a repository's mark with `tentative` is taken back if the repository turns out to have images.
+//! `keeps_images` beside the mark of an index means that a cleaner deletes it, because its publishing never ended: its
+//! images lose only the row that names it.
 //! `begun_at` tells an image's record from an earlier or later one with the same digest. `revision` grows with each
 //! change of what names the image. A decision that depends on the names is written only if the revision is still the
 //! one that was read before the names.
@@ -48,6 +50,7 @@ mod keys;
 mod layout;
 pub mod list;
 mod publish;
+pub mod sweep;
 mod tag;
 mod transaction;
 

@@ -15,11 +15,12 @@
 //! [`lambda`] knows the shapes of events.
 //!
 //! [`publish`] brings verified bytes into the store and images into the catalog. Only the tool uses it, the package
-//! `layergate-tool`; the function does not.
+//! `layergate-tool`; the function does not. [`clean`] removes what no image needs any more.
 
 pub mod access;
 pub mod aws;
 pub mod catalog;
+pub mod clean;
 pub mod config;
 pub mod ecr;
 pub mod fault;

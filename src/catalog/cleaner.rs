@@ -70,6 +70,8 @@ pub enum CleanError {
     /// The cleaner was stopped for so long, such as by a machine that sleeps, that it may not rely any more on what it
     /// has read.
     Lapsed,
+    /// The bucket has none of the layers that the table has a record of: one of the two is not that of the other.
+    OtherBucket,
     /// It could not be read or written.
     Fault(Fault),
 }
@@ -160,6 +162,11 @@ impl Catalog {
     /// The digests that publishings rely on now. One request.
     pub async fn relied_on(&self, registry: &RegistryId) -> Result<HashSet<String>, Fault> {
         Ok(self.intents(registry).await?.1)
+    }
+
+    /// An item that checks that nobody has taken the cleaner for dead.
+    pub(super) fn is_at_work(&self, cleaner: &Cleaner) -> TransactWriteItem {
+        self.check(keys::cleaner(&cleaner.registry, cleaner.id), Condition::exists())
     }
 
     /// Lets go of the claimed digests: what could be removed of them is removed. One request.

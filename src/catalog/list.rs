@@ -3,6 +3,8 @@
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use super::keys::Key;
+use super::transaction::key_attributes;
 use super::{Catalog, Item, digest, digests, fault, garbled, keys, number, optional_number, string};
 use crate::fault::Fault;
 use crate::types::{Digest, RegistryId, Repository, RepositoryName};
@@ -20,6 +22,18 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// Reads nothing but the sort keys.
+    pub(super) fn keys_only(mut self) -> Self {
+        self.query = self.query.projection_expression("sk");
+        self
+    }
+
+    /// Begins after this key.
+    pub(super) fn after(mut self, key: Key) -> Self {
+        self.query = self.query.set_exclusive_start_key(Some(key_attributes(key)));
+        self
+    }
+
     /// The next record.
     pub(super) async fn next(&mut self) -> Result<Option<Item>, Fault> {
         loop {
@@ -141,7 +155,8 @@ impl Catalog {
     }
 }
 
-fn listed_image(row: &Item, image: &str) -> Result<ListedImage, Fault> {
+/// Reads an image's row in the listing.
+pub(super) fn listed_image(row: &Item, image: &str) -> Result<ListedImage, Fault> {
     Ok(ListedImage {
         digest: digest(image)?,
         media_type: string(row, "media_type")?.to_owned(),

@@ -78,6 +78,13 @@ impl Condition {
         Self { expression, value: Some((":seen", number_value(revision))) }
     }
 
+    /// The same as [`Self::has_revision`], and the image's publishing has not ended.
+    pub(super) fn is_unfinished(revision: u64) -> Self {
+        let expression =
+            "revision = :seen AND attribute_not_exists(deleting) AND attribute_not_exists(pushed_at)";
+        Self { expression, value: Some((":seen", number_value(revision))) }
+    }
+
     /// The record is being deleted by the deletion with this id.
     pub(super) fn is_marked(deletion: u64) -> Self {
         Self { expression: "deleting = :deletion", value: Some((":deletion", number_value(deletion))) }

@@ -7,6 +7,8 @@ mod access;
 mod bootstrap;
 mod cache;
 mod catalog;
+mod clean;
+mod clean_pairs;
 mod client;
 mod concurrency;
 mod contract;

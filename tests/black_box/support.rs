@@ -26,8 +26,8 @@ use tokio::process::Command;
 pub use faults::{Fault, FaultProxy, SIGNED_TOO_EARLY};
 pub use layout::{Layout, sha256};
 pub use proxy::{count_requests, forward, serve};
-pub use steps::{between_steps, waiting_at};
-pub use table::assert_consistent;
+pub use steps::{between_steps, waiting_at, waiting_at_both};
+pub use table::{age_cleaners_and_intents, assert_consistent};
 
 pub const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetDownloadUrlForLayer";
 

@@ -94,6 +94,8 @@ PERMISSIONS = {
     "complete_multipart_upload": "s3:PutObject",
     "abort_multipart_upload": "s3:AbortMultipartUpload",
     "list_multipart_uploads": "s3:ListBucketMultipartUploads",
+    "list_objects_v2": "s3:ListBucket",
+    "delete_objects": "s3:DeleteObject",
     # The local stack makes its own table and bucket.
     "create_bucket": None,
     "create_table": None,
@@ -122,8 +124,18 @@ def test_the_function_may_do_what_it_does_and_no_more(resources: dict) -> None:
 
 def test_publishers_may_do_what_the_tool_does_and_no_more(resources: dict) -> None:
     # The tool reads single records and never an object; that it may list shows it which objects are missing.
-    calls = permissions("catalog.rs", "catalog/*.rs", "store/*.rs")
+    calls = permissions("catalog.rs", "catalog/*.rs", "store/upload.rs")
     assert actions(statements(resources, "PublisherPolicy")) == calls | {"s3:ListBucket"}
+
+
+def test_cleaners_may_do_what_the_tool_does_and_no_more(resources: dict) -> None:
+    catalog = permissions("catalog.rs", "catalog/*.rs") - {"dynamodb:BatchGetItem"}
+    store = permissions("store/clean.rs") | {"s3:AbortMultipartUpload"}
+    found = statements(resources, "CleanerPolicy")
+    assert actions(found) == catalog | store
+    [objects, manifests] = [one["Resource"] for one in found if "s3:DeleteObject" in listed(one["Action"])]
+    assert objects == {"Fn::Sub": "${Bucket.Arn}/layers/*"}
+    assert manifests == {"Fn::Sub": "${Bucket.Arn}/manifests/*"}
 
 
 def test_sandboxes_are_kept_ready_only_where_asked_for(resources: dict) -> None:

@@ -1,5 +1,6 @@
 //! The tool: publishes images into a registry, manages them, and runs the whole stack on one machine.
 
+mod clean;
 mod error;
 mod image;
 mod local;
@@ -48,6 +49,7 @@ enum Command {
     /// List and delete images
     #[command(subcommand)]
     Image(image::Command),
+    Clean(clean::Arguments),
     Local(local::Arguments),
 }
 
@@ -71,6 +73,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Publish(arguments) => publish::run(arguments, format, interruption()?).await,
         Command::Repository(command) => repository::run(command, format).await,
         Command::Image(command) => image::run(command, format).await,
+        Command::Clean(arguments) => clean::run(arguments, format, interruption()?).await,
         Command::Local(arguments) => local::run(arguments, interruption()?).await,
     }
 }
