@@ -16,6 +16,9 @@
 //! | `repository#R` | `layer#<digest>` | listing: the repository has a record of this layer |
 //! | `repository#R` | `tag#<tag>` | listing: the repository has this tag: `image_digest` |
 //! | `registry#<registryId>` | `repository#<name>` | listing: the registry has this repository: `created_at` |
+//! | `registry#<registryId>` | `publishing#<id>` and `publishing#<id>#<n>` | the intent of a publishing: `digests` that it relies on; `ended_at` once nothing more is written under it |
+//! | `registry#<registryId>` | `cleaning#<id>` | a cleaner at work: `lease_ends` |
+//! | `registry#<registryId>` | `cleaning#<id>#claim` | the `digests` that this cleaner is about to remove |
 //! | `table` | `layout` | the layout of this table: `version` |
 //!
 //! Each layer, image and tag has a partition of its own: first its record, then what refers to it. One partition
@@ -28,6 +31,8 @@
 //! `deleting` in the record of a repository or an image is a mark: its deletion has begun. The value is the id of
 //! that deletion. The mark is never replaced or taken back, and stays until the record is gone. There is one
 //! exception: a repository's mark with `tentative` is taken back if the repository turns out to have images.
+//! `keeps_images` beside the mark of an index means that a cleaner deletes it, because its publishing never ended: its
+//! images lose only the row that names it.
 //! `begun_at` tells an image's record from an earlier or later one with the same digest. `revision` grows with each
 //! change of what names the image. A decision that depends on the names is written only if the revision is still the
 //! one that was read before the names.
@@ -35,16 +40,19 @@
 //! What these guarantee, and why, is in `docs/architecture.md`.
 
 mod cache;
+mod cleaner;
 mod create_table;
 mod delete_image;
 mod delete_repository;
 mod grant;
 mod image;
+mod intent;
 mod keys;
 mod layout;
 pub mod list;
 pub mod page;
 mod publish;
+pub mod sweep;
 mod tag;
 mod transaction;
 
@@ -61,9 +69,11 @@ use crate::types::{AccountId, Digest, ObjectKey, RegistryId, Repository};
 use cache::ReferencedLayers;
 use keys::Key;
 
+pub use cleaner::{CleanError, Cleaner, LARGEST_CLAIM};
 pub use delete_image::{ImageDeletion, ImageId};
 pub use delete_repository::RepositoryDeletion;
 pub use image::Image;
+pub use intent::{Claimed, Intent};
 pub use publish::{Begun, LayerRecord, NewImage, PublishError};
 
 /// The longest partition key, in bytes.

@@ -156,6 +156,15 @@ impl Fault {
         )
     }
 
+    /// Whether S3 answered that it has too much to do, or failed itself, so that asking again may help.
+    ///
+    /// Names from [S3's error responses](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
+    pub fn is_passing(&self) -> bool {
+        let Self::Backend(fault) = self else { return false };
+        matches!(fault.code.as_deref(), Some("InternalError" | "ServiceUnavailable" | "SlowDown"))
+            || fault.status.is_some_and(|status| status >= 500)
+    }
+
     /// The failure and what caused it, as one line.
     pub fn with_causes(&self) -> String {
         with_causes(self)

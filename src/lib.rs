@@ -16,11 +16,12 @@
 //!
 //! [`publish`] brings verified bytes into the store and images into the catalog. Only the tool uses it, the package
 //! `layergate-tool`; the function does not. So it is with `upstream`, the client of other registries, which is there
-//! with the feature of that name.
+//! with the feature of that name. [`clean`] removes what no image needs any more.
 
 pub mod access;
 pub mod aws;
 pub mod catalog;
+pub mod clean;
 pub mod config;
 pub mod ecr;
 pub mod fault;

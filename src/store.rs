@@ -1,5 +1,6 @@
 //! The store: layers in an S3 bucket.
 
+mod clean;
 mod upload;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use crate::config::Config;
 use crate::fault::{Backend, Fault};
 use crate::types::ObjectKey;
 
+pub use clean::{StoredObject, UnfinishedUpload, UploadMarker};
 pub use upload::{MultipartUpload, Part};
 
 /// The bucket. The function signs URLs of its objects; publishing uploads them.

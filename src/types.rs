@@ -209,14 +209,30 @@ impl fmt::Display for Digest {
 pub struct ObjectKey(String);
 
 impl ObjectKey {
+    /// What the keys of all layers of a registry begin with.
+    pub fn layers(registry: &RegistryId) -> String {
+        format!("layers/{registry}/")
+    }
+
+    /// What the keys of all manifests of a registry begin with.
+    pub fn manifests(registry: &RegistryId) -> String {
+        format!("manifests/{registry}/")
+    }
+
     /// The key of a layer. The repositories of one registry share it, so a layer is stored once.
     pub fn of_layer(registry: &RegistryId, digest: &Digest) -> Self {
-        Self(format!("layers/{registry}/{}/{}", digest.algorithm(), digest.hex()))
+        Self(format!("{}{}/{}", Self::layers(registry), digest.algorithm(), digest.hex()))
     }
 
     /// The key of an image's manifest.
     pub fn of_manifest(registry: &RegistryId, digest: &Digest) -> Self {
-        Self(format!("manifests/{registry}/{}/{}", digest.algorithm(), digest.hex()))
+        Self(format!("{}{}/{}", Self::manifests(registry), digest.algorithm(), digest.hex()))
+    }
+
+    /// The digest in a layer's key in `registry`; `None` if it is not such a key.
+    pub fn digest_of_layer(registry: &RegistryId, value: &str) -> Option<Digest> {
+        let (algorithm, hex) = value.strip_prefix(&Self::layers(registry))?.split_once('/')?;
+        Digest::parse(&format!("{algorithm}:{hex}")).ok()
     }
 
     /// Accepts a key from a record if it is a layer's key in `registry`; `None` if it is not.

@@ -126,11 +126,58 @@ impl Catalog {
                 Decision::LookAgain => {}
             }
         };
+        let going = self.sweep_with_images_of_indexes(repository, marked, id).await?;
+        Ok(ImageDeletion::Deleted(going))
+    }
+
+    /// Deletes an image whose publishing began before `begun_before`, in nanoseconds since 1970, and never ended; or whose
+    /// deletion did not end. The images of an index whose publishing never ended stay: they were published. Returns
+    /// whether there was anything to delete; `is_dry_run` only looks.
+    pub async fn delete_unfinished_image(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        begun_before: u64,
+        is_dry_run: bool,
+    ) -> Result<bool, Fault> {
+        let marked = loop {
+            let Some(image) = self.image(repository, digest).await? else { return Ok(false) };
+            let is_left = image.deletion.is_some() || !image.is_published;
+            if !is_left || image.begun_at >= begun_before || is_dry_run {
+                return Ok(is_left && image.begun_at < begun_before);
+            }
+            if let Some(deletion) = image.deletion {
+                break Marked { image, deletion };
+            }
+            let deletion = unique_number();
+            let mark = [(":deletion", number_value(deletion))];
+            let item = self.update(
+                keys::image(repository, digest),
+                "SET deleting = :deletion, keeps_images = :deletion",
+                mark,
+                Some(Condition::is_unfinished(image.revision)),
+            );
+            if self.transact(vec![item]).await? == Outcome::Written {
+                break Marked { image: ImageRecord { keeps_images: true, ..image }, deletion };
+            }
+        };
+        let id = ImageId::Digest(digest.clone());
+        self.sweep_with_images_of_indexes(repository, marked, &id).await?;
+        Ok(true)
+    }
+
+    /// Deletes a marked image, and what is deleted with it. Returns all that is gone.
+    async fn sweep_with_images_of_indexes(
+        &self,
+        repository: &Repository,
+        marked: Marked,
+        found_by: &ImageId,
+    ) -> Result<Vec<Digest>, Fault> {
         let going = self.with_images_of_indexes(repository, marked).await?;
         for marked in going.iter().rev() {
-            self.sweep_image(repository, marked, id).await?;
+            self.sweep_image(repository, marked, found_by).await?;
         }
-        Ok(ImageDeletion::Deleted(going.into_iter().map(|marked| marked.image.digest).collect()))
+        Ok(going.into_iter().map(|marked| marked.image.digest).collect())
     }
 
     /// Takes a tag from an image that has others.
@@ -195,8 +242,7 @@ impl Catalog {
         while let Some(Marked { image: index, deletion }) = going.get(next).cloned() {
             for image in &index.images {
                 if !going.iter().any(|marked| marked.image.digest == *image)
-                    && let Some(marked) =
-                        self.take_from_index(repository, image, &index.digest, deletion).await?
+                    && let Some(marked) = self.take_from_index(repository, image, &index, deletion).await?
                 {
                     going.push(marked);
                 }
@@ -207,13 +253,13 @@ impl Catalog {
     }
 
     /// Removes the row of an image that names an index, because the index is being deleted. If nothing else names the
-    /// image, marks it instead, and returns it. If another index names it that is being deleted too, the image is
+    /// image, marks it instead, and returns it, unless the index's deletion keeps its images. If another index names it that is being deleted too, the image is
     /// left to that one.
     async fn take_from_index(
         &self,
         repository: &Repository,
         image: &Digest,
-        index: &Digest,
+        index: &ImageRecord,
         deletion_of_index: u64,
     ) -> Result<Option<Marked>, Fault> {
         loop {
@@ -223,23 +269,23 @@ impl Catalog {
             }
             let (tags, other_index) = tokio::try_join!(
                 self.tags_of(repository, &image.digest, 1),
-                self.index_of(repository, &image.digest, Some(index)),
+                self.index_of(repository, &image.digest, Some(&index.digest)),
             )?;
             // Otherwise the row may be of a later index with the same digest.
             let while_index_goes =
-                self.check(keys::image(repository, index), Condition::is_marked(deletion_of_index));
+                self.check(keys::image(repository, &index.digest), Condition::is_marked(deletion_of_index));
             let mut items = vec![while_index_goes];
             let deletion = unique_number();
-            let is_named = !tags.is_empty() || other_index.is_some();
-            if is_named {
+            let stays = index.keeps_images || !tags.is_empty() || other_index.is_some();
+            if stays {
                 let is_as_seen = Condition::has_revision(image.revision);
                 items.push(self.count_change(repository, &image.digest, is_as_seen));
-                items.push(self.delete(keys::index_of_image(repository, &image.digest, index), None));
+                items.push(self.delete(keys::index_of_image(repository, &image.digest, &index.digest), None));
             } else {
                 items.extend(self.mark(repository, &image, deletion));
             }
             match self.transact(items).await? {
-                Outcome::Written if is_named => return Ok(None),
+                Outcome::Written if stays => return Ok(None),
                 Outcome::Written => return Ok(Some(Marked { image, deletion })),
                 Outcome::Refused(0) => return Ok(None), // somebody else has completed the index's deletion
                 Outcome::Refused(_) => {}

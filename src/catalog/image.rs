@@ -22,8 +22,12 @@ pub(super) struct ImageRecord {
     pub(super) begun_at: u64,
     /// Grows with each change of what names the image.
     pub(super) revision: u64,
+    /// Whether its publishing has ended.
+    pub(super) is_published: bool,
     /// The id of its deletion, if that has begun.
     pub(super) deletion: Option<u64>,
+    /// Whether that deletion keeps the images of the index.
+    pub(super) keeps_images: bool,
 }
 
 impl ImageRecord {
@@ -34,7 +38,9 @@ impl ImageRecord {
             images: digests(item, "images")?,
             begun_at: number(item, "begun_at")?,
             revision: number(item, "revision")?,
+            is_published: item.contains_key("pushed_at"),
             deletion: optional_number(item, "deleting")?,
+            keeps_images: item.contains_key("keeps_images"),
         })
     }
 }

@@ -8,8 +8,10 @@ pub(super) type Key = (String, String);
 /// The sort key of a layer's record.
 pub(super) const LAYER: &str = "layer";
 
+pub(super) const CLEANER_PREFIX: &str = "cleaning#";
 pub(super) const IMAGE_PREFIX: &str = "image#";
 pub(super) const INDEX_PREFIX: &str = "index#";
+pub(super) const INTENT_PREFIX: &str = "publishing#";
 pub(super) const LAYER_PREFIX: &str = "layer#";
 pub(super) const REPOSITORY_PREFIX: &str = "repository#";
 pub(super) const TAG_PREFIX: &str = "tag#";
@@ -82,6 +84,20 @@ pub(super) fn registry_partition(registry: &RegistryId) -> String {
 
 pub(super) fn repository_listing(repository: &Repository) -> Key {
     (registry_partition(&repository.registry), format!("{REPOSITORY_PREFIX}{}", repository.name))
+}
+
+/// A row of an intent, counted from 0.
+pub(super) fn intent(registry: &RegistryId, id: u64, row: usize) -> Key {
+    let first = format!("{INTENT_PREFIX}{id}");
+    (registry_partition(registry), if row == 0 { first } else { format!("{first}#{row}") })
+}
+
+pub(super) fn cleaner(registry: &RegistryId, id: u64) -> Key {
+    (registry_partition(registry), format!("{CLEANER_PREFIX}{id}"))
+}
+
+pub(super) fn claim(registry: &RegistryId, id: u64) -> Key {
+    (registry_partition(registry), format!("{CLEANER_PREFIX}{id}#claim"))
 }
 
 pub(super) fn layout() -> Key {

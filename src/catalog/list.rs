@@ -22,6 +22,12 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// Reads nothing but the sort keys.
+    pub(super) fn keys_only(mut self) -> Self {
+        self.query = self.query.projection_expression("sk");
+        self
+    }
+
     /// The same records, but only those after this key, which need not be there.
     pub(super) fn after(mut self, key: Key) -> Self {
         self.query = self.query.set_exclusive_start_key(Some(key_attributes(key)));
@@ -180,7 +186,8 @@ pub(super) fn repository_name(row: &Item) -> Result<RepositoryName, Fault> {
     name.and_then(|name| RepositoryName::parse(name).ok()).ok_or(Fault::BrokenRecord("sk"))
 }
 
-fn listed_image(row: &Item, image: &str) -> Result<ListedImage, Fault> {
+/// Reads an image's row in the listing.
+pub(super) fn listed_image(row: &Item, image: &str) -> Result<ListedImage, Fault> {
     Ok(ListedImage {
         digest: digest(image)?,
         media_type: string(row, "media_type")?.to_owned(),

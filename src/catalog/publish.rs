@@ -8,7 +8,8 @@
 //! 5. [`Catalog::tag_image`].
 //!
 //! The image's record comes first, so that all references that a stopped publishing leaves can be found and deleted.
-//! Each later step checks, in the transaction that does it, that the image's deletion has not begun.
+//! Each later step checks, in the transaction that does it, that the image's deletion has not begun. Steps 1, 2 and 4
+//! check in the same way that the publishing's [`Intent`] still counts: so no cleaner has removed what they rely on.
 //!
 //! Right after step 1, a strongly consistent read checks that the repository is not being deleted. Deleting a
 //! repository writes its mark first, and lists the images afterwards. So at least one of the two sees the other. A
@@ -23,6 +24,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, TransactWriteItem};
 
 use super::image::digest_values;
+use super::intent::Intent;
 use super::transaction::{
     Condition, LARGEST_TRANSACTION, Outcome, key_attributes, now, number_value, unique_number,
 };
@@ -78,6 +80,7 @@ impl NewImage {
 pub struct Begun<'a> {
     repository: &'a Repository,
     image: &'a NewImage,
+    intent: &'a Intent,
     begun_at: u64,
 }
 
@@ -90,6 +93,8 @@ pub enum PublishError {
     RepositoryDeleted,
     /// The image, or one of the images of an index, is being deleted or was deleted meanwhile.
     ImageDeleted,
+    /// The publishing took so long that a cleaner gave it up, and may have removed what it relies on.
+    GivenUp,
     /// It could not be written.
     Fault(Fault),
 }
@@ -115,6 +120,7 @@ impl Catalog {
         &self,
         repository: &'a Repository,
         image: &'a NewImage,
+        intent: &'a Intent,
     ) -> Result<Begun<'a>, PublishError> {
         let (begun_at, revision, is_new) = loop {
             let record = self.image(repository, &image.digest).await?;
@@ -126,15 +132,18 @@ impl Catalog {
                     (record.begun_at, record.revision + 1, Condition::has_revision(record.revision))
                 }
             };
-            let items = self.known_image(repository, image, (begun_at, revision), condition);
-            if self.transact(items).await? == Outcome::Written {
-                break (begun_at, revision, record.is_none());
+            let mut items = self.known_image(repository, image, (begun_at, revision), condition);
+            items.push(self.still_counts(intent));
+            match self.transact(items).await? {
+                Outcome::Written => break (begun_at, revision, record.is_none()),
+                Outcome::Refused(0) => {} // the image was changed meanwhile
+                Outcome::Refused(_) => return Err(PublishError::GivenUp),
             }
         };
         let refusal = match self.repository(repository).await? {
             None => PublishError::NoRepository,
             Some(record) if record.deleting.is_some() => PublishError::RepositoryDeleted,
-            Some(_) => return Ok(Begun { repository, image, begun_at }),
+            Some(_) => return Ok(Begun { repository, image, intent, begun_at }),
         };
         if is_new {
             // The deletion of the repository may have listed its images before this one was written, and would miss
@@ -196,13 +205,14 @@ impl Catalog {
 
     /// Step 2: writes the layers' records and references.
     pub async fn add_layers(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
-        let Begun { repository, image, begun_at } = begun;
+        let Begun { repository, image, intent, begun_at } = begun;
         let known = self.known_layers(repository, &image.layers).await?;
         let mut items = Vec::new();
         for (n, layer) in image.layers.iter().enumerate() {
             if items.is_empty() {
                 let key = keys::image(repository, &image.digest);
                 items.push(self.check(key, Condition::began_at(*begun_at)));
+                items.push(self.still_counts(intent));
             }
             items.push(self.put(keys::reference(repository, &layer.digest, &image.digest), [], None));
             // A record that is there is not written again. Otherwise images that share a layer would have an item in
@@ -219,10 +229,12 @@ impl Catalog {
             }
             const MOST_FOR_A_LAYER: usize = 3;
             let is_full = items.len() + MOST_FOR_A_LAYER > LARGEST_TRANSACTION;
-            if (is_full || n + 1 == image.layers.len())
-                && self.transact(std::mem::take(&mut items)).await? != Outcome::Written
-            {
-                return Err(PublishError::ImageDeleted);
+            if is_full || n + 1 == image.layers.len() {
+                match self.transact(std::mem::take(&mut items)).await? {
+                    Outcome::Written => {}
+                    Outcome::Refused(0) => return Err(PublishError::ImageDeleted),
+                    Outcome::Refused(_) => return Err(PublishError::GivenUp),
+                }
             }
         }
         Ok(())
@@ -230,8 +242,8 @@ impl Catalog {
 
     /// The partition keys of those layers that have a record in the repository.
     ///
-    /// Such a record stays while this image is not being deleted: only deleting the repository removes layers'
-    /// records, and all images are marked before that.
+    /// Such a record stays while this image is not being deleted. Deleting the repository removes it only after all
+    /// images are marked, and a cleaner does not while the intent counts.
     async fn known_layers(
         &self,
         repository: &Repository,
@@ -268,7 +280,7 @@ impl Catalog {
 
     /// Step 3: gives each image of an index a row that names the index.
     pub async fn name_images(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
-        let Begun { repository, image: index, begun_at } = begun;
+        let Begun { repository, image: index, begun_at, .. } = begun;
         const ITEMS_PER_IMAGE: usize = 2;
         for images in index.images.chunks((LARGEST_TRANSACTION - 1) / ITEMS_PER_IMAGE) {
             let key = keys::image(repository, &index.digest);
@@ -288,17 +300,19 @@ impl Catalog {
 
     /// Step 4: marks the image as published.
     pub async fn finish_image(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
-        let Begun { repository, image, begun_at } = begun;
+        let Begun { repository, image, intent, begun_at } = begun;
         let now = [(":now", now())];
         let is_still_begun = Some(Condition::began_at(*begun_at));
         const PUSHED: &str = "SET pushed_at = :now";
         let items = vec![
             self.update(keys::image(repository, &image.digest), PUSHED, now.clone(), is_still_begun),
             self.update(keys::image_listing(repository, &image.digest), PUSHED, now, None),
+            self.still_counts(intent),
         ];
         match self.transact(items).await? {
             Outcome::Written => Ok(()),
-            Outcome::Refused(_) => Err(PublishError::ImageDeleted),
+            Outcome::Refused(0) => Err(PublishError::ImageDeleted),
+            Outcome::Refused(_) => Err(PublishError::GivenUp),
         }
     }
 }

@@ -78,6 +78,13 @@ impl Condition {
         Self { expression, value: Some((":seen", number_value(revision))) }
     }
 
+    /// The same as [`Self::has_revision`], and the image's publishing has not ended.
+    pub(super) fn is_unfinished(revision: u64) -> Self {
+        let expression =
+            "revision = :seen AND attribute_not_exists(deleting) AND attribute_not_exists(pushed_at)";
+        Self { expression, value: Some((":seen", number_value(revision))) }
+    }
+
     /// The record is being deleted by the deletion with this id.
     pub(super) fn is_marked(deletion: u64) -> Self {
         Self { expression: "deleting = :deletion", value: Some((":deletion", number_value(deletion))) }
@@ -87,6 +94,16 @@ impl Condition {
     pub(super) fn is_tentatively_marked(deletion: u64) -> Self {
         let expression = "deleting = :deletion AND attribute_exists(tentative)";
         Self { expression, value: Some((":deletion", number_value(deletion))) }
+    }
+
+    /// The intent is there, and neither has its publishing ended nor was it given up.
+    pub(super) fn has_not_ended() -> Self {
+        Self { expression: "attribute_exists(pk) AND attribute_not_exists(ended_at)", value: None }
+    }
+
+    /// The cleaner's lease still ends at this time.
+    pub(super) fn has_lease(lease_ends: u64) -> Self {
+        Self { expression: "lease_ends = :seen", value: Some((":seen", number_value(lease_ends))) }
     }
 
     /// The tag names this image.

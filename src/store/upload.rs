@@ -35,7 +35,7 @@ const CHECKSUM_TYPE: ChecksumType = ChecksumType::Composite;
 pub struct MultipartUpload {
     /// The object that it makes.
     pub object_key: ObjectKey,
-    id: String,
+    pub(super) id: String,
 }
 
 /// A part that is in the store.
@@ -176,12 +176,12 @@ fn sending_time(bytes: usize) -> Duration {
 }
 
 /// Time-outs for an operation: `time` for each attempt, twice that for all attempts together.
-fn patience(time: Duration) -> config::Builder {
+pub(super) fn patience(time: Duration) -> config::Builder {
     let timeouts =
         TimeoutConfig::builder().operation_attempt_timeout(time).operation_timeout(time * 2).build();
     config::Builder::new().timeout_config(timeouts)
 }
 
-fn garbled() -> Fault {
+pub(super) fn garbled() -> Fault {
     Fault::garbled(Backend::S3)
 }

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use crate::support::{Layout, Stack, between_steps, sha256, stderr, waiting_at};
 
-/// The request of a publishing after the one that begins the first image: the table's layout, the repository and the
-/// image are read before that.
-const FIRST_STEP_AFTER_BEGIN: usize = 5;
+/// The request of a publishing after the one that begins the first image: the table's layout, the repository, the
+/// cleaners and the image are read before that, and the intent is written.
+const FIRST_STEP_AFTER_BEGIN: usize = 7;
 
 /// The request of a deletion by a tag after the one that marks the image: the table's layout, the tag, the image, its
 /// tags and its indexes are read before that.

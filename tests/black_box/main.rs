@@ -8,6 +8,8 @@ mod batches;
 mod bootstrap;
 mod cache;
 mod catalog;
+mod clean;
+mod clean_pairs;
 mod client;
 mod concurrency;
 mod contract;

@@ -93,9 +93,12 @@ impl Bench {
 
     async fn publish(&self, layout: &Layout, repository: &Repository, tag: &str) {
         let images = images_of(layout);
+        let digests = images.iter().flat_map(|image| image.layers.iter().map(|layer| layer.digest.clone()));
+        let intent = self.catalog.announce(&repository.registry, digests).await.unwrap();
         for image in &images {
-            publish::image(&self.catalog, repository, image).await.unwrap();
+            publish::image(&self.catalog, repository, image, &intent).await.unwrap();
         }
+        self.catalog.retire(&intent).await.unwrap();
         let (image, tag) = (&images.last().unwrap().digest, ImageTag::parse(tag).unwrap());
         self.catalog.tag_image(repository, image, &tag).await.unwrap();
     }

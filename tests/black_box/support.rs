@@ -29,9 +29,9 @@ pub use faults::{Fault, FaultProxy, SIGNED_TOO_EARLY};
 pub use layout::{Layout, sha256};
 pub use proxy::{count_requests, forward, serve};
 pub use registry::{pull, registry_event};
-pub use steps::{between_steps, waiting_at};
+pub use steps::{between_steps, waiting_at, waiting_at_both};
 pub use stub_registry::{Recorder, breaking, headed};
-pub use table::assert_consistent;
+pub use table::{age_cleaners_and_intents, assert_consistent};
 
 pub const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetDownloadUrlForLayer";
 

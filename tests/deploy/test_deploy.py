@@ -150,7 +150,7 @@ CHANGES = [
     (
         "EncryptionKeyArn",
         KEY,
-        {"Modify Table", "Modify Bucket", "Modify FunctionRole", "Modify PublisherPolicy"},
+        {"Modify Table", "Modify Bucket", "Modify FunctionRole", "Modify PublisherPolicy", "Modify CleanerPolicy"},
     ),
 ]
 

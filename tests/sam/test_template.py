@@ -156,6 +156,8 @@ PERMISSIONS = {
     "complete_multipart_upload": "s3:PutObject",
     "abort_multipart_upload": "s3:AbortMultipartUpload",
     "list_multipart_uploads": "s3:ListBucketMultipartUploads",
+    "list_objects_v2": "s3:ListBucket",
+    "delete_objects": "s3:DeleteObject",
     # The local stack makes its own table and bucket.
     "create_bucket": None,
     "create_table": None,
@@ -185,13 +187,13 @@ def test_the_function_may_do_what_it_does_and_no_more(resources: dict) -> None:
 
 def test_publishers_may_do_what_the_tool_does_and_no_more(resources: dict) -> None:
     # The tool reads single records and never an object; that it may list shows it which objects are missing.
-    calls = permissions("catalog.rs", "catalog/*.rs", "store/*.rs")
+    calls = permissions("catalog.rs", "catalog/*.rs", "store/upload.rs")
     key = {"kms:Decrypt", "kms:GenerateDataKey"}
     assert actions(statements(resources, "PublisherPolicy")) == calls | key | {"s3:ListBucket"}
 
 
 def test_a_key_is_used_only_where_one_is_given_and_through_its_services(resources: dict) -> None:
-    for name in ("FunctionRole", "PublisherPolicy"):
+    for name in ("FunctionRole", "PublisherPolicy", "CleanerPolicy"):
         [key] = [found for found in statements(resources, name) if "kms:Decrypt" in listed(found["Action"])]
         assert key["Resource"] == {"Ref": "EncryptionKeyArn"}
         services = [service["Fn::Sub"].split(".")[0] for service in key["Condition"]["StringEquals"]["kms:ViaService"]]
@@ -212,6 +214,16 @@ def test_codedeploy_may_move_this_alias_and_see_these_alarms(resources: dict) ->
 def test_no_role_has_a_policy_that_is_not_written_here_but_the_one_for_api_gateways_logs(resources: dict) -> None:
     roles = {name: found["Properties"] for name, found in resources.items() if found["Type"] == "AWS::IAM::Role"}
     assert {name for name, role in roles.items() if "ManagedPolicyArns" in role} == {"ApiLogsWriter"}
+
+
+def test_cleaners_may_do_what_the_tool_does_and_no_more(resources: dict) -> None:
+    catalog = permissions("catalog.rs", "catalog/*.rs") - {"dynamodb:BatchGetItem"}
+    store = permissions("store/clean.rs") | {"s3:AbortMultipartUpload"}
+    found = statements(resources, "CleanerPolicy")
+    assert actions(found) == catalog | store | {"kms:Decrypt"}
+    [objects, manifests] = [one["Resource"] for one in found if "s3:DeleteObject" in listed(one["Action"])]
+    assert objects == {"Fn::Sub": "${Bucket.Arn}/layers/*"}
+    assert manifests == {"Fn::Sub": "${Bucket.Arn}/manifests/*"}
 
 
 def test_sandboxes_are_kept_ready_only_where_asked_for(resources: dict) -> None:

@@ -31,7 +31,7 @@ pub enum Error {
     #[error("{}; {}", .0.with_causes(), advice(.0))]
     Service(#[from] Fault),
     /// The user interrupted the command.
-    #[error("interrupted; nothing half-published is left, and running the command again completes it")]
+    #[error("interrupted; nothing is left half done, and running the command again completes it")]
     Interrupted,
 }
 
@@ -100,7 +100,7 @@ fn advice_on_answer(status: Option<u16>, code: Option<&str>) -> &'static str {
             "check that the credentials are of this endpoint's account"
         }
         (_, Some("AccessDenied" | "AccessDeniedException")) => {
-            "give these credentials the stack's publisher policy"
+            "give these credentials the stack's publisher policy, or for 'layergate clean' its cleaner policy"
         }
         (_, Some("NoSuchBucket")) => "check the region, and that BUCKET_NAME exists there",
         (_, Some("ResourceNotFoundException")) => "check the region, and that TABLE_NAME exists there",

@@ -1,6 +1,7 @@
 //! The tool: publishes images into a registry, manages them, and runs the whole stack on one machine.
 
 mod credential_provider;
+mod clean;
 mod error;
 mod image;
 mod local;
@@ -55,6 +56,7 @@ enum Command {
     /// Answer a kubelet's request for credentials, as a plugin of it
     #[command(long_about = credential_provider::ABOUT)]
     CredentialProvider,
+    Clean(clean::Arguments),
     Local(local::Arguments),
 }
 
@@ -80,6 +82,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Image(command) => image::run(command, format).await,
         Command::Login => login::run(format).await,
         Command::CredentialProvider => credential_provider::run().await,
+        Command::Clean(arguments) => clean::run(arguments, format, interruption()?).await,
         Command::Local(arguments) => local::run(arguments, interruption()?).await,
     }
 }

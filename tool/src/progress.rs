@@ -1,8 +1,10 @@
-//! The progress of publishing, on standard error: bars on a terminal, else a line for each blob.
+//! The progress of publishing and of cleaning, on standard error: bars on a terminal; else a line for each blob, and none
+//! for cleaning.
 
 use std::io::{self, IsTerminal, Write};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use layergate::clean;
 use layergate::types::Digest;
 
 const BAR: &str = "{prefix} {bar:30} {bytes:>10} of {total_bytes:<10} {msg}";
@@ -61,6 +63,35 @@ impl BlobProgress {
         if !self.is_terminal {
             say(&format!("{} {} {how}", self.digest, HumanBytes(self.bar.length().unwrap_or_default())));
         }
+    }
+}
+
+/// The progress of a cleaning.
+#[derive(Debug)]
+pub struct CleanProgress(ProgressBar);
+
+impl CleanProgress {
+    /// Draws only on a terminal.
+    pub fn new() -> Self {
+        let style = ProgressStyle::with_template("{prefix:<9} {bar:30} {percent:>3}% {msg}");
+        let bar = ProgressBar::new(1000).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        if !io::stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        Self(bar)
+    }
+
+    /// It is that far.
+    pub fn report(&self, progress: clean::Progress) {
+        self.0.set_prefix(progress.stage.to_string());
+        self.0.set_position((progress.share * 1000.0) as u64);
+        let freed = progress.freed;
+        self.0.set_message(format!("{} objects, {}", freed.objects, HumanBytes(freed.bytes)));
+    }
+
+    /// It is over.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
     }
 }
 

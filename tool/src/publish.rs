@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use futures_util::{StreamExt, stream};
-use layergate::catalog::{LayerRecord, NewImage, PublishError};
+use layergate::catalog::{Claimed, Intent, LayerRecord, NewImage, PublishError};
 use layergate::publish::{Event, UploadError, Uploads};
 use layergate::types::{Digest, ImageTag, Repository};
 use layergate::upstream::{self, Host, Trust};
@@ -21,6 +22,9 @@ use crate::source::{self, Blob, Source, SourceImage};
 
 /// How many blobs are worked on at once.
 const BLOBS_AT_ONCE: usize = 4;
+
+/// How long to wait for a cleaner that is about to remove what is published here. Removing takes a second or two.
+const PATIENCE_WITH_CLEANERS: Duration = Duration::from_secs(20);
 
 /// Publish an image, or a multi-platform index of images
 #[derive(Debug, clap::Args)]
@@ -93,16 +97,38 @@ pub async fn run(arguments: Arguments, format: Format, interruption: Cancellatio
 
     let trusted = (arguments.allow_host, arguments.plain_http);
     let source = open_source(arguments.source, arguments.image, trusted, &interruption).await?;
-    let layers = upload_blobs(&session, &source, &interruption).await?;
-    upload_manifests(&session, &source, &interruption).await?;
-    if interruption.is_cancelled() {
-        return Err(Error::Interrupted);
+    let intent = session.catalog.announce(&repository.registry, digests(&source)).await?;
+    let publishing = async {
+        let waiting = session.catalog.wait_for_cleaners(&intent, PATIENCE_WITH_CLEANERS);
+        let waited = interruption.run_until_cancelled(waiting).await.ok_or(Error::Interrupted)?;
+        if let Some(claimed) = waited? {
+            return Err(being_cleaned(&claimed));
+        }
+        let layers = upload_blobs(&session, &source, &interruption).await?;
+        upload_manifests(&session, &source, &interruption).await?;
+        if interruption.is_cancelled() {
+            return Err(Error::Interrupted);
+        }
+        if is_missing {
+            session.catalog.create_repository(&repository).await?;
+        }
+        // From here on nothing is slow, and stopping halfway would leave more to do than going on.
+        make_visible(&session, &repository, &source.images, arguments.reference.tag.as_ref(), &intent)
+            .await?;
+        Ok(layers)
+    };
+    let published = publishing.await;
+    // A service that has just failed is not asked again. The intent then counts for a day, and does no harm.
+    if !matches!(published, Err(Error::Service(_)))
+        && let Err(fault) = session.catalog.retire(&intent).await
+    {
+        Progress::new().warn(&format!(
+            "'layergate clean' will leave alone for a day what was published here, because it could not be told that \
+             this has ended: {}",
+            fault.with_causes()
+        ));
     }
-    if is_missing {
-        session.catalog.create_repository(&repository).await?;
-    }
-    // From here on nothing is slow, and stopping halfway would leave more to do than going on.
-    make_visible(&session, &repository, &source.images, arguments.reference.tag.as_ref()).await?;
+    let layers = published?;
 
     let mut digests: Vec<_> = source.images.iter().map(|image| image.digest.to_string()).collect();
     format.print(&Published {
@@ -153,6 +179,15 @@ fn is_loopback(host: &Host) -> bool {
         Host::Ipv4(address) => address.is_loopback(),
         Host::Ipv6(address) => address.is_loopback(),
     }
+}
+
+/// All that is published, and that no cleaner may remove meanwhile.
+fn digests(source: &Source) -> impl Iterator<Item = Digest> {
+    let of_image = |image: &SourceImage| {
+        let blobs = image.blobs.iter().map(|blob| blob.record.digest.clone());
+        blobs.chain([image.digest.clone()]).collect::<Vec<_>>()
+    };
+    source.images.iter().flat_map(of_image)
 }
 
 /// Uploads and verifies the blobs of all images, each once.
@@ -265,8 +300,22 @@ async fn make_visible(
     repository: &Repository,
     images: &[SourceImage],
     tag: Option<&ImageTag>,
+    intent: &Intent,
 ) -> Result<(), Error> {
-    let refusal = |image: &SourceImage, error| match error {
+    for image in images {
+        let published =
+            layergate::publish::image(&session.catalog, repository, &new_image(image), intent).await;
+        published.map_err(|error| refusal(repository, image, error))?;
+    }
+    if let (Some(image), Some(tag)) = (images.last(), tag) {
+        let tagged = session.catalog.tag_image(repository, &image.digest, tag).await;
+        tagged.map_err(|error| refusal(repository, image, error))?;
+    }
+    Ok(())
+}
+
+fn refusal(repository: &Repository, image: &SourceImage, error: PublishError) -> Error {
+    match error {
         PublishError::NoRepository => no_such_repository(repository),
         PublishError::RepositoryDeleted => repository_being_deleted(repository),
         PublishError::ImageDeleted => Error::Conflict(format!(
@@ -274,17 +323,13 @@ async fn make_visible(
              'layergate image delete' that was stopped ends when it is run again)",
             image.digest, repository.name
         )),
+        PublishError::GivenUp => Error::Conflict(
+            "publishing took longer than a day, so that 'layergate clean' no longer counted on it; publish again, \
+             which does not send again what is stored"
+                .to_owned(),
+        ),
         PublishError::Fault(fault) => fault.into(),
-    };
-    for image in images {
-        let published = layergate::publish::image(&session.catalog, repository, &new_image(image)).await;
-        published.map_err(|error| refusal(image, error))?;
     }
-    if let (Some(image), Some(tag)) = (images.last(), tag) {
-        let tagged = session.catalog.tag_image(repository, &image.digest, tag).await;
-        tagged.map_err(|error| refusal(image, error))?;
-    }
-    Ok(())
 }
 
 fn repository_being_deleted(repository: &Repository) -> Error {
@@ -292,6 +337,16 @@ fn repository_being_deleted(repository: &Repository) -> Error {
         "the repository '{}' is being deleted; when that has ended, publish again (a 'layergate repository delete' \
          that was stopped ends when it is run again)",
         repository.name
+    ))
+}
+
+fn being_cleaned(claimed: &Claimed) -> Error {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Error::Conflict(format!(
+        "a 'layergate clean' is removing {}, which this image needs, and has not ended; publish again when it has, or \
+         in {} minutes if it was killed",
+        claimed.digest,
+        claimed.until.saturating_sub(now).div_ceil(60)
     ))
 }
 

@@ -9,26 +9,53 @@ use tokio::sync::{Notify, watch};
 
 use super::{Stack, forward, serve};
 
+/// Lets a request through that waits at a proxy.
+type LetGo = watch::Sender<bool>;
+
 /// A proxy to DynamoDB where the requests from the `step`th on wait: it tells when one has arrived, and is told to
 /// let them go.
-pub async fn waiting_at(step: usize, stack: &Stack) -> (String, Arc<Notify>, watch::Sender<bool>) {
+pub async fn waiting_at(step: usize, stack: &Stack) -> (String, Arc<Notify>, LetGo) {
+    let ([dynamodb], arrived, let_go) = waiting_at_any([&stack.local.engines.dynamodb_url], step).await;
+    (dynamodb, arrived, let_go)
+}
+
+/// The same, with the requests to S3 counted too. Gives the variables that point the tool at both.
+pub async fn waiting_at_both(
+    step: usize,
+    stack: &Stack,
+) -> ([(&'static str, String); 2], Arc<Notify>, LetGo) {
+    let engines = &stack.local.engines;
+    let ([dynamodb, s3], arrived, let_go) =
+        waiting_at_any([&engines.dynamodb_url, &engines.s3_url], step).await;
+    ([("AWS_ENDPOINT_URL_DYNAMODB", dynamodb), ("AWS_ENDPOINT_URL_S3", s3)], arrived, let_go)
+}
+
+/// Proxies to engines whose requests are counted together.
+async fn waiting_at_any<const N: usize>(
+    engines: [&String; N],
+    step: usize,
+) -> ([String; N], Arc<Notify>, LetGo) {
     let (let_go, may_go) = watch::channel(false);
     let (arrived, requests) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
-    let (is_arrived, client) = (arrived.clone(), reqwest::Client::new());
-    let engine = stack.local.engines.dynamodb_url.clone();
-    let url = serve(move |request: Request| {
-        let waits = requests.fetch_add(1, Ordering::SeqCst) + 1 >= step;
-        let (engine, client) = (engine.clone(), client.clone());
-        let (is_arrived, mut may_go) = (is_arrived.clone(), may_go.clone());
-        async move {
-            if waits {
-                is_arrived.notify_one();
-                may_go.wait_for(|may_go| *may_go).await.unwrap();
+    let mut urls = Vec::new();
+    for engine in engines {
+        let (is_arrived, client) = (arrived.clone(), reqwest::Client::new());
+        let (engine, requests, may_go) = (engine.clone(), requests.clone(), may_go.clone());
+        let url = serve(move |request: Request| {
+            let waits = requests.fetch_add(1, Ordering::SeqCst) + 1 >= step;
+            let (engine, client) = (engine.clone(), client.clone());
+            let (is_arrived, mut may_go) = (is_arrived.clone(), may_go.clone());
+            async move {
+                if waits {
+                    is_arrived.notify_one();
+                    may_go.wait_for(|may_go| *may_go).await.unwrap();
+                }
+                forward(&client, &engine, request).await
             }
-            forward(&client, &engine, request).await
-        }
-    });
-    (url.await, arrived, let_go)
+        });
+        urls.push(url.await);
+    }
+    (urls.try_into().unwrap(), arrived, let_go)
 }
 
 /// Runs the tool with `first`, and with `second` while the `step`th request of that to DynamoDB waits. `None` if it

@@ -7,11 +7,44 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::Stack;
 
-/// The keys of all rows about a repository: partition key and sort key.
-async fn rows(stack: &Stack, repository: &str) -> BTreeSet<(String, String)> {
+fn client(stack: &Stack) -> Client {
     let engines = &stack.local.engines;
     let config = aws_sdk_dynamodb::config::Builder::from(&engines.sdk_config());
-    let client = Client::from_conf(config.endpoint_url(&engines.dynamodb_url).build());
+    Client::from_conf(config.endpoint_url(&engines.dynamodb_url).build())
+}
+
+/// Makes what killed publishings and cleaners have left as old as if a month had passed.
+pub async fn age_cleaners_and_intents(stack: &Stack) {
+    const MONTH: u64 = 30 * 24 * 60 * 60 * 1_000_000_000;
+    let (client, table) = (client(stack), stack.local.engines.config().table_name);
+    let query = client.query().table_name(&table).key_condition_expression("pk = :pk");
+    let query =
+        query.expression_attribute_values(":pk", AttributeValue::S("registry#000000000000".to_owned()));
+    for row in query.send().await.unwrap().items.unwrap() {
+        let sk = row["sk"].as_s().unwrap().clone();
+        let mut parts: Vec<_> = sk.split('#').map(str::to_owned).collect();
+        let mut aged = row.clone();
+        match parts[0].as_str() {
+            // The number is the time.
+            "publishing" => {
+                parts[1] = (parts[1].parse::<u64>().unwrap() - MONTH).to_string();
+                aged.insert("sk".to_owned(), AttributeValue::S(parts.join("#")));
+                let delete = client.delete_item().table_name(&table).key("pk", row["pk"].clone());
+                delete.key("sk", row["sk"].clone()).send().await.unwrap();
+            }
+            "cleaning" if parts.len() == 2 => {
+                let lease_ends = row["lease_ends"].as_n().unwrap().parse::<u64>().unwrap() - MONTH;
+                aged.insert("lease_ends".to_owned(), AttributeValue::N(lease_ends.to_string()));
+            }
+            _ => continue,
+        }
+        client.put_item().table_name(&table).set_item(Some(aged)).send().await.unwrap();
+    }
+}
+
+/// The keys of all rows about a repository: partition key and sort key.
+async fn rows(stack: &Stack, repository: &str) -> BTreeSet<(String, String)> {
+    let (client, engines) = (client(stack), &stack.local.engines);
     let mut pages = client.scan().table_name(engines.config().table_name).into_paginator().items().send();
     let mut rows = BTreeSet::new();
     while let Some(row) = pages.next().await {

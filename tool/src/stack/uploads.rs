@@ -7,7 +7,7 @@ use axum::extract::Query;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::{Extensions, HeaderMap, Method, Uri};
-use s3s::dto::{ListMultipartUploadsOutput, MultipartUpload};
+use s3s::dto::{ListMultipartUploadsOutput, MultipartUpload, Timestamp};
 use s3s::route::S3Route;
 use s3s::xml::{Serialize, Serializer};
 use s3s::{Body, S3Error, S3Request, S3Response, S3Result};
@@ -33,11 +33,12 @@ impl S3Route for ListMultipartUploads {
         let bucket = request.uri.path().trim_matches('/');
         let prefix = parameters(&request.uri).unwrap_or_default().prefix;
         let uploads = uploads(&self.0, bucket).map_err(S3Error::internal_error)?;
-        let uploads = uploads.filter(|(key, _)| key.starts_with(&prefix));
+        let uploads =
+            uploads.filter(|upload| upload.key.as_ref().is_some_and(|key| key.starts_with(&prefix)));
         let output = ListMultipartUploadsOutput {
             bucket: Some(bucket.to_owned()),
             is_truncated: Some(false),
-            uploads: Some(uploads.map(|(key, id)| upload(key, id)).collect()),
+            uploads: Some(uploads.collect()),
             ..ListMultipartUploadsOutput::default()
         };
         let mut xml = Vec::new();
@@ -50,18 +51,20 @@ fn parameters(uri: &Uri) -> Option<Parameters> {
     Query::try_from_uri(uri).ok().map(|Query(parameters)| parameters)
 }
 
-fn upload(key: String, id: String) -> MultipartUpload {
-    MultipartUpload { key: Some(key), upload_id: Some(id), ..MultipartUpload::default() }
-}
-
-/// Keys and ids of the unfinished uploads into a bucket. The embedded S3 has a file for each, with all that in
-/// its name: `.bucket-<base64>.object-<base64>.upload-<id>.metadata.json`.
-fn uploads(directory: &Path, bucket: &str) -> std::io::Result<impl Iterator<Item = (String, String)>> {
+/// The unfinished uploads into a bucket. The embedded S3 has a file for each, which it writes when the upload is started.
+/// Key and id are in its name: `.bucket-<base64>.object-<base64>.upload-<id>.metadata.json`.
+fn uploads(directory: &Path, bucket: &str) -> std::io::Result<impl Iterator<Item = MultipartUpload>> {
     let prefix = format!(".bucket-{}.object-", BASE64_URL_SAFE_NO_PAD.encode(bucket));
-    let names = std::fs::read_dir(directory)?.filter_map(|file| file.ok()?.file_name().into_string().ok());
-    Ok(names.filter_map(move |name| {
+    let files = std::fs::read_dir(directory)?.filter_map(Result::ok);
+    Ok(files.filter_map(move |file| {
+        let name = file.file_name().into_string().ok()?;
         let (key, id) = name.strip_prefix(&prefix)?.strip_suffix(".metadata.json")?.split_once(".upload-")?;
         let key = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(key).ok()?).ok()?;
-        Some((key, id.to_owned()))
+        Some(MultipartUpload {
+            key: Some(key),
+            upload_id: Some(id.to_owned()),
+            initiated: Some(Timestamp::from(file.metadata().ok()?.modified().ok()?)),
+            ..MultipartUpload::default()
+        })
     }))
 }

@@ -209,7 +209,11 @@ impl Filler {
             images: Vec::new(),
         };
         let failed = |error| format!("an image cannot be written: {error:?}");
-        layergate::publish::image(&self.catalog, &self.repository, &image).await.map_err(failed)?;
+        let catalog = &self.catalog;
+        let digests = image.layers.iter().map(|layer| layer.digest.clone());
+        let intent = catalog.announce(&self.repository.registry, digests).await?;
+        layergate::publish::image(catalog, &self.repository, &image, &intent).await.map_err(failed)?;
+        catalog.retire(&intent).await?;
         let tag = ImageTag::parse(&format!("filled-in-{n}")).map_err(|_| "a tag is wrong")?;
         Ok(self.catalog.tag_image(&self.repository, &image.digest, &tag).await.map_err(failed)?)
     }

@@ -1,0 +1,214 @@
+//! A clean and another command at once: one is stopped at each of its requests, to DynamoDB and to S3, while the other runs
+//! to its end. Nothing that is published loses a byte, and nothing is left behind that a further clean would not remove.
+
+use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use futures_util::{StreamExt, stream};
+use layergate::catalog::{Catalog, LayerRecord, NewImage};
+use layergate::types::{Digest, RegistryId, Repository, RepositoryName};
+use layergate_tool::stack::ACCOUNT;
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use crate::clean::{CLEAN, assert_intact, objects};
+use crate::support::{
+    Layout, Stack, age_cleaners_and_intents, assert_consistent, forward, serve, sha256, stderr,
+    waiting_at_both,
+};
+
+/// How many steps are tried at once.
+const AT_ONCE: usize = 4;
+
+/// A stack where the image that is published has one layer with a record and no reference, one that is only an object,
+/// and one that is new; and where a publishing of this image was killed long ago.
+struct Scene {
+    stack: Stack,
+    layout: Layout,
+    stays: Value,
+}
+
+impl Scene {
+    async fn prepare() -> Self {
+        let stack = Stack::start().await;
+        let stays = stack.publish(&Layout::of_layers(&[b"stays"]), "stays:1").await;
+        stack.publish(&Layout::of_layers(&[b"recorded"]), "app:old").await;
+        stack.publish(&Layout::of_layers(&[b"stored", b"garbage"]), "other:1").await;
+        stack.json(&["image", "delete", "app:old"]).await;
+        stack.json(&["repository", "delete", "--force", "other"]).await;
+        let layout = Layout::of_layers(&[b"recorded", b"stored", b"new"]);
+
+        let catalog = Catalog::new(&stack.local.engines.sdk_config(), &stack.local.engines.config());
+        let repository = Repository {
+            registry: RegistryId::parse(ACCOUNT).unwrap(),
+            name: RepositoryName::parse("app").unwrap(),
+        };
+        let image = image_of(&layout);
+        let intent = catalog.announce(&repository.registry, [image.digest.clone()]).await.unwrap();
+        catalog.begin_image(&repository, &image, &intent).await.unwrap();
+        age_cleaners_and_intents(&stack).await;
+        Self { stack, layout, stays }
+    }
+
+    /// What must be true after both commands, and after one more clean.
+    async fn check(&self, published: &Value, context: &str) {
+        assert_intact(&self.stack, published, context).await;
+        assert_intact(&self.stack, &self.stays, context).await;
+        age_cleaners_and_intents(&self.stack).await;
+        self.stack.json(&CLEAN).await;
+        assert_intact(&self.stack, published, &format!("{context}, cleaned again")).await;
+        assert_intact(&self.stack, &self.stays, &format!("{context}, cleaned again")).await;
+        // Three layers and the configuration of the one image, one and the configuration of the other.
+        assert_eq!(objects(&self.stack, "layers").len(), 6, "{context}: garbage is left");
+        assert_eq!(objects(&self.stack, "manifests").len(), 2, "{context}: garbage is left");
+    }
+}
+
+fn image_of(layout: &Layout) -> NewImage {
+    let index = std::fs::read(format!("{}/index.json", layout.path())).unwrap();
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    let descriptor = &index["manifests"][0];
+    let digest = |descriptor: &Value| Digest::parse(descriptor["digest"].as_str().unwrap()).unwrap();
+    let manifest = std::fs::read(layout.blob(descriptor["digest"].as_str().unwrap())).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let layers = manifest["layers"].as_array().unwrap().iter().chain([&manifest["config"]]);
+    NewImage {
+        digest: digest(descriptor),
+        media_type: descriptor["mediaType"].as_str().unwrap().to_owned(),
+        size: descriptor["size"].as_u64().unwrap(),
+        layers: layers
+            .map(|layer| LayerRecord {
+                digest: digest(layer),
+                size: layer["size"].as_u64().unwrap(),
+                media_type: layer["mediaType"].as_str().unwrap().to_owned(),
+            })
+            .collect(),
+        absent_layers: Vec::new(),
+        images: Vec::new(),
+    }
+}
+
+/// A proxy to DynamoDB that tells when a command waits for a cleaner: it asks for the cleaners before and after it
+/// publishes, and oftener only if it waits.
+async fn telling_who_waits(stack: &Stack) -> (String, Arc<Notify>) {
+    let (waits, asked) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (engine, client) = (stack.local.engines.dynamodb_url.clone(), reqwest::Client::new());
+    let tell = waits.clone();
+    let url = serve(move |request: Request| {
+        let (engine, client, tell, asked) = (engine.clone(), client.clone(), tell.clone(), asked.clone());
+        async move {
+            let (head, body) = request.into_parts();
+            let body = to_bytes(body, usize::MAX).await.unwrap();
+            let is_query =
+                head.headers.get("x-amz-target").is_some_and(|target| target == "DynamoDB_20120810.Query");
+            if is_query
+                && String::from_utf8_lossy(&body).contains("cleaning#")
+                && asked.fetch_add(1, Ordering::SeqCst) >= 2
+            {
+                tell.notify_one();
+            }
+            forward(&client, &engine, Request::from_parts(head, Body::from(body))).await
+        }
+    });
+    (url.await, waits)
+}
+
+/// Stops `first` at its `step`th request, and runs `second` there: to its end, or until it waits for the first. `None` if
+/// there is no such step.
+async fn between(stack: &Stack, step: usize, first: &[&str], second: &[&str]) -> Option<[Output; 2]> {
+    let (environment, arrived, let_go) = waiting_at_both(step, stack).await;
+    let mut first = stack.command(first);
+    let mut first = Box::pin(first.envs(environment).output());
+    tokio::select! {
+        _ = &mut first => return None,
+        () = arrived.notified() => {}
+    }
+    let (dynamodb, waits) = telling_who_waits(stack).await;
+    let mut second = stack.command(second);
+    let mut second = Box::pin(second.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).output());
+    let ended = tokio::select! {
+        ended = &mut second => Some(ended.unwrap()),
+        () = waits.notified() => None,
+    };
+    let_go.send(true).unwrap();
+    let first = first.await.unwrap();
+    Some([
+        first,
+        match ended {
+            Some(ended) => ended,
+            None => second.await.unwrap(),
+        },
+    ])
+}
+
+/// Runs `check` for each step until there is none, and asserts that there were at least so many.
+async fn at_each_step(least: usize, check: impl AsyncFn(usize) -> bool) {
+    let steps = stream::iter(1..).map(async |step| check(step).await).buffered(AT_ONCE);
+    let steps = steps.take_while(|had_step| std::future::ready(*had_step)).count().await;
+    assert!(steps >= least, "{steps} requests");
+}
+
+#[tokio::test]
+async fn a_publishing_that_is_stopped_loses_nothing_to_a_clean() {
+    at_each_step(20, async |step| {
+        let scene = Scene::prepare().await;
+        let path = scene.layout.path();
+        let publish = ["--output", "json", "publish", &path, "app:new"];
+        let Some([published, cleaned]) = between(&scene.stack, step, &publish, &CLEAN).await else {
+            return false;
+        };
+        let context = format!("stopped at {step}: {}{}", stderr(&published), stderr(&cleaned));
+        assert!(published.status.success() && cleaned.status.success(), "{context}");
+        scene.check(&serde_json::from_slice(&published.stdout).unwrap(), &context).await;
+        true
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_clean_that_is_stopped_takes_nothing_from_a_publishing() {
+    at_each_step(20, async |step| {
+        let scene = Scene::prepare().await;
+        let path = scene.layout.path();
+        let publish = ["--output", "json", "publish", &path, "app:new"];
+        let Some([cleaned, published]) = between(&scene.stack, step, &CLEAN, &publish).await else {
+            return false;
+        };
+        let context = format!("stopped at {step}: {}{}", stderr(&published), stderr(&cleaned));
+        assert!(published.status.success() && cleaned.status.success(), "{context}");
+        scene.check(&serde_json::from_slice(&published.stdout).unwrap(), &context).await;
+        true
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_clean_and_a_deletion_leave_what_a_further_clean_removes() {
+    let deletes: [&[&str]; 3] =
+        [&["image", "delete", "app:1"], &["repository", "delete", "--force", "app"], &CLEAN];
+    for delete in deletes {
+        at_each_step(20, async |step| {
+            let scene = Scene::prepare().await;
+            scene.stack.publish(&Layout::of_layers(&[b"recorded", b"own"]), "app:1").await;
+            let Some([cleaned, deleted]) = between(&scene.stack, step, &CLEAN, delete).await else {
+                return false;
+            };
+            let context = format!("{delete:?}, stopped at {step}: {}{}", stderr(&cleaned), stderr(&deleted));
+            assert!(cleaned.status.success() && deleted.status.success(), "{context}");
+            assert_consistent(&scene.stack, "app").await;
+            if delete == CLEAN {
+                let answer = scene.stack.ask("app", &sha256(b"own")).await;
+                assert_eq!(answer.status, 200, "{context}");
+            } else {
+                scene.stack.json(&CLEAN).await;
+                assert_eq!(objects(&scene.stack, "layers").len(), 2, "{context}: garbage is left");
+            }
+            assert_intact(&scene.stack, &scene.stays, &context).await;
+            true
+        })
+        .await;
+    }
+}
