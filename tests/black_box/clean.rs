@@ -175,7 +175,8 @@ async fn what_a_killed_publishing_has_left_goes_when_it_is_old() {
     age_cleaners_and_intents(&stack).await;
     let cleaned = stack.json(&CLEAN).await;
     // The index, with its manifest; and the configuration of the image with the large layer, if it was sent.
-    assert_eq!((&cleaned["images"], &cleaned["uploads"]), (&json!(1), &json!(1)), "{cleaned}");
+    assert_eq!(cleaned["images"], 1, "{cleaned}");
+    assert!(cleaned["uploads"].as_u64() >= Some(1), "{cleaned}");
     let listed = stack.json(&["image", "list", "app"]).await;
     let images = listed["images"].as_array().unwrap();
     assert!(images.iter().all(|image| image["imagePushedAt"].is_u64()), "{listed}");
@@ -188,10 +189,12 @@ async fn what_a_killed_publishing_has_left_goes_when_it_is_old() {
 
 #[tokio::test]
 async fn a_killed_clean_is_completed_by_another() {
+    let (stack, stays) = stack_with_garbage().await;
+    let data = stack.stop().await;
     let mut steps = 0;
     loop {
         steps += 1;
-        let (stack, stays) = stack_with_garbage().await;
+        let stack = Stack::start_on_copy(&data).await;
         let (environment, arrived, _let_go) = waiting_at_both(steps, &stack).await;
         let mut clean = stack.command(&CLEAN);
         let mut clean = clean.envs(environment).stdout(Stdio::null()).spawn().unwrap();
@@ -259,10 +262,12 @@ async fn is_claimed_when_killed_at(step: usize, stack: &Stack) -> bool {
 #[tokio::test]
 async fn a_publishing_that_was_taken_for_dead_publishes_nothing() {
     let layout = Layout::of_layers(&[b"shared", b"deleted", b"new"]);
+    let (stack, stays) = stack_with_garbage().await;
+    let data = stack.stop().await;
     let mut steps = 0;
     loop {
         steps += 1;
-        let (stack, stays) = stack_with_garbage().await;
+        let stack = Stack::start_on_copy(&data).await;
         let path = layout.path();
         let publish = ["publish", &path, "app:3"];
         let (environment, arrived, let_go) = waiting_at_both(steps, &stack).await;

@@ -12,6 +12,7 @@ use layergate::catalog::{Catalog, LayerRecord, NewImage};
 use layergate::types::{Digest, RegistryId, Repository, RepositoryName};
 use layergate_tool::stack::ACCOUNT;
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::sync::Notify;
 
 use crate::clean::{CLEAN, assert_intact, objects};
@@ -24,15 +25,16 @@ use crate::support::{
 const AT_ONCE: usize = 4;
 
 /// A stack where the image that is published has one layer with a record and no reference, one that is only an object,
-/// and one that is new; and where a publishing of this image was killed long ago.
+/// and one that is new; and where a publishing of this image was killed long ago. Each step has a copy of it.
 struct Scene {
-    stack: Stack,
+    data: TempDir,
     layout: Layout,
     stays: Value,
 }
 
 impl Scene {
-    async fn prepare() -> Self {
+    /// `images` are published too.
+    async fn prepare(images: &[(&Layout, &str)]) -> Self {
         let stack = Stack::start().await;
         let stays = stack.publish(&Layout::of_layers(&[b"stays"]), "stays:1").await;
         stack.publish(&Layout::of_layers(&[b"recorded"]), "app:old").await;
@@ -50,20 +52,22 @@ impl Scene {
         let intent = catalog.announce(&repository.registry, [image.digest.clone()]).await.unwrap();
         catalog.begin_image(&repository, &image, &intent).await.unwrap();
         age_cleaners_and_intents(&stack).await;
-        Self { stack, layout, stays }
+        for (image, reference) in images {
+            stack.publish(image, reference).await;
+        }
+        Self { data: stack.stop().await, layout, stays }
     }
 
     /// What must be true after both commands, and after one more clean.
-    async fn check(&self, published: &Value, context: &str) {
-        assert_intact(&self.stack, published, context).await;
-        assert_intact(&self.stack, &self.stays, context).await;
-        age_cleaners_and_intents(&self.stack).await;
-        self.stack.json(&CLEAN).await;
-        assert_intact(&self.stack, published, &format!("{context}, cleaned again")).await;
-        assert_intact(&self.stack, &self.stays, &format!("{context}, cleaned again")).await;
+    async fn check(&self, stack: &Stack, published: &Value, context: &str) {
+        assert_intact(stack, published, context).await;
+        age_cleaners_and_intents(stack).await;
+        stack.json(&CLEAN).await;
+        assert_intact(stack, published, &format!("{context}, cleaned again")).await;
+        assert_intact(stack, &self.stays, context).await;
         // Three layers and the configuration of the one image, one and the configuration of the other.
-        assert_eq!(objects(&self.stack, "layers").len(), 6, "{context}: garbage is left");
-        assert_eq!(objects(&self.stack, "manifests").len(), 2, "{context}: garbage is left");
+        assert_eq!(objects(stack, "layers").len(), 6, "{context}: garbage is left");
+        assert_eq!(objects(stack, "manifests").len(), 2, "{context}: garbage is left");
     }
 }
 
@@ -151,62 +155,57 @@ async fn at_each_step(least: usize, check: impl AsyncFn(usize) -> bool) {
     assert!(steps >= least, "{steps} requests");
 }
 
-#[tokio::test]
-async fn a_publishing_that_is_stopped_loses_nothing_to_a_clean() {
+/// A publishing and a clean, one of them stopped at each of its requests.
+async fn publish_and_clean(publishing_is_stopped: bool) {
+    let scene = Scene::prepare(&[]).await;
+    let path = scene.layout.path();
+    let publish = ["--output", "json", "publish", &path, "app:new"];
     at_each_step(20, async |step| {
-        let scene = Scene::prepare().await;
-        let path = scene.layout.path();
-        let publish = ["--output", "json", "publish", &path, "app:new"];
-        let Some([published, cleaned]) = between(&scene.stack, step, &publish, &CLEAN).await else {
-            return false;
+        let stack = Stack::start_on_copy(&scene.data).await;
+        let outputs = match publishing_is_stopped {
+            true => between(&stack, step, &publish, &CLEAN).await,
+            false => {
+                between(&stack, step, &CLEAN, &publish).await.map(|[cleaned, published]| [published, cleaned])
+            }
         };
+        let Some([published, cleaned]) = outputs else { return false };
         let context = format!("stopped at {step}: {}{}", stderr(&published), stderr(&cleaned));
         assert!(published.status.success() && cleaned.status.success(), "{context}");
-        scene.check(&serde_json::from_slice(&published.stdout).unwrap(), &context).await;
+        scene.check(&stack, &serde_json::from_slice(&published.stdout).unwrap(), &context).await;
         true
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_publishing_that_is_stopped_loses_nothing_to_a_clean() {
+    publish_and_clean(true).await;
 }
 
 #[tokio::test]
 async fn a_clean_that_is_stopped_takes_nothing_from_a_publishing() {
-    at_each_step(20, async |step| {
-        let scene = Scene::prepare().await;
-        let path = scene.layout.path();
-        let publish = ["--output", "json", "publish", &path, "app:new"];
-        let Some([cleaned, published]) = between(&scene.stack, step, &CLEAN, &publish).await else {
-            return false;
-        };
-        let context = format!("stopped at {step}: {}{}", stderr(&published), stderr(&cleaned));
-        assert!(published.status.success() && cleaned.status.success(), "{context}");
-        scene.check(&serde_json::from_slice(&published.stdout).unwrap(), &context).await;
-        true
-    })
-    .await;
+    publish_and_clean(false).await;
 }
 
 #[tokio::test]
 async fn a_clean_and_a_deletion_leave_what_a_further_clean_removes() {
+    let scene = Scene::prepare(&[(&Layout::of_layers(&[b"recorded", b"own"]), "app:1")]).await;
     let deletes: [&[&str]; 3] =
         [&["image", "delete", "app:1"], &["repository", "delete", "--force", "app"], &CLEAN];
     for delete in deletes {
         at_each_step(20, async |step| {
-            let scene = Scene::prepare().await;
-            scene.stack.publish(&Layout::of_layers(&[b"recorded", b"own"]), "app:1").await;
-            let Some([cleaned, deleted]) = between(&scene.stack, step, &CLEAN, delete).await else {
-                return false;
-            };
+            let stack = Stack::start_on_copy(&scene.data).await;
+            let Some([cleaned, deleted]) = between(&stack, step, &CLEAN, delete).await else { return false };
             let context = format!("{delete:?}, stopped at {step}: {}{}", stderr(&cleaned), stderr(&deleted));
             assert!(cleaned.status.success() && deleted.status.success(), "{context}");
-            assert_consistent(&scene.stack, "app").await;
+            assert_consistent(&stack, "app").await;
             if delete == CLEAN {
-                let answer = scene.stack.ask("app", &sha256(b"own")).await;
-                assert_eq!(answer.status, 200, "{context}");
+                assert_eq!(stack.ask("app", &sha256(b"own")).await.status, 200, "{context}");
             } else {
-                scene.stack.json(&CLEAN).await;
-                assert_eq!(objects(&scene.stack, "layers").len(), 2, "{context}: garbage is left");
+                stack.json(&CLEAN).await;
+                assert_eq!(objects(&stack, "layers").len(), 2, "{context}: garbage is left");
             }
-            assert_intact(&scene.stack, &scene.stays, &context).await;
+            assert_intact(&stack, &scene.stays, &context).await;
             true
         })
         .await;

@@ -53,16 +53,28 @@ impl Stack {
     /// Calls over HTTP come from `caller`.
     pub async fn start_as(caller: Option<&str>) -> Self {
         let caller = caller.map(|account| layergate::types::AccountId::parse(account).unwrap());
-        Self::start_with(Options { caller, ..Options::default() }).await
+        Self::start_in(tempfile::tempdir().unwrap(), Options { caller, ..Options::default() }).await
     }
 
     /// Clients have to log in to the registry.
     pub async fn start_with_login() -> Self {
-        Self::start_with(Options { login: true, ..Options::default() }).await
+        Self::start_in(tempfile::tempdir().unwrap(), Options { login: true, ..Options::default() }).await
     }
 
-    async fn start_with(options: Options) -> Self {
+    /// Starts on a copy of the data of a stack that was stopped.
+    pub async fn start_on_copy(data: &TempDir) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        copy(data.path(), folder.path());
+        Self::start_in(folder, Options::default()).await
+    }
+
+    /// Stops it; gives its data.
+    pub async fn stop(self) -> TempDir {
+        self.local.stop().await;
+        self.folder
+    }
+
+    async fn start_in(folder: TempDir, options: Options) -> Self {
         let local = LocalStack::start(folder.path(), options).await.unwrap();
         let handler = handler(&local, &local.engines.config());
         Self { local, handler, folder }
@@ -131,6 +143,18 @@ impl Stack {
         let files = std::fs::read_dir(self.folder.path().join("s3")).unwrap();
         let names = files.map(|file| file.unwrap().path());
         names.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(".upload")).collect()
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if from.is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).unwrap();
+        }
     }
 }
 

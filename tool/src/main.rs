@@ -1,7 +1,7 @@
 //! The tool: publishes images into a registry, manages them, and runs the whole stack on one machine.
 
-mod credential_provider;
 mod clean;
+mod credential_provider;
 mod error;
 mod image;
 mod local;
