@@ -33,7 +33,7 @@ pub fn http_client() -> SharedHttpClient {
 pub enum Patience {
     /// A client that waits for the function's answer: there is one within 5 s, whatever DynamoDB does.
     Client,
-    /// A person at a terminal, perhaps on a slow line, where a page of a listing (up to a megabyte) takes long.
+    /// A person at a terminal, perhaps on a slow line, where a page of a listing (up to a megabyte) takes long; or nobody.
     Person,
 }
 
@@ -60,10 +60,10 @@ impl Patience {
     }
 }
 
-/// The function's configuration: the credentials of its role, which Lambda puts in the environment.
-pub fn from_lambda_environment(region: String) -> SdkConfig {
+/// A function's configuration: the credentials of its role, which Lambda puts in the environment.
+pub fn from_lambda_environment(region: String, patience: Patience) -> SdkConfig {
     let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
-    with_credentials(region, credentials, Patience::Client)
+    with_credentials(region, credentials, patience)
 }
 
 /// A configuration with given credentials.

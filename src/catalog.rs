@@ -19,6 +19,7 @@
 //! | `registry#<registryId>` | `publishing#<id>` and `publishing#<id>#<n>` | the intent of a publishing: `digests` that it relies on; `ended_at` once nothing more is written under it |
 //! | `registry#<registryId>` | `cleaning#<id>` | a cleaner at work: `lease_ends` |
 //! | `registry#<registryId>` | `cleaning#<id>#claim` | the `digests` that this cleaner is about to remove |
+//! | `registry#<registryId>` | `position` | where the scheduled cleaning goes on: `position` |
 //! | `table` | `layout` | the layout of this table: `version` |
 //!
 //! Each layer, image and tag has a partition of its own: first its record, then what refers to it. One partition
@@ -41,6 +42,7 @@
 
 mod cache;
 mod cleaner;
+mod cleaning_position;
 mod create_table;
 mod delete_image;
 mod delete_repository;

@@ -31,7 +31,7 @@ pub fn init(writer: impl for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static, le
     let level = level.and_then(|level| level.parse().ok()).unwrap_or(Level::INFO);
     let lines = fmt::layer().json().flatten_event(true).with_writer(writer);
     let ours = Targets::new()
-        .with_targets([("layergate", level), ("bootstrap", level)])
+        .with_targets([("layergate", level), ("bootstrap", level), ("worker", level)])
         .with_target("lambda_runtime", Level::ERROR);
     tracing_subscriber::registry().with(ours).with(lines).init();
 }

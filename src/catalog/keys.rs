@@ -100,6 +100,10 @@ pub(super) fn claim(registry: &RegistryId, id: u64) -> Key {
     (registry_partition(registry), format!("{CLEANER_PREFIX}{id}#claim"))
 }
 
+pub(super) fn cleaning_position(registry: &RegistryId) -> Key {
+    (registry_partition(registry), "position".to_owned())
+}
+
 pub(super) fn layout() -> Key {
     ("table".to_owned(), "layout".to_owned())
 }

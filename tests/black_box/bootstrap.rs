@@ -3,99 +3,20 @@
 //! Source: [Runtime API](https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
 
 use std::path::Path;
-use std::process::{Output, Stdio};
-use std::sync::Arc;
+use std::process::Output;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Router;
-use axum::extract::{Path as UrlPath, State};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use serde_json::Value;
 use tokio::process::{Child, Command};
-use tokio::sync::{Mutex, mpsc};
 
 use crate::support::{
-    Fault, FaultProxy, REQUEST_ID, SIGNED_TOO_EARLY, Stack, answer, count_requests, sample,
+    Fault, FaultProxy, REQUEST_ID, RuntimeApi, SIGNED_TOO_EARLY, Stack, answer, as_lambda_starts,
+    count_requests, sample,
 };
 
-/// The Lambda service's side of the Runtime API: hands out events, takes answers.
-struct RuntimeApi {
-    address: String,
-    events: mpsc::UnboundedSender<Value>,
-    answers: mpsc::UnboundedReceiver<(String, Value)>,
-}
-
-struct Server {
-    events: Mutex<mpsc::UnboundedReceiver<Value>>,
-    answers: mpsc::UnboundedSender<(String, Value)>,
-}
-
-impl RuntimeApi {
-    async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (events, next) = mpsc::unbounded_channel();
-        let (answered, answers) = mpsc::unbounded_channel();
-        let server = Arc::new(Server { events: Mutex::new(next), answers: answered });
-        let router = Router::new()
-            .route("/2018-06-01/runtime/invocation/next", get(next_event))
-            .route("/2018-06-01/runtime/invocation/{id}/{kind}", post(take_answer))
-            .with_state(server);
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, events, answers }
-    }
-
-    /// Has an event answered; `response` or `error`, and its JSON.
-    async fn invoke(&mut self, event: Value) -> (String, Value) {
-        self.events.send(event).unwrap();
-        tokio::time::timeout(Duration::from_secs(20), self.answers.recv()).await.unwrap().unwrap()
-    }
-}
-
-async fn next_event(State(server): State<Arc<Server>>) -> Response {
-    let Some(event) = server.events.lock().await.recv().await else {
-        return std::future::pending().await;
-    };
-    let deadline = (SystemTime::now() + Duration::from_secs(6)).duration_since(UNIX_EPOCH).unwrap();
-    let headers = [
-        ("lambda-runtime-aws-request-id", REQUEST_ID.to_owned()),
-        ("lambda-runtime-deadline-ms", deadline.as_millis().to_string()),
-        (
-            "lambda-runtime-invoked-function-arn",
-            "arn:aws:lambda:us-east-1:222222222222:function:f".to_owned(),
-        ),
-        ("lambda-runtime-trace-id", "Root=1-6740a1b2-0123456789abcdef01234567".to_owned()),
-    ];
-    (headers, event.to_string()).into_response()
-}
-
-async fn take_answer(
-    State(server): State<Arc<Server>>,
-    UrlPath((id, kind)): UrlPath<(String, String)>,
-    body: String,
-) -> Response {
-    assert_eq!(id, REQUEST_ID);
-    server.answers.send((kind, serde_json::from_str(&body).unwrap())).unwrap();
-    (axum::http::StatusCode::ACCEPTED, "{}").into_response()
-}
-
-/// The function, with a stack's engines and nothing else of this process's environment.
-fn bootstrap(stack: &Stack, runtime_api: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bootstrap"));
-    command
-        .env_clear()
-        .envs(stack.environment())
-        .env("AWS_SESSION_TOKEN", "the-session-token")
-        .env("AWS_LAMBDA_RUNTIME_API", runtime_api)
-        .env("AWS_LAMBDA_FUNCTION_NAME", "layergate")
-        .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
-        .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
+/// The function, about to start.
+fn bootstrap(stack: &Stack, api: &RuntimeApi) -> Command {
+    as_lambda_starts(env!("CARGO_BIN_EXE_bootstrap"), stack, api)
 }
 
 async fn end(mut function: Child) -> Output {
@@ -119,7 +40,7 @@ async fn it_answers_from_its_first_event_on_and_logs_one_line_each() {
     let stack = stack_with_sample().await;
     let mut api = RuntimeApi::start().await;
     // The noisiest log level, which must not tell more than the quietest.
-    let function = bootstrap(&stack, &api.address).env("AWS_LAMBDA_LOG_LEVEL", "TRACE").spawn().unwrap();
+    let function = bootstrap(&stack, &api).env("AWS_LAMBDA_LOG_LEVEL", "TRACE").spawn().unwrap();
 
     let (kind, response) = api.invoke(event("rest/OK.json")).await;
     assert_eq!(kind, "response");
@@ -162,7 +83,7 @@ async fn it_is_ready_before_its_first_event_where_that_comes_later() {
     for (initialization, requests) in [("on-demand", 1), ("provisioned-concurrency", 2)] {
         let (dynamodb, count) = count_requests(&stack.local.engines.dynamodb_url).await;
         let mut api = RuntimeApi::start().await;
-        let mut function = bootstrap(&stack, &api.address);
+        let mut function = bootstrap(&stack, &api);
         function.env("AWS_LAMBDA_INITIALIZATION_TYPE", initialization);
         let function = function.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).spawn().unwrap();
         let (_, response) = api.invoke(event("rest/OK.json")).await;
@@ -178,7 +99,7 @@ async fn a_dynamodb_that_fails_during_init_keeps_nothing_from_starting() {
     let proxy = FaultProxy::to(&stack.local.engines.dynamodb_url).await;
     proxy.set_on(&[], 0, Fault::InternalError, 3); // so often is a request tried
     let mut api = RuntimeApi::start().await;
-    let mut function = bootstrap(&stack, &api.address);
+    let mut function = bootstrap(&stack, &api);
     function.env("AWS_LAMBDA_INITIALIZATION_TYPE", "provisioned-concurrency");
     let function = function.env("AWS_ENDPOINT_URL_DYNAMODB", &proxy.url).spawn().unwrap();
     let (_, response) = api.invoke(event("rest/OK.json")).await;
@@ -193,7 +114,7 @@ async fn a_dynamodb_that_fails_during_init_keeps_nothing_from_starting() {
 async fn a_fault_is_told_to_the_log_and_not_to_the_client() {
     let stack = stack_with_sample().await;
     let mut api = RuntimeApi::start().await;
-    let function = bootstrap(&stack, &api.address).env("TABLE_NAME", "another-table").spawn().unwrap();
+    let function = bootstrap(&stack, &api).env("TABLE_NAME", "another-table").spawn().unwrap();
     let (_, response) = api.invoke(event("url/OK.json")).await;
     let fault = answer(&response);
     fault.assert_well_formed();
@@ -212,7 +133,7 @@ async fn what_dynamodb_says_of_a_signature_is_logged_without_the_request_it_repe
     let proxy = FaultProxy::to(&stack.local.engines.dynamodb_url).await;
     proxy.set(SIGNED_TOO_EARLY);
     let mut api = RuntimeApi::start().await;
-    let mut function = bootstrap(&stack, &api.address);
+    let mut function = bootstrap(&stack, &api);
     let function = function.env("AWS_ENDPOINT_URL_DYNAMODB", &proxy.url).spawn().unwrap();
     let (_, response) = api.invoke(event("rest/OK.json")).await;
     assert_eq!(answer(&response).error(), "ServerException");
@@ -235,7 +156,7 @@ async fn a_bad_setting_keeps_it_from_starting_and_is_named() {
         ("AUTHORIZATION", "open"),
         ("AWS_REGION", ""),
     ] {
-        let output = bootstrap(&stack, &api.address).env(variable, value).output().await.unwrap();
+        let output = bootstrap(&stack, &api).env(variable, value).output().await.unwrap();
         assert!(!output.status.success(), "{variable}");
         let log = String::from_utf8(output.stdout).unwrap();
         let line: Value = serde_json::from_str(log.trim()).unwrap();
@@ -250,7 +171,7 @@ async fn a_kept_connection_may_break_at_any_time() {
     for fault in [Fault::Hang, Fault::Reset] {
         let proxy = FaultProxy::to(&stack.local.engines.dynamodb_url).await;
         let mut api = RuntimeApi::start().await;
-        let function = bootstrap(&stack, &api.address)
+        let function = bootstrap(&stack, &api)
             .env("AWS_ENDPOINT_URL_DYNAMODB", &proxy.url)
             .env("CACHE_SECONDS", "0")
             .spawn()
@@ -277,7 +198,7 @@ async fn what_it_remembers_is_as_cache_seconds_says() {
     for (seconds, requests) in [("0", 3), ("300", 1)] {
         let (dynamodb, count) = count_requests(&stack.local.engines.dynamodb_url).await;
         let mut api = RuntimeApi::start().await;
-        let function = bootstrap(&stack, &api.address)
+        let function = bootstrap(&stack, &api)
             .env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb)
             .env("CACHE_SECONDS", seconds)
             .spawn()
@@ -295,7 +216,7 @@ async fn what_it_remembers_is_as_cache_seconds_says() {
 async fn an_open_door_is_told_at_start() {
     let stack = stack_with_sample().await;
     let mut api = RuntimeApi::start().await;
-    let function = bootstrap(&stack, &api.address).env("AUTHORIZATION", "gateway").spawn().unwrap();
+    let function = bootstrap(&stack, &api).env("AUTHORIZATION", "gateway").spawn().unwrap();
     let (_, response) = api.invoke(event("rest/AccessDeniedException.json")).await;
     assert_eq!(answer(&response).status, 200);
     let log = String::from_utf8(end(function).await.stdout).unwrap();

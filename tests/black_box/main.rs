@@ -34,3 +34,4 @@ mod tokens;
 mod upstream;
 mod upstream_publish;
 mod url;
+mod worker;

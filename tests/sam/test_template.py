@@ -20,7 +20,8 @@ def translated(**parameters: str) -> dict:
     """The resources that SAM makes with these parameters, and with the others' defaults."""
     template = yaml_parse((ROOT / "template.yaml").read_text())
     # As `sam deploy` does, once it has uploaded the function.
-    template["Resources"]["Function"]["Properties"]["CodeUri"] = "s3://bucket/function.zip"
+    for name in ("Function", "Worker"):
+        template["Resources"][name]["Properties"]["CodeUri"] = f"s3://bucket/{name}.zip"
     return Translator({}, Parser()).translate(template, parameters)["Resources"]
 
 
@@ -107,7 +108,7 @@ def test_the_registry_is_a_stage_of_the_same_deployment_named_as_its_paths_begin
 def test_without_a_registry_there_is_no_stage_no_key_and_no_token(resources: dict) -> None:
     of_registry = {name for name, found in resources.items() if found.get("Condition") == "HasRegistry"}
     assert of_registry == {"RegistryStage", "RegistryAuthorizerPermission", "TokenKey"}
-    variables = only(resources, "AWS::Lambda::Function")["Environment"]["Variables"]
+    variables = resources["Function"]["Properties"]["Environment"]["Variables"]
     assert variables["TOKEN_KEY_ID"] == {"Fn::If": ["HasRegistry", {"Fn::GetAtt": ["TokenKey", "Arn"]}, ""]}
 
 
@@ -182,7 +183,7 @@ def test_the_function_may_do_what_it_does_and_no_more(resources: dict) -> None:
     key = {"kms:Decrypt"}
     assert actions(statements(resources, "FunctionRole")) == calls | logs | traces | key
     assert "ManagedPolicyArns" not in resources["FunctionRole"]["Properties"]
-    assert only(resources, "AWS::Lambda::Function")["Role"] == {"Fn::GetAtt": ["FunctionRole", "Arn"]}
+    assert resources["Function"]["Properties"]["Role"] == {"Fn::GetAtt": ["FunctionRole", "Arn"]}
 
 
 def test_publishers_may_do_what_the_tool_does_and_no_more(resources: dict) -> None:
@@ -200,6 +201,24 @@ def test_a_key_is_used_only_where_one_is_given_and_through_its_services(resource
         assert services == ["dynamodb", "s3"]
 
 
+def test_the_worker_may_clean_and_no_more(resources: dict) -> None:
+    worker = resources["Worker"]["Properties"]
+    assert worker["Role"] == {"Fn::GetAtt": ["WorkerRole", "Arn"]}
+    # Besides the policy of whoever cleans.
+    assert actions(statements(resources, "WorkerRole")) == {"logs:CreateLogStream", "logs:PutLogEvents"}
+    settings = {"TABLE_NAME", "BUCKET_NAME", "DEFAULT_REGISTRY_ID"}
+    assert worker["Environment"]["Variables"].keys() == settings
+
+
+def test_the_registry_is_cleaned_by_schedule_if_there_is_one(resources: dict) -> None:
+    rule = only(resources, "AWS::Events::Rule")
+    assert rule["ScheduleExpression"] == {"Ref": "CleanSchedule"}
+    [target] = rule["Targets"]
+    assert target["Input"] == {"Fn::Sub": '{"olderThanDays":${CleanOlderThanDays}}'}
+    cleaning = {name for name, found in resources.items() if found.get("Condition") == "HasCleaning"}
+    assert {"Worker", "WorkerRole", "WorkerLogs", "FreedBytes", "CleanAlarm", "WorkerClean"} <= cleaning
+
+
 def test_codedeploy_may_move_this_alias_and_see_these_alarms(resources: dict) -> None:
     group = only(resources, "AWS::CodeDeploy::DeploymentGroup")
     assert group["ServiceRoleArn"] == {"Fn::GetAtt": ["DeploymentRole", "Arn"]}
@@ -213,7 +232,9 @@ def test_codedeploy_may_move_this_alias_and_see_these_alarms(resources: dict) ->
 
 def test_no_role_has_a_policy_that_is_not_written_here_but_the_one_for_api_gateways_logs(resources: dict) -> None:
     roles = {name: found["Properties"] for name, found in resources.items() if found["Type"] == "AWS::IAM::Role"}
-    assert {name for name, role in roles.items() if "ManagedPolicyArns" in role} == {"ApiLogsWriter"}
+    managed = {name: role["ManagedPolicyArns"] for name, role in roles.items() if "ManagedPolicyArns" in role}
+    assert managed.keys() == {"ApiLogsWriter", "WorkerRole"}
+    assert managed["WorkerRole"] == [{"Ref": "CleanerPolicy"}]
 
 
 def test_cleaners_may_do_what_the_tool_does_and_no_more(resources: dict) -> None:
@@ -351,7 +372,7 @@ def test_more_calls_in_a_day_than_expected_are_an_alarm(resources: dict) -> None
 
 
 def test_concurrency_is_reserved_only_where_asked_for(resources: dict) -> None:
-    condition, reserved, otherwise = only(resources, "AWS::Lambda::Function")["ReservedConcurrentExecutions"]["Fn::If"]
+    condition, reserved, otherwise = resources["Function"]["Properties"]["ReservedConcurrentExecutions"]["Fn::If"]
     assert condition == "HasReservedConcurrency"
     assert reserved == {"Ref": "ReservedConcurrency"}
     assert otherwise == {"Ref": "AWS::NoValue"}
@@ -409,7 +430,7 @@ def test_every_error_of_the_gateway_is_one_of_the_protocol(api: dict) -> None:
 
 def test_the_function_is_given_every_setting_that_it_reads(resources: dict) -> None:
     settings = set(re.findall(r"/// `([A-Z0-9_]+)`: ", (ROOT / "src/config.rs").read_text()))
-    declared = only(resources, "AWS::Lambda::Function")["Environment"]["Variables"]
+    declared = resources["Function"]["Properties"]["Environment"]["Variables"]
     assert set(declared) == settings - {"AWS_REGION"}
 
 
@@ -417,7 +438,7 @@ def test_the_local_stack_has_the_functions_timeout(resources: dict) -> None:
     [seconds] = re.findall(
         r"FUNCTION_TIMEOUT: Duration = Duration::from_secs\((\d+)\)", (ROOT / "tool/src/stack/gateway.rs").read_text()
     )
-    assert only(resources, "AWS::Lambda::Function")["Timeout"] == int(seconds)
+    assert resources["Function"]["Properties"]["Timeout"] == int(seconds)
 
 
 def test_the_outcomes_that_are_counted_are_in_the_log_line(resources: dict) -> None:

@@ -1,0 +1,113 @@
+//! The scheduled cleaning, in slices that fit the function's time limit.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_config::SdkConfig;
+use lambda_runtime::{Error, LambdaEvent};
+use layergate::catalog::{Catalog, CleanError};
+use layergate::clean::{Cleaning, Freed, Position, Slice};
+use layergate::config::Config;
+use layergate::fault::Fault;
+use layergate::store::Store;
+use layergate::types::RegistryId;
+use serde::Deserialize;
+
+/// How long before Lambda's deadline a slice ends. What it has begun by then, a page of a thousand objects at most, takes
+/// some seconds.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// What the schedule sends.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Event {
+    /// Objects, uploads and unfinished images that are younger stay.
+    older_than_days: u16,
+}
+
+/// The worker.
+#[derive(Debug)]
+pub struct Worker {
+    catalog: Catalog,
+    store: Store,
+    registry: RegistryId,
+}
+
+impl Worker {
+    /// A worker for the table, the bucket and the registry that `config` names.
+    pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
+        Self {
+            catalog: Catalog::new(sdk, config),
+            store: Store::new(sdk, config),
+            registry: config.default_registry_id.clone(),
+        }
+    }
+
+    /// Cleans until the function's time is nearly over, from where the last slice stopped. Writes one log line, from which
+    /// the template's metrics are made. An error fails the invocation, which is what the alarm counts.
+    pub async fn handle(&self, event: LambdaEvent<Event>) -> Result<(), Error> {
+        let started = Instant::now();
+        let last_call = event.context.deadline() - MARGIN;
+        let slice = self.slice(event.payload, last_call).await;
+        let registry = self.registry.as_ref();
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match slice {
+            Ok(Slice { freed, next }) => {
+                let Freed { images, layers, objects, bytes, uploads } = freed;
+                let is_complete = next.is_none();
+                tracing::info!(
+                    registry,
+                    objects,
+                    bytes,
+                    layers,
+                    images,
+                    uploads,
+                    is_complete,
+                    duration_ms,
+                    "clean"
+                );
+                Ok(())
+            }
+            Err(error) => {
+                let cause = cause(&error);
+                tracing::error!(registry, cause, duration_ms, "clean");
+                Err("the registry could not be cleaned; the log has the cause".into())
+            }
+        }
+    }
+
+    async fn slice(&self, event: Event, last_call: SystemTime) -> Result<Slice, CleanError> {
+        let catalog = &self.catalog;
+        catalog.check_layout(&self.registry).await?;
+        let before = catalog.cleaning_position(&self.registry).await?;
+        // What another version has written is not gone on with.
+        let position = before.as_deref().and_then(|position| serde_json::from_str(position).ok());
+        let cleaning = Cleaning {
+            catalog,
+            store: &self.store,
+            registry: &self.registry,
+            older_than: Duration::from_secs(u64::from(event.older_than_days) * 24 * 60 * 60),
+            is_dry_run: false,
+        };
+        let should_stop = || SystemTime::now() >= last_call;
+        let slice = cleaning.run(position.unwrap_or_default(), &should_stop, &|_| {}).await?;
+        let after = slice.next.as_ref().map(text);
+        if after != before {
+            catalog.set_cleaning_position(&self.registry, after.as_deref()).await?;
+        }
+        Ok(slice)
+    }
+}
+
+fn text(position: &Position) -> String {
+    serde_json::to_string(position).unwrap_or_default() // read as no position: the next cleaning begins anew
+}
+
+fn cause(error: &CleanError) -> String {
+    match error {
+        CleanError::Lapsed => "the function stood still for too long".to_owned(),
+        CleanError::OtherBucket => {
+            "the bucket has none of the layers that the table has a record of; nothing was removed".to_owned()
+        }
+        CleanError::Fault(fault) => Fault::with_causes(fault),
+    }
+}

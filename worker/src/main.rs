@@ -1,0 +1,38 @@
+//! The worker: the Lambda function that does what no caller waits for. On a schedule, it cleans the registry.
+//!
+//! It is apart from the API's function for its rights, since it deletes, and for its time limit.
+
+mod clean;
+
+use std::io;
+use std::process::ExitCode;
+
+use lambda_runtime::{Error, service_fn};
+use layergate::aws::{self, Patience};
+use layergate::config::Config;
+use layergate::logging;
+
+use clean::Worker;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    logging::init(io::stdout, variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the worker cannot start or cannot go on");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Error> {
+    let config = Config::from_env(variable)?;
+    let sdk = aws::from_lambda_environment(Config::region_from_env(variable)?, Patience::Person);
+    let worker = &Worker::new(&sdk, &config);
+    lambda_runtime::run(service_fn(move |event| worker.handle(event))).await
+}
+
+fn variable(name: &'static str) -> Option<String> {
+    std::env::var(name).ok()
+}
