@@ -1,17 +1,22 @@
 //! `layergate publish docker://...`: an image straight from another registry.
 
+use std::convert::Infallible;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Output;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use futures_util::{StreamExt, stream};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 use crate::support::{Layout, Recorder, Stack, assert_refused, breaking, headed, sha256, stderr};
 
@@ -376,4 +381,34 @@ async fn tls_is_wanted_except_on_loopback() {
     let named = registry.docker().replace("127.0.0.1", "localhost");
     let output = publish(&stack, home.path(), &named, &[]).await;
     assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_it_while_the_registry_keeps_it_waiting() {
+    let large = vec![7; 20 * 1024 * 1024];
+    let layer = format!("blobs/{}", sha256(&large));
+    for (waiting, sent) in [("manifests/1", 10), (&layer, 9 * 1024 * 1024)] {
+        let layout = Layout::of_layers(&[&large]);
+        let (arrived, part) = (Arc::new(Notify::new()), large[..sent].to_vec());
+        let (is_arrived, path) = (arrived.clone(), format!("/v2/team/app/{waiting}"));
+        let registry = Recorder::registry(&layout, move |request| {
+            let is_arrived = is_arrived.clone();
+            let endless = stream::iter([Ok::<_, Infallible>(part.clone())]).chain(stream::once(async move {
+                is_arrived.notify_one();
+                std::future::pending().await
+            }));
+            (request.uri.path() == path).then(|| Body::from_stream(endless).into_response())
+        })
+        .await;
+        let (stack, home) = (Stack::start().await, tempfile::tempdir().unwrap());
+        let mut publish = stack.command(&["publish", "--create-repository", &registry.docker(), "app:1"]);
+        let publish = publish.env("HOME", home.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let publish = publish.spawn().unwrap();
+        arrived.notified().await;
+        let pid = Pid::from_raw(publish.id().unwrap().try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::INT).unwrap();
+        let output = publish.wait_with_output().await.unwrap();
+        assert_refused(&output, 130, &["interrupted"]);
+        assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new(), "{waiting}");
+    }
 }

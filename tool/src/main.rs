@@ -67,7 +67,9 @@ fn main() -> ExitCode {
         Err(error) => return fail(&Error::Local(format!("cannot start: {error}"))),
     };
     let result = runtime.block_on(run(arguments));
-    runtime.shutdown_background(); // a file that is still being read must not hold up the exit
+    // A file or a registry that is still being read must not hold up the exit; and what reads from a registry must not
+    // find its timers gone.
+    std::mem::forget(runtime);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
