@@ -13,8 +13,8 @@ from pathlib import Path
 
 from environment import ROOT, parameters, template
 
-# Of the function or its alias, and of no version.
-NOT_OF_A_VERSION = {"DeploymentPreference", "ProvisionedConcurrencyConfig", "ReservedConcurrentExecutions"}
+# Of the function, its alias or what calls it, and of no version.
+NOT_OF_A_VERSION = {"DeploymentPreference", "Events", "ProvisionedConcurrencyConfig", "ReservedConcurrentExecutions"}
 
 BUILT = ROOT / ".aws-sam/build"
 

@@ -55,6 +55,13 @@ fuzz_target!(|event: &[u8]| {
 
     let Ok(response) = runtime.block_on(handler.handle(LambdaEvent::new(event, context)));
     let response = serde_json::to_value(response).expect("a response is JSON");
+    if response.get("policyDocument").is_some() {
+        return; // what the authorizer says of every token
+    }
+    if response["headers"]["content-type"] == "application/json" {
+        assert_eq!(response["statusCode"], 401, "nobody is let into a registry without a key: {response}");
+        return;
+    }
     let body: Value = serde_json::from_str(response["body"].as_str().expect("a body")).expect("JSON");
     assert_eq!(response["headers"]["content-type"], "application/x-amz-json-1.1");
     if body == json!({"repositories": []}) {

@@ -113,14 +113,29 @@ def test_what_was_built_is_a_registry_to_log_in_to(aws: Account, outputs: dict[s
     assert digest == response["headers"]["docker-content-digest"]
 
 
+def test_what_was_built_cleans_the_registry(aws: Account, outputs: dict[str, str]) -> None:
+    worker = client(aws, "lambda").get_function_configuration(FunctionName=resources(aws, "layergate")["Worker"])
+    given = worker["Environment"]["Variables"] | {"AWS_REGION": "us-east-1"} | aws.credentials | aws.engines
+    [schedule] = client(aws, "events").list_targets_by_rule(Rule=resources(aws, "layergate")["WorkerClean"])["Targets"]
+    bootstrap = ROOT / ".aws-sam/build/Worker/bootstrap"
+    assert answer(bootstrap, given, json.loads(schedule["Input"])) is None
+
+
 # ---- What a change of each parameter changes
 
 # SAM deploys the API anew each time, as the template asks.
 ALWAYS = {"Add ApiDeployment", "Modify ApiStage", "Modify RegistryStage", "Remove ApiDeployment"}
 VERSION = {"Modify Function", "Add FunctionVersion", "Remove FunctionVersion", "Modify FunctionAliaslive"}
-WATCHED = ("DailyCalls", "FunctionDuration", "FunctionErrors", "FunctionThrottles", "ServerErrors", "TableThrottles")
+WATCHED = (
+    "Clean", "DailyCalls", "FunctionDuration", "FunctionErrors", "FunctionThrottles", "ServerErrors", "TableThrottles",
+)  # fmt: skip
+# All that is there only if the registry is cleaned.
+CLEANING = (
+    "CleanAlarm", "FreedBytes", "Worker", "WorkerClean", "WorkerCleanPermission", "WorkerEventInvokeConfig", "WorkerLogs",
+    "WorkerRole",
+)  # fmt: skip
 ALARMS = {f"Modify {name}Alarm" for name in WATCHED}
-LOGS = {"Modify AccessLogs", "Modify FunctionLogs"}
+LOGS = {"Modify AccessLogs", "Modify FunctionLogs", "Modify WorkerLogs"}
 CODEDEPLOY = {"ServerlessDeploymentApplication", "FunctionDeploymentGroup"}
 
 CHANGES = [
@@ -132,15 +147,17 @@ CHANGES = [
         | {"Modify FunctionRole", "Remove RegistryAuthorizerPermission", "Remove RegistryStage", "Remove TokenKey"},
     ),
     ("CallerAccounts", "210987654321", {"Modify Api"}),
-    ("DefaultRegistryId", "210987654321", VERSION),
+    ("DefaultRegistryId", "210987654321", VERSION | {"Modify Worker"}),
     ("Authorization", "gateway", VERSION),
     ("UrlExpirySeconds", 900, VERSION | {"Modify BucketPolicy"}),
     ("CacheSeconds", 0, VERSION),
-    ("Architecture", "arm64", VERSION),
+    ("Architecture", "arm64", VERSION | {"Modify Worker"}),
     # No version, so that no calls are shared out while Lambda gets sandboxes ready.
     ("ProvisionedConcurrency", 2, {"Modify FunctionAliaslive", "Modify FunctionDeploymentGroup"}),
     ("ReservedConcurrency", 10, {"Modify Function"}),
     ("Canary", "false", {"Modify FunctionAliaslive"} | {f"Remove {name}" for name in CODEDEPLOY}),
+    ("CleanSchedule", "", {f"Remove {name}" for name in CLEANING}),
+    ("CleanOlderThanDays", 30, {"Modify WorkerClean"}),
     ("ThrottleRate", 10, set()),
     ("ThrottleBurst", 10, set()),
     ("LogRetentionDays", 90, LOGS),

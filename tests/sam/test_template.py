@@ -443,7 +443,14 @@ def test_the_local_stack_has_the_functions_timeout(resources: dict) -> None:
 
 def test_the_outcomes_that_are_counted_are_in_the_log_line(resources: dict) -> None:
     log_line = (ROOT / "src/lambda.rs").read_text()
-    metric = only(resources, "AWS::Logs::MetricFilter")
+    metric = resources["Outcomes"]["Properties"]
     assert '"request"' in metric["FilterPattern"] and '"request"' in log_line
     assert metric["MetricTransformations"][0]["Dimensions"] == [{"Key": "Outcome", "Value": "$.outcome"}]
-    assert "outcome = " in log_line
+    assert "outcome" in log_line
+
+
+def test_the_bytes_that_are_counted_are_in_the_workers_log_line(resources: dict) -> None:
+    log_line = (ROOT / "worker/src/clean.rs").read_text()
+    metric = resources["FreedBytes"]["Properties"]
+    assert '"clean"' in metric["FilterPattern"] and '"clean"' in log_line
+    assert metric["MetricTransformations"][0]["MetricValue"] == "$.bytes" and "bytes," in log_line
