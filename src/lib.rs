@@ -1,22 +1,23 @@
-//! ECR's layer download API on your own AWS account.
+//! A container registry to pull from, with ECR's API, on your own AWS account.
 //!
-//! An event of API Gateway comes in and is parsed into a typed request. One DynamoDB query decides whether an image
-//! in that repository references that layer, the object key is presigned without a request, and a JSON body goes
-//! out. Layer bytes never pass through the function.
+//! An event of API Gateway comes in and is parsed into a typed request, of ECR's API or of the registry protocol. One
+//! DynamoDB query decides whether an image in that repository references that layer, the object key is presigned without a
+//! request, and a JSON body or a redirect goes out. Layer bytes never pass through the function.
 //!
 //! ```text
-//! API Gateway event -> lambda -> ecr -> service, access -> catalog (DynamoDB)
-//!                                                     \-> store (S3: presigned, no request)
-//!                      lambda <- ecr (output or error)
+//! API Gateway event -> lambda -> ecr (awsJson1_1)  \                     / catalog (DynamoDB)
+//!                                oci (/v2/, OCI)   -> service, access  ->
+//!                                                                        \ store (S3: presigned, no request)
 //! ```
 //!
 //! Data flows one way. [`types`] and [`fault`] know none of the other modules. [`catalog`] and [`store`] know neither
-//! each other nor HTTP nor what a client is told: they fail with a [`fault::Fault`]. [`ecr`] knows no AWS SDK. Only
-//! [`lambda`] knows the shapes of events.
+//! each other nor HTTP nor what a client is told: they fail with a [`fault::Fault`]. [`ecr`] and [`oci`] know no AWS SDK
+//! and nothing of each other. Only [`lambda`] knows the shapes of events.
 //!
-//! [`publish`] brings verified bytes into the store and images into the catalog. Only the tool uses it, the package
-//! `layergate-tool`; the function does not. So it is with `upstream`, the client of other registries, which is there
-//! with the feature of that name. [`clean`] removes what no image needs any more.
+//! The rest is not the API function's. [`publish`] brings verified bytes into the store and images into the catalog, for the
+//! tool, the package `layergate-tool`. So does `upstream`, the client of other registries, which is there with the feature
+//! of that name. [`clean`] removes what no image needs any more, for the tool and for the worker, the package
+//! `layergate-worker`.
 
 pub mod access;
 pub mod aws;
