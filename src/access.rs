@@ -32,6 +32,14 @@ pub enum Access<'a> {
 }
 
 impl Caller {
+    /// Its ARN, if it is known.
+    pub fn arn(&self) -> Option<&str> {
+        match self {
+            Self::Identified { arn, .. } => Some(arn),
+            Self::Trusted | Self::Anonymous => None,
+        }
+    }
+
     /// Whether this caller may read `repository`.
     pub fn access(&self, repository: &Repository) -> Access<'_> {
         match self {

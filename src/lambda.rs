@@ -24,7 +24,7 @@ use crate::fault::{Cause, with_causes};
 use crate::logging::Subject;
 use crate::service::Service;
 use crate::{ecr, oci};
-use event::{Event, Request};
+use event::{Event, PRINCIPAL, Request};
 
 /// How long before Lambda's deadline a request is given up, so that there is time to send the answer.
 const MARGIN: Duration = Duration::from_millis(300);
@@ -37,8 +37,8 @@ pub struct Handler {
     warm: AtomicBool,
 }
 
-/// What the gateway is answered.
-#[derive(Debug, Serialize)]
+/// What the gateway is answered. Has no `Debug`, because a response may have a URL or a token in it.
+#[derive(Serialize)]
 #[serde(untagged)]
 pub enum Answer {
     /// The response to a request.
@@ -117,6 +117,7 @@ impl Handler {
         let time_left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
         let request_id = event.context.request_id;
         let mut subject = Subject::default();
+        let cold_start = !self.warm.swap(true, Ordering::Relaxed);
 
         // An event with more headers than a map can hold makes its parser panic.
         let parsed = std::panic::catch_unwind(|| Event::parse(&event.payload));
@@ -139,7 +140,6 @@ impl Handler {
             }
         };
 
-        let cold_start = !self.warm.swap(true, Ordering::Relaxed);
         log(&request_id, &subject, outcome.as_ref().err(), started.elapsed(), cold_start);
         let response = outcome.unwrap_or_else(|failure| face.refuse(&failure));
         Ok(Answer::Response(Box::new(gateway_response(response, &request_id))))
@@ -159,27 +159,32 @@ impl Handler {
         let target = request.headers.get("x-amz-target");
         let target = target.map(|value| String::from_utf8_lossy(value.as_bytes()));
         let caller = match self.authorization {
+            // The registry's methods are in every stage of the API, and so are reached by paths that are not the
+            // registry's.
+            _ if request.is_let_in_by_any_token => Caller::Anonymous,
             Authorization::Gateway => Caller::Trusted,
             Authorization::Iam => request.caller,
         };
+        subject.caller = caller.arn().map(str::to_owned);
         let context = ecr::Context { service: &self.service, caller: &caller, host: request.host.as_deref() };
         let members = || ecr::Members::parse(&request.body.read()?);
         ecr::call(&context, target.as_deref(), members, subject).await.map_err(Failure::Ecr)
     }
 }
 
-/// Lets everybody who has some token call every method of the stage. Whether the token is good is decided for each
-/// request, where a refusal can say why: a refusal of an authorizer is an error of the function, or has no text.
+/// Lets everybody who has some token call every method of the registry's stage, and none of another stage. Whether the token
+/// is good is decided for each request, where a refusal can say why: a refusal of an authorizer is an error of the
+/// function, or has no text.
 ///
 /// It names the whole stage because the gateway remembers it for the token, not for the method.
 fn policy(method_arn: &str) -> Value {
-    let stage = method_arn.split('/').take(2).collect::<Vec<_>>().join("/");
+    let api = method_arn.split('/').next().unwrap_or_default();
     json!({
-        "principalId": "registry",
+        "principalId": PRINCIPAL,
         "policyDocument": {
             "Version": "2012-10-17",
             "Statement": [
-                {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": format!("{stage}/*")},
+                {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": format!("{api}/v2/*")},
             ],
         },
     })
@@ -217,6 +222,7 @@ fn log(request_id: &str, subject: &Subject, failure: Option<&Failure>, duration:
                 repository,
                 digest,
                 tag,
+                caller = subject.caller.as_deref(),
                 outcome,
                 $($cause,)?
                 duration_ms,

@@ -14,6 +14,8 @@ use crate::types::{Digest, ImageTag, Repository};
 pub struct Subject {
     /// The operation, if this service has it.
     pub operation: Option<&'static str>,
+    /// The ARN of who sent it, if that is known.
+    pub caller: Option<String>,
     /// The repository, if the whole request is valid.
     pub repository: Option<Repository>,
     /// The layer or the image, likewise.

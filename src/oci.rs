@@ -25,8 +25,7 @@ use route::Route;
 
 pub use error::Error;
 
-/// A request, with what may be asked of the registry.
-#[derive(Debug)]
+/// A request, with what may be asked of the registry. Has no `Debug`, because it has credentials in it.
 pub struct Request<'a> {
     /// Its method.
     pub method: &'a http::Method,
@@ -47,15 +46,16 @@ pub async fn call(
     subject: &mut Subject,
 ) -> Result<Response<String>, Error> {
     let caller = authenticate(service, request.authorization).await?;
+    subject.caller = caller.arn().map(str::to_owned);
     let method = match *request.method {
         http::Method::GET => Method::Get,
         http::Method::HEAD => Method::Head,
         _ => return Err(Error::ReadOnly),
     };
-    match Route::parse(request.path, &service.default_registry_id)? {
+    let mut response = match Route::parse(request.path, &service.default_registry_id)? {
         Route::Base => {
             subject.operation = Some("CheckApi");
-            Ok(json("{}".to_owned()))
+            json("{}".to_owned())
         }
         Route::Manifest(repository, image) => {
             subject.operation = Some("GetManifest");
@@ -64,20 +64,24 @@ pub async fn call(
                 ImageId::Digest(digest) => subject.digest = Some(digest.clone()),
                 ImageId::Tag(tag) => subject.tag = Some(tag.clone()),
             }
-            manifest(service, &caller, &repository, &image, method).await
+            manifest(service, &caller, &repository, &image, method).await?
         }
         Route::Blob(repository, digest) => {
             subject.operation = Some("GetBlob");
             subject.repository = Some(repository.clone());
             subject.digest = Some(digest.clone());
-            blob(service, &caller, &repository, &digest, method).await
+            blob(service, &caller, &repository, &digest, method).await?
         }
         Route::Tags(repository) => {
             subject.operation = Some("ListTags");
             subject.repository = Some(repository.clone());
-            tags::list(service, &caller, &repository, request).await
+            tags::list(service, &caller, &repository, request).await?
         }
+    };
+    if method == Method::Head {
+        response.body_mut().clear();
     }
+    Ok(response)
 }
 
 /// Who sends a request. Only a token tells: the gateway knows nobody here.

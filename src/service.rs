@@ -102,7 +102,7 @@ impl Service {
     }
 
     /// A URL to download a layer from, for requests with this method. One query, if there is a URL; for a caller from
-    /// another account, one more request.
+    /// another account, one more request before.
     pub async fn layer_url(
         &self,
         caller: &Caller,
@@ -287,11 +287,11 @@ impl Service {
     }
 
     /// The record of a repository, if the caller may read that. One request; none if nobody knows the caller.
-    async fn readable(
+    async fn readable<Missing>(
         &self,
         caller: &Caller,
         repository: &Repository,
-    ) -> Result<RepositoryRecord, Refusal<Infallible>> {
+    ) -> Result<RepositoryRecord, Refusal<Missing>> {
         match caller.access(repository) {
             Access::Allowed => {
                 self.catalog.confirmed_repository(repository).await?.ok_or(Refusal::NoRepository)
@@ -313,13 +313,10 @@ impl Service {
     ) -> Result<T, Refusal<Missing>> {
         match caller.access(repository) {
             Access::Allowed => Ok(lookup.await?),
-            Access::IfGrantedTo(account) => {
-                let (found, record) = tokio::join!(lookup, self.catalog.repository(repository));
-                // An outsider learns nothing of what was found, not even that looking for it failed.
-                match record?.is_some_and(|record| record.grants(account)) {
-                    true => Ok(found?),
-                    false => Err(Refusal::Denied),
-                }
+            // Not both at once: an outsider would learn from the time how much was looked up.
+            Access::IfGrantedTo(_) => {
+                self.readable(caller, repository).await?;
+                Ok(lookup.await?)
             }
             Access::Denied => Err(Refusal::Denied),
         }

@@ -149,10 +149,7 @@ impl Error {
 
     /// The refusal of a caller that may not call an operation on a resource, given by its ARN.
     pub(super) fn access_denied(caller: &Caller, operation: &'static str, resource: String) -> Self {
-        let user = match caller {
-            Caller::Identified { arn, .. } => arn.clone(),
-            Caller::Trusted | Caller::Anonymous => "anonymous".to_owned(),
-        };
+        let user = caller.arn().unwrap_or("anonymous").to_owned();
         Self::AccessDenied { user, operation, resource }
     }
 

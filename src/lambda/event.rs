@@ -8,11 +8,15 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, Method};
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::access::Caller;
 use crate::ecr::Error;
 use crate::types::AccountId;
+
+/// Whom the registry's authorizer says it has let in.
+pub(super) const PRINCIPAL: &str = "registry";
 
 /// An event.
 pub(super) enum Event {
@@ -37,6 +41,8 @@ pub(super) struct Request {
     pub(super) body: RequestBody,
     /// The IAM identity that the gateway verified.
     pub(super) caller: Caller,
+    /// Whether the registry's authorizer let the request in, which lets in whoever sends anything.
+    pub(super) is_let_in_by_any_token: bool,
     /// The name that the client reached the API by.
     pub(super) host: Option<String>,
 }
@@ -83,7 +89,9 @@ impl Request {
         let context = event.request_context;
         // Not requestContext.accountId: that is the API's owner.
         let identity = (context.identity.account_id, context.identity.user_arn);
+        let authorized_by = context.authorizer.fields.get("principalId").and_then(Value::as_str);
         Self {
+            is_let_in_by_any_token: authorized_by == Some(PRINCIPAL),
             method: event.http_method,
             paths: [context.path, event.path],
             n: event.query_string_parameters.first("n").map(str::to_owned),
@@ -99,6 +107,7 @@ impl Request {
         let context = event.request_context;
         let iam = context.authorizer.and_then(|authorizer| authorizer.iam);
         Self {
+            is_let_in_by_any_token: false,
             method: context.http.method,
             paths: [event.raw_path, None],
             n: event.query_string_parameters.first("n").map(str::to_owned),

@@ -1,5 +1,6 @@
 //! The registry protocol: what the OCI distribution specification wants of who is pulled from.
 
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use layergate::config::Authorization;
@@ -8,7 +9,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use crate::support::{Layout, OUTSIDER, Stack, TARGET, pull, registry_event, send, sha256};
+use crate::support::{Layout, OUTSIDER, Stack, TARGET, count_requests, pull, registry_event, send, sha256};
 
 const LAYER: &[u8] = b"a layer that is pulled";
 const DELETED: &[u8] = b"a layer whose only image is deleted";
@@ -385,6 +386,12 @@ async fn the_registry_is_where_the_gateways_put_it_and_nowhere_else() {
     event["body"] = json!({"repositoryName": "team/app", "layerDigest": sha256(LAYER)}).to_string().into();
     let answer = send(&handler, &event).await;
     assert_eq!((answer.status, answer.code()), (401, "UNAUTHORIZED"));
+    // Nor is it one where the same method is reached in another stage, or by another base path of a domain.
+    for path in ["/Prod/x", "/registry/x"] {
+        event["requestContext"]["path"] = path.into();
+        let answer = send(&handler, &event).await;
+        assert_eq!(answer.error(), "AccessDeniedException", "{path}");
+    }
 }
 
 #[tokio::test]
@@ -400,7 +407,14 @@ async fn an_account_reads_what_was_granted_to_it_and_cannot_tell_what_else_exist
         ]
     };
     let ask = async |path: &str| pull(&stack.handler, "GET", path, Some(&outsider)).await;
+    let (url, requests) = count_requests(&stack.local.engines.dynamodb_url).await;
+    let counted = stack.handler_with(|config| config.dynamodb_endpoint = Some(url));
     for (there, absent) in paths("team/app", &image).iter().zip(paths("team/xyz", &sha256(b"x"))) {
+        for path in [there, &absent] {
+            let before = requests.load(Ordering::SeqCst);
+            pull(&counted, "GET", path, Some(&outsider)).await;
+            assert_eq!(requests.load(Ordering::SeqCst) - before, 1, "a refusal costs the same: {path}");
+        }
         let (there, absent) = (ask(there).await, ask(&absent).await);
         assert_eq!((there.status, there.code()), (403, "DENIED"), "{there:?}");
         assert_eq!(there.headers, absent.headers);

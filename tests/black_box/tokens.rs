@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use lambda_runtime::LambdaEvent;
 use layergate::config::Authorization;
 use layergate::lambda::Handler;
 use layergate_tool::stack::ACCOUNT;
@@ -191,18 +192,24 @@ async fn only_a_token_of_this_registry_and_of_this_time_lets_anybody_in() {
 #[tokio::test]
 async fn the_stages_authorizer_lets_every_token_through_to_where_it_is_looked_at() {
     let stack = Stack::start().await;
-    let event = json!({
-        "type": "TOKEN", "authorizationToken": "Basic whatever",
-        "methodArn": "arn:aws:execute-api:us-east-1:222222222222:a1b2c3d4e5/v2/GET/team/app/manifests/1",
-    });
-    let context = lambda_runtime::Context::default();
-    let event = lambda_runtime::LambdaEvent::new(serde_json::value::to_raw_value(&event).unwrap(), context);
-    let Ok(answer) = stack.handler.handle(event).await;
-    let policy = serde_json::to_value(answer).unwrap();
-    let statement = &policy["policyDocument"]["Statement"][0];
-    assert_eq!(statement["Effect"], "Allow");
-    // The gateway remembers it for the token: it must be good for the next path too, and for no other stage.
-    assert_eq!(statement["Resource"], "arn:aws:execute-api:us-east-1:222222222222:a1b2c3d4e5/v2/*");
+    for stage in ["v2", "Prod"] {
+        let event = json!({
+            "type": "TOKEN", "authorizationToken": "Basic whatever",
+            "methodArn": format!("arn:aws:execute-api:us-east-1:222222222222:a1b2c3d4e5/{stage}/GET/app/manifests/1"),
+        });
+        let context = lambda_runtime::Context::default();
+        let event = LambdaEvent::new(serde_json::value::to_raw_value(&event).unwrap(), context);
+        let Ok(answer) = stack.handler.handle(event).await;
+        let policy = serde_json::to_value(answer).unwrap();
+        let statement = &policy["policyDocument"]["Statement"][0];
+        assert_eq!(statement["Effect"], "Allow");
+        // The gateway remembers it for the token: it must be good for the next path too. And it must be good for no
+        // other stage, whichever asks.
+        assert_eq!(
+            statement["Resource"], "arn:aws:execute-api:us-east-1:222222222222:a1b2c3d4e5/v2/*",
+            "{stage}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -305,7 +305,7 @@ def metric_filter(name: str, resource: dict) -> tuple[str, dict]:
     properties = resource["Properties"]
     transformations = lower(properties["MetricTransformations"])
     for transformation in transformations:
-        transformation["dimensions"] = {part["key"]: part["value"] for part in transformation["dimensions"]}
+        transformation["dimensions"] = {part["key"]: part["value"] for part in transformation.get("dimensions", [])}
     boto3.client("logs").put_metric_filter(
         logGroupName=properties["LogGroupName"], filterName=name, filterPattern=properties["FilterPattern"],
         metricTransformations=transformations,

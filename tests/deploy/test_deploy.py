@@ -143,8 +143,7 @@ CHANGES = [
     (
         "Registry",
         "false",
-        VERSION
-        | {"Modify FunctionRole", "Remove RegistryAuthorizerPermission", "Remove RegistryStage", "Remove TokenKey"},
+        VERSION | {"Modify FunctionRole", "Remove RegistryStage", "Remove TokenKey"},
     ),
     ("CallerAccounts", "210987654321", {"Modify Api"}),
     ("DefaultRegistryId", "210987654321", VERSION | {"Modify Worker"}),

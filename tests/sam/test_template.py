@@ -107,7 +107,7 @@ def test_the_registry_is_a_stage_of_the_same_deployment_named_as_its_paths_begin
 
 def test_without_a_registry_there_is_no_stage_no_key_and_no_token(resources: dict) -> None:
     of_registry = {name for name, found in resources.items() if found.get("Condition") == "HasRegistry"}
-    assert of_registry == {"RegistryStage", "RegistryAuthorizerPermission", "TokenKey"}
+    assert of_registry == {"RegistryStage", "TokenKey"}
     variables = resources["Function"]["Properties"]["Environment"]["Variables"]
     assert variables["TOKEN_KEY_ID"] == {"Fn::If": ["HasRegistry", {"Fn::GetAtt": ["TokenKey", "Arn"]}, ""]}
 

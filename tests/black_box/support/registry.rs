@@ -50,7 +50,7 @@ pub fn registry_event(method: &str, path: &str, authorization: Option<&str>) -> 
         "requestContext": {
             "accountId": "222222222222", "httpMethod": method, "path": path, "stage": "v2",
             "resourcePath": "/{proxy+}", "domainName": "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com",
-            "identity": {"sourceIp": "203.0.113.7"},
+            "identity": {"sourceIp": "203.0.113.7"}, "authorizer": {"principalId": "registry"},
         },
         "body": null, "isBase64Encoded": false,
     })

@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use lambda_runtime::{Context, LambdaEvent};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::net::TcpListener;
@@ -64,6 +64,10 @@ async fn answer(gateway: Arc<Gateway>, request: Request) -> Response {
                 Err(error) => return failed(&error),
             },
         }
+    }
+    let has_method = is_of_registry(parts.uri.path()) || parts.method == Method::POST;
+    if !has_method {
+        return gateway_error(StatusCode::FORBIDDEN, "Missing Authentication Token");
     }
     let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
         return gateway_error(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long");
@@ -148,8 +152,11 @@ fn event(parts: Parts, body: &[u8], caller: &AccountId) -> ApiGatewayProxyReques
             event.is_base64_encoded = true;
         }
     }
-    // The authorizer of the registry's stage knows nobody.
-    if !is_of_registry {
+    if is_of_registry {
+        // The registry's authorizer knows nobody.
+        let principal = ("principalId".to_owned(), "registry".into());
+        event.request_context.authorizer.fields.extend([principal]);
+    } else {
         let identity = &mut event.request_context.identity;
         identity.account_id = Some(caller.to_string());
         identity.user_arn = Some(user_arn(caller));
