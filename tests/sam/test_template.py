@@ -107,7 +107,7 @@ PERMISSIONS = {
 def permissions(*patterns: str) -> set[str]:
     """What the code in these files needs."""
     text = "".join(path.read_text() for pattern in patterns for path in sorted((ROOT / "src").glob(pattern)))
-    calls = set(re.findall(r"\bclient\s*\.\s*([a-z_]+)\(", text))
+    calls = set(re.findall(r"\bclient\s*\.\s*([a-z0-9_]+)\(", text))
     items = set(re.findall(r"\b(ConditionCheck|Delete|Put|Update)::builder\(", text))
     return {PERMISSIONS[call] for call in calls | items} - {None}
 
