@@ -124,7 +124,7 @@ const STEPS: [(Stage, &str); 6] = [
 
 impl Cleaning<'_> {
     /// Cleans until `should_stop` says so, which is asked after each repository and each page of objects. So a slice always
-    /// does some of the work. A registry without repositories is left alone.
+    /// does some of the work. A registry without repositories is left alone, as a new table is.
     pub async fn run(
         &self,
         from: Position,
@@ -132,6 +132,9 @@ impl Cleaning<'_> {
         tell: &(dyn Fn(Progress) + Sync),
     ) -> Result<Slice, CleanError> {
         let Self { catalog, registry, .. } = self;
+        if catalog.repositories(registry).next().await?.is_none() {
+            return Ok(Slice { freed: Freed::default(), next: None });
+        }
         let cleaner = match self.is_dry_run {
             true => None,
             false => Some(catalog.begin_cleaning(registry, self.older_than).await?),
@@ -178,9 +181,6 @@ struct Run<'a> {
 impl Run<'_> {
     async fn steps(&mut self, from: Position) -> Result<Option<Position>, CleanError> {
         self.repositories = self.cleaning.catalog.all_repositories(self.cleaning.registry).await?;
-        if self.repositories.is_empty() {
-            return Ok(None);
-        }
         self.check_bucket().await?;
         let Position { step, mut after } = from;
         for (step, (stage, algorithm)) in STEPS.iter().enumerate().skip(step) {

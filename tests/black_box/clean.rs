@@ -341,6 +341,9 @@ async fn another_tables_bucket_is_left_alone() {
     let clean = clean.env("AWS_ENDPOINT_URL_DYNAMODB", &other.local.engines.dynamodb_url);
     assert_refused(&clean.output().await.unwrap(), 5, &["nothing was removed", "TABLE_NAME", "BUCKET_NAME"]);
     assert_intact(&stack, &stays, "untouched").await;
+    let new = Stack::start().await;
+    assert_eq!(new.json(&CLEAN).await["objects"], 0);
+    assert_eq!(new.json(&["repository", "list"]).await["repositories"], json!([]), "a new table is as new");
     let usage = stack.layergate(&["clean", "--older-than", "soon"]).await;
     assert_eq!(usage.status.code(), Some(2));
     assert!(stderr(&usage).contains("such as 90s, 30m, 12h or 7d"), "{}", stderr(&usage));
