@@ -146,7 +146,7 @@ test-deploy: sam-build .venv-moto/installed ## Deploy, change and tear down the 
 BENCH := $(TARGET_DIR)/bench
 
 $(BENCH)/tools: benches/python/requirements.txt benches/node/package.json
-	command -v wrk >/dev/null && command -v docker-registry >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk docker-registry; }
+	command -v wrk >/dev/null && command -v docker-registry >/dev/null && command -v skopeo >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk docker-registry skopeo; }
 	mkdir -p $(BENCH)/python $(BENCH)/node
 	python3 -m pip install --quiet --no-warn-conflicts --root-user-action ignore --upgrade --target $(BENCH)/python --requirement benches/python/requirements.txt
 	cp benches/node/package.json $(BENCH)/node
@@ -158,7 +158,7 @@ build-echo-and-load:
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench --no-default-features
 
 # PART and BEFORE reach the program as variables of its environment.
-bench: build build-echo-and-load $(BENCH)/tools ## Measure all, or only PART=function, growth or local; BEFORE=PATH compares with another bootstrap
+bench: build build-echo-and-load $(BENCH)/tools ## Measure all, or only PART=function, growth, local or registry; BEFORE=PATH compares with another bootstrap
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench --bin bench
 	cp benches/python/function.py $(BENCH)/python
 	cp benches/node/*.js $(BENCH)/node

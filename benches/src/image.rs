@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use ring::digest::{Context, SHA256};
+use ring::digest::{Context, Digest, SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
@@ -49,6 +49,13 @@ pub fn write_large(folder: &Path, mebibytes: usize) -> Result<String> {
     digests.into_iter().next().ok_or_else(|| "no layer was written".into())
 }
 
+/// The digest of what a layout was written of, an image's manifest or an index.
+pub fn root(folder: &Path) -> Result<String> {
+    let index: Value = serde_json::from_slice(&fs::read(folder.join("index.json"))?)?;
+    let digest = index["manifests"][0]["digest"].as_str();
+    digest.map(str::to_owned).ok_or_else(|| "a layout of nothing".into())
+}
+
 /// Writes an image whose layers are those bytes; gives the manifest's descriptor and the layers' digests.
 fn image(folder: &Path, layers: &[&[u8]]) -> Result<(Value, Vec<String>)> {
     let layers = layers.iter().map(|layer| blob(folder, LAYER, |file| Ok(file.write_all(layer)?)));
@@ -86,9 +93,19 @@ fn blob(folder: &Path, media_type: &str, fill: impl FnOnce(&mut Hashing) -> Resu
         Hashing { file: BufWriter::new(File::create(&unnamed)?), digest: Context::new(&SHA256), size: 0 };
     fill(&mut file)?;
     file.flush()?;
-    let hex: String = file.digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    fs::rename(unnamed, folder.join("blobs/sha256").join(&hex))?;
-    Ok(json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": file.size}))
+    let digest = text(&file.digest.finish());
+    fs::rename(unnamed, folder.join("blobs").join(digest.replace(':', "/")))?;
+    Ok(json!({"mediaType": media_type, "digest": digest, "size": file.size}))
+}
+
+/// The digest of some content.
+pub fn digest_of(content: &[u8]) -> String {
+    text(&digest(&SHA256, content))
+}
+
+fn text(digest: &Digest) -> String {
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
 }
 
 /// A file, and the digest of what was written to it.

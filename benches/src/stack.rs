@@ -31,13 +31,13 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Starts it on a port that the system picks.
-    pub fn start() -> Result<Self> {
+    /// Starts it on a port that the system picks, with more options of `layergate local`.
+    pub fn start(options: &[&str]) -> Result<Self> {
         let tool = paths::program("layergate")?;
         let folder = tempfile::tempdir_in(paths::folder()?)?;
         let data = folder.path().join("data");
         let mut command = Command::new(&tool);
-        command.args(["local", "--port", "0", "--data"]).arg(&data);
+        command.args(["local", "--port", "0", "--data"]).arg(&data).args(options);
         let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()))?;
         let output = process.child.stdout.take().ok_or("the stack has no output")?;
         let mut output = BufReader::new(output);

@@ -100,7 +100,7 @@ impl Canned {
         });
         let image = "988a40ebf42bd43888c81442623d1ca441156e90a1db103e2fb16616e012334a";
         let reference = json!({"pk": pk, "sk": {"S": format!("reference#sha256:{image}")}});
-        let layout = json!({"pk": {"S": "table"}, "sk": {"S": "layout"}, "version": {"N": "2"}});
+        let layout = json!({"pk": {"S": "table"}, "sk": {"S": "layout"}, "version": {"N": "3"}});
         let consumed = json!({"TableName": "layergate", "CapacityUnits": 1});
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\n\
                     x-amzn-RequestId: 3F8QK2N7B5D1T9V6W0X4Y2Z8A1VV4KQNSO5AEMVJF66Q9ASUAAJG";

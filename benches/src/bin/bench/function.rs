@@ -60,6 +60,10 @@ impl Function {
                 ("TABLE_NAME", "layergate"),
                 ("BUCKET_NAME", "layergate"),
                 ("DEFAULT_REGISTRY_ID", "000000000000"),
+                (
+                    "TOKEN_KEY_ID",
+                    "arn:aws:kms:us-east-1:222222222222:key/5f1e1a0c-7d32-4b6e-9f55-0f6f5f2a8e11",
+                ),
                 ("NODE_NO_WARNINGS", "1"), // of versions of Node that a later SDK will not take
             ])
             // Each SDK's own way to be told of an authority.

@@ -37,7 +37,7 @@ type Row = (&'static str, Vec<Cost>);
 /// Measures with the function on CPU `cpu`; prints tables and gives the figures.
 pub fn run(cpu: usize) -> Result<Value> {
     function::trust("")?;
-    let mut stack = Stack::start()?;
+    let mut stack = Stack::start(&[])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut filler = runtime.block_on(Filler::start(&stack))?;
     let meter = Meter::start(address(&stack.environment, DYNAMODB)?)?;

@@ -1,10 +1,10 @@
 //! The local stack under wrk, beside CNCF distribution's registry on the same S3; and a large publish into it.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -17,8 +17,10 @@ use layergate_bench::statistics::median;
 use layergate_bench::{Result, image, report};
 use serde_json::{Value, json};
 
+use crate::distribution::{self, Registry};
+
 const SAMPLE: &str = "examples/hello-image";
-const LAYER: &str = "abd571529ee041da3b30e9ce413f689f2b8b061a45f476ed0d333203b51041b1";
+const LAYER: &str = "sha256:abd571529ee041da3b30e9ce413f689f2b8b061a45f476ed0d333203b51041b1";
 
 const ROUNDS: usize = 3;
 const ROUND_SECONDS: usize = 4;
@@ -30,7 +32,7 @@ const LARGE_LAYER_MIB: usize = 1024;
 /// Measures the local stack; prints tables and gives the figures. Its function makes so many requests to DynamoDB for an
 /// answer, if that is known.
 pub fn run(requests_per_call: Option<f64>) -> Result<Value> {
-    let stack = Stack::start()?;
+    let stack = Stack::start(&[])?;
     stack.run(&["publish", "--create-repository", SAMPLE, "hello:1.0"])?;
     let redirects = redirects(&stack, requests_per_call)?;
     let publish = publish(&stack)?;
@@ -39,7 +41,7 @@ pub fn run(requests_per_call: Option<f64>) -> Result<Value> {
 }
 
 fn redirects(stack: &Stack, requests_per_call: Option<f64>) -> Result<Value> {
-    give_registry_the_layer(stack)?;
+    distribution::give(stack, Path::new(SAMPLE), "hello", "1.0")?;
     let s3 = address(&stack.environment, "AWS_ENDPOINT_URL_S3")?;
     let requests_per_redirect = requests_per_redirect(stack, s3)?;
     let registry = Registry::start(stack, s3)?;
@@ -98,7 +100,7 @@ fn requests_per_redirect(stack: &Stack, s3: SocketAddr) -> Result<f64> {
     let before = counter.requests();
     let mut connection = connect(registry.address)?;
     for _ in 0..COUNTED_CALLS {
-        connection.send(&format!("GET {} HTTP/1.1\r\nHost: localhost", Registry::PATH), b"")?;
+        connection.send(&format!("GET /v2/hello/blobs/{LAYER} HTTP/1.1\r\nHost: localhost"), b"")?;
         let answer = connection.receive()?.ok_or("the registry closed")?;
         if answer.word(1) != "307" {
             return Err(format!("the registry answered {}", answer.head).into());
@@ -117,7 +119,7 @@ struct Request {
 
 impl Request {
     fn of_stack(stack: &Stack) -> Self {
-        let body = json!({"repositoryName": "hello", "layerDigest": format!("sha256:{LAYER}")});
+        let body = json!({"repositoryName": "hello", "layerDigest": LAYER});
         Self {
             url: format!("http://{}/", stack.address),
             method: "POST",
@@ -128,7 +130,7 @@ impl Request {
 
     fn of_registry(address: SocketAddr) -> Self {
         Self {
-            url: format!("http://{address}{}", Registry::PATH),
+            url: format!("http://{address}/v2/hello/blobs/{LAYER}"),
             method: "GET",
             target: None,
             body: String::new(),
@@ -156,65 +158,6 @@ impl Request {
             false => Err(format!("{}: {figures}", self.url).into()),
         }
     }
-}
-
-/// CNCF distribution's registry, with the stack's S3 as its storage, redirecting to it and caching nothing.
-struct Registry {
-    _process: Process,
-    address: SocketAddr,
-}
-
-impl Registry {
-    const PATH: &str =
-        "/v2/hello/blobs/sha256:abd571529ee041da3b30e9ce413f689f2b8b061a45f476ed0d333203b51041b1";
-
-    fn start(stack: &Stack, s3: SocketAddr) -> Result<Self> {
-        let configuration = json!({
-            "version": "0.1",
-            "log": {"level": "info", "accesslog": {"disabled": true}},
-            "storage": {
-                "s3": {
-                    "accesskey": stack.environment["AWS_ACCESS_KEY_ID"],
-                    "secretkey": stack.environment["AWS_SECRET_ACCESS_KEY"],
-                    "region": stack.environment["AWS_REGION"],
-                    "regionendpoint": format!("http://{s3}"),
-                    "bucket": stack.environment["BUCKET_NAME"],
-                    "rootdirectory": "/distribution",
-                    "secure": false,
-                },
-                "maintenance": {"uploadpurging": {"enabled": false}},
-            },
-            "http": {"addr": "127.0.0.1:0"},
-        });
-        let file = stack.folder.path().join("registry.yml"); // JSON is YAML
-        fs::write(&file, configuration.to_string())?;
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&file).env_clear().stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut process = Process::spawn(&mut command)?;
-        let log = process.child.stderr.take().ok_or("the registry has no log")?;
-        let mut lines = BufReader::new(log).lines();
-        let address = loop {
-            let line = lines.next().ok_or("the registry did not start")??;
-            if let Some((_, rest)) = line.split_once("listening on ") {
-                break rest.split('"').next().unwrap_or_default().parse()?;
-            }
-        };
-        thread::spawn(move || lines.for_each(drop)); // or it would block on a full pipe
-        Ok(Self { _process: process, address })
-    }
-}
-
-/// Lays the layer into the bucket in the form that the registry stores it in, so that nothing has to push it.
-fn give_registry_the_layer(stack: &Stack) -> Result<()> {
-    let bucket = stack.folder.path().join("data/s3").join(&stack.environment["BUCKET_NAME"]);
-    let root = bucket.join("distribution/docker/registry/v2");
-    let blob = root.join("blobs/sha256").join(&LAYER[..2]).join(LAYER);
-    let link = root.join("repositories/hello/_layers/sha256").join(LAYER);
-    fs::create_dir_all(&blob)?;
-    fs::create_dir_all(&link)?;
-    fs::copy(Path::new(SAMPLE).join("blobs/sha256").join(LAYER), blob.join("data"))?;
-    fs::write(link.join("link"), format!("sha256:{LAYER}"))?;
-    Ok(())
 }
 
 /// A TCP proxy that counts the requests without bodies that go through it.

@@ -1,5 +1,5 @@
 //! `make bench`: the function beside others, what commands and calls cost as a repository grows, the local stack beside
-//! CNCF's registry, and a large publish.
+//! CNCF's registry, a large publish, and pulls.
 //!
 //! Prints tables, and writes the figures as JSON and the chart `benches/bench.svg`. The variable `PART` chooses one
 //! part; `BEFORE` is another build of the function, to compare this one with.
@@ -7,12 +7,14 @@
 mod answers;
 mod chart;
 mod contest;
+mod distribution;
 mod floor;
 mod function;
 mod growth;
 mod local;
 mod meter;
 mod ready;
+mod registry;
 mod runtime_api;
 
 use std::fs;
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 use layergate_bench::{Result, paths, process, report};
 use serde_json::json;
 
-const PARTS: [&str; 3] = ["function", "growth", "local"];
+const PARTS: [&str; 4] = ["function", "growth", "local", "registry"];
 
 fn main() -> ExitCode {
     match run() {
@@ -61,6 +63,9 @@ fn run() -> Result<()> {
         // Known only if the function was measured.
         let requests_per_call = results["function"]["rows"][0]["requests_per_call"].as_f64();
         results["local"] = local::run(requests_per_call)?;
+    }
+    if is_wanted("registry") {
+        results["registry"] = registry::run()?;
     }
 
     let figures = paths::folder()?.join("bench.json");

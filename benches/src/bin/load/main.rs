@@ -1,20 +1,23 @@
 //! `make load`: 100,000 calls or more, for two minutes or more, at 64 connections on `layergate local`, with publishes
-//! and deletes beside them.
+//! and deletes beside them. The calls are ECR's and the registry's in turn.
 //!
 //! Every answer is checked for its form and against what was true while it was asked for: a layer that is
 //! referenced throughout is always given, one that nobody ever published is never found, and one that is published
 //! and deleted over and over is given or inaccessible by what was true at that time, either way only while that is
-//! being changed.
+//! being changed. The same holds for images and their tags. A repository that is not granted is always denied, and
+//! nobody gets in without a good token.
 
-use std::net::TcpStream;
+mod ecr;
+mod registry;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use layergate_bench::http::{Connection, Message, connect};
-use layergate_bench::stack::{Stack, TARGET};
+use layergate_bench::http::{Message, connect};
+use layergate_bench::stack::Stack;
 use layergate_bench::statistics::{median, milliseconds, percentile};
 use layergate_bench::{Result, image, paths, report};
 use serde_json::{Value, json};
@@ -23,7 +26,11 @@ use serde_json::{Value, json};
 const CALLS: usize = 100_000;
 const DURATION: Duration = Duration::from_secs(120);
 const CONNECTIONS: usize = 64;
+
+/// Calls come from this account. The first repository is granted to it, the second is not.
+const CALLER: &str = "222222222222";
 const REPOSITORY: &str = "load";
+const PRIVATE: &str = "private";
 
 /// Layers of the image that stays, and of each that comes and goes.
 const STEADY_LAYERS: usize = 8;
@@ -66,12 +73,30 @@ const PUBLISHED: u64 = 4;
 /// Each step makes the number one that it never was, so that two equal readings have no change between them.
 const STEP: u64 = 8;
 
+/// What is asked, and by which layer's knowledge the answer is judged.
+struct Question {
+    message: Vec<u8>,
+    layer: usize,
+    asked: Asked,
+}
+
+enum Asked {
+    /// ECR's API for the layer's URL.
+    Ecr,
+    /// The registry.
+    Registry(registry::Request),
+}
+
 /// What an answer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    Url,
+    Given,
     NotFound,
     Inaccessible,
+    /// There is no such image, now: it may have been deleted.
+    NoImage,
+    Denied,
+    Unauthorized,
 }
 
 impl Layer {
@@ -95,10 +120,13 @@ impl Layer {
 fn is_true(outcome: Outcome, before: u64, after: u64) -> bool {
     let is_changing = before != after || before & CHANGING != 0;
     match outcome {
-        Outcome::Url => is_changing || before & REFERENCED != 0,
+        Outcome::Given => is_changing || before & REFERENCED != 0,
         Outcome::NotFound => before & PUBLISHED == 0,
         // Its first publishing makes it referenced at once; after that it may come and go.
         Outcome::Inaccessible => after & PUBLISHED != 0 && (is_changing || before & REFERENCED == 0),
+        Outcome::NoImage => is_changing || before & REFERENCED == 0,
+        // Whatever is published.
+        Outcome::Denied | Outcome::Unauthorized => true,
     }
 }
 
@@ -113,6 +141,7 @@ struct Sample {
 struct Run<'a> {
     stack: &'a Stack,
     layers: Vec<Layer>,
+    questions: Vec<Question>,
     calls: AtomicUsize,
     changes: AtomicUsize,
     over: AtomicBool,
@@ -122,7 +151,8 @@ struct Run<'a> {
 #[derive(Default)]
 struct Tally {
     latencies: Vec<f64>,
-    urls: usize,
+    of_registry: usize,
+    given: usize,
     refusals: usize,
     while_changing: usize,
     wrong: Vec<String>,
@@ -142,13 +172,17 @@ fn main() -> ExitCode {
 fn run() -> Result<bool> {
     let machine = report::machine()?;
     println!("{}\n", report::describe(&machine));
-    let stack = Stack::start()?;
+    let stack = Stack::start(&["--login", "--as", CALLER])?;
 
     let content: Vec<String> = (0..STEADY_LAYERS).map(|n| format!("a layer that stays, {n}\n")).collect();
     let content: Vec<&[u8]> = content.iter().map(String::as_bytes).collect();
     let folder = stack.folder.path().join("steady");
     let steady = image::write(&folder, &content)?;
-    publish(&stack, &folder, "steady")?;
+    publish(&stack, &folder, REPOSITORY, "steady")?;
+    publish(&stack, &folder, PRIVATE, "steady")?;
+    stack.run(&["repository", "grant", REPOSITORY, CALLER])?;
+    let mut images =
+        vec![registry::Image { tag: "steady".to_owned(), digest: image::root(&folder)?, layer: 0 }];
     let mut layers: Vec<Layer> =
         steady.into_iter().map(|digest| Layer { digest, knowledge: Knowledge::Referenced }).collect();
     for n in 0..STEADY_LAYERS {
@@ -161,11 +195,20 @@ fn run() -> Result<bool> {
         // The shared layers stay referenced whatever happens to this image.
         let digests = image::write(&folder, &[own.as_bytes(), content[0], content[1]])?;
         let digest = digests.into_iter().next().ok_or("an image without layers")?;
+        let root = image::root(&folder)?;
+        images.push(registry::Image { tag: format!("changing-{n}"), digest: root, layer: layers.len() });
         layers.push(Layer { digest, knowledge: Knowledge::Changing(AtomicU64::new(0)) });
     }
 
+    let calls = layers.iter().enumerate().map(|(layer, Layer { digest, .. })| Question {
+        message: ecr::call(digest),
+        layer,
+        asked: Asked::Ecr,
+    });
+    let requests = registry::questions(&images, &layers, first_changing - 1, &ecr::credentials(&stack)?);
     let run = Run {
         stack: &stack,
+        questions: calls.chain(requests).collect(),
         layers,
         calls: AtomicUsize::new(0),
         changes: AtomicUsize::new(0),
@@ -201,20 +244,19 @@ impl Run<'_> {
     /// Makes calls until all are made.
     fn call(&self, caller: usize) -> Result<Tally> {
         let mut connection = connect(self.stack.address)?;
-        let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: {TARGET}");
         let mut tally = Tally::default();
-        // Each caller starts at another layer, or all would ask for the same one at once.
+        // Each caller starts at another question, or all would ask for the same one at once.
         let mut turn = caller;
         while self.goes_on() {
             turn += 1;
-            let layer = &self.layers[turn % self.layers.len()];
-            let body = json!({"repositoryName": REPOSITORY, "layerDigest": layer.digest}).to_string();
+            let question = &self.questions[turn % self.questions.len()];
+            let layer = &self.layers[question.layer];
             let before = layer.reading();
             let sent = Instant::now();
-            connection.send(&head, body.as_bytes())?;
-            let answer = receive(&mut connection)?;
+            connection.send_bytes(&question.message)?;
+            let answer = connection.receive()?.ok_or("the stack closed a connection")?;
             tally.latencies.push(milliseconds(sent.elapsed()));
-            tally.note(layer, &answer, before, layer.reading());
+            tally.note(question, layer, &answer, before, layer.reading());
         }
         Ok(tally)
     }
@@ -237,7 +279,7 @@ impl Run<'_> {
             layer.set(CHANGING | before & PUBLISHED);
             let tag = format!("changing-{n}");
             match referenced {
-                0 => publish(self.stack, &self.stack.folder.path().join(&tag), &tag)?,
+                0 => publish(self.stack, &self.stack.folder.path().join(&tag), REPOSITORY, &tag)?,
                 _ => self.stack.run(&["image", "delete", &format!("{REPOSITORY}:{tag}")])?,
             }
             layer.set(PUBLISHED | (referenced ^ REFERENCED));
@@ -260,76 +302,49 @@ impl Run<'_> {
     }
 }
 
-fn publish(stack: &Stack, folder: &Path, tag: &str) -> Result<()> {
+fn publish(stack: &Stack, folder: &Path, repository: &str, tag: &str) -> Result<()> {
     let folder = folder.to_str().ok_or("the folder's name is not text")?;
-    stack.run(&["publish", "--create-repository", folder, &format!("{REPOSITORY}:{tag}")])
+    stack.run(&["publish", "--create-repository", folder, &format!("{repository}:{tag}")])
 }
 
-/// An answer, taken out of its connection's buffer.
-struct Answer {
-    status: String,
-    is_json: bool,
-    error_type: Option<String>,
-    has_request_id: bool,
-    body: Value,
-}
-
-fn receive(connection: &mut Connection<TcpStream>) -> Result<Answer> {
-    let answer: Message = connection.receive()?.ok_or("the stack closed a connection")?;
-    Ok(Answer {
-        status: answer.word(1).to_owned(),
-        is_json: answer.header("content-type") == Some("application/x-amz-json-1.1"),
-        error_type: answer.header("x-amzn-errortype").map(str::to_owned),
-        has_request_id: answer.header("x-amzn-requestid").is_some(),
-        body: serde_json::from_slice(answer.body).unwrap_or(Value::Null),
-    })
-}
-
-impl Answer {
-    /// What it says; `None` for an answer that is not well-formed, or a fault.
-    fn outcome(&self, layer: &Layer) -> Option<Outcome> {
-        let members = self.body.as_object().filter(|members| members.len() == 2)?;
-        if !self.is_json || !self.has_request_id {
-            return None;
-        }
-        let text = |name: &str| members.get(name).and_then(Value::as_str);
-        match self.status.as_str() {
-            "200" => {
-                let hex = layer.digest.strip_prefix("sha256:")?;
-                let url = text("downloadUrl")?;
-                let right =
-                    url.contains(hex) && url.contains("X-Amz-Signature=") && self.error_type.is_none();
-                (right && text("layerDigest")? == layer.digest).then_some(Outcome::Url)
+impl Question {
+    /// What an answer says; `None` for one that cannot be right.
+    fn outcome(&self, layer: &Layer, answer: &Message) -> Option<Outcome> {
+        match &self.asked {
+            Asked::Ecr => ecr::outcome(answer, &layer.digest),
+            Asked::Registry(request) => {
+                registry::outcome(answer, request).filter(|outcome| request.allows(*outcome))
             }
-            "400" => {
-                let code = text("__type")?;
-                let right = self.error_type.as_deref() == Some(code) && !text("message")?.is_empty();
-                match code {
-                    "LayersNotFoundException" => right.then_some(Outcome::NotFound),
-                    "LayerInaccessibleException" => right.then_some(Outcome::Inaccessible),
-                    _ => None,
-                }
-            }
-            _ => None,
         }
+    }
+
+    /// Its first line, which has no credentials.
+    fn first_line(&self) -> String {
+        let first = self.message.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        String::from_utf8_lossy(first).into_owned()
     }
 }
 
 impl Tally {
-    fn note(&mut self, layer: &Layer, answer: &Answer, before: u64, after: u64) {
-        let outcome = answer.outcome(layer);
+    fn note(&mut self, question: &Question, layer: &Layer, answer: &Message, before: u64, after: u64) {
+        let outcome = question.outcome(layer, answer);
         match outcome {
-            Some(Outcome::Url) => self.urls += 1,
+            Some(Outcome::Given) => self.given += 1,
             Some(_) => self.refusals += 1,
             None => {}
+        }
+        if matches!(question.asked, Asked::Registry(_)) {
+            self.of_registry += 1;
         }
         if before != after || before & CHANGING != 0 {
             self.while_changing += 1;
         }
         if !outcome.is_some_and(|outcome| is_true(outcome, before, after)) {
-            // The body of a 200 has a URL, which is a credential.
-            let body = if answer.status == "200" { Value::from("(a URL)") } else { answer.body.clone() };
-            self.wrong.push(format!("{}: {} {body}, at {before} to {after}", layer.digest, answer.status));
+            let status = answer.word(1);
+            // The body of a 200 may have a URL, which is a credential.
+            let body = String::from_utf8_lossy(if status == "200" { b"(not shown)" } else { answer.body });
+            let (asked, digest) = (question.first_line(), &layer.digest);
+            self.wrong.push(format!("{asked}, {digest}: {status} {body}, at {before} to {after}"));
         }
     }
 }
@@ -362,9 +377,13 @@ fn judge(
         ("calls / s", format!("{:.0}", latencies.len() as f64 / seconds)),
         ("p50, ms", format!("{:.1}", median(&latencies))),
         ("p99, ms", format!("{:.1}", percentile(&latencies, 99.0))),
-        ("URLs", sum(|tally| tally.urls).to_string()),
-        ("refusals", sum(|tally| tally.refusals).to_string()),
-        ("answers while their layer was being changed", sum(|tally| tally.while_changing).to_string()),
+        ("requests to the registry among them", sum(|tally| tally.of_registry).to_string()),
+        ("given", sum(|tally| tally.given).to_string()),
+        ("refused", sum(|tally| tally.refusals).to_string()),
+        (
+            "answers while what they are about was being changed",
+            sum(|tally| tally.while_changing).to_string(),
+        ),
         ("wrong answers", wrong.to_string()),
         ("RSS after the first minute, MiB", format!("{early:.1}")),
         ("RSS at the end, MiB", format!("{late:.1}")),
