@@ -21,7 +21,7 @@ help: ## List the targets
 build: ## Build the Lambda function (bootstrap) and the tool (layergate), in release mode
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate --bins
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-tool --bins
-	@echo 'Built $(TARGET_DIR)/release/bootstrap and $(TARGET_DIR)/release/layergate'
+	@echo 'Built bootstrap, layergate and docker-credential-layergate in $(TARGET_DIR)/release'
 
 demo: ## Publish a sample image into a local stack and pull its layers, as an ECR client does
 	$(BUILD_FOR_TESTS)

@@ -14,9 +14,9 @@
 //! each other nor HTTP nor what a client is told: they fail with a [`fault::Fault`]. [`ecr`] and [`oci`] know no AWS SDK
 //! and nothing of each other. Only [`lambda`] knows the shapes of events.
 //!
-//! The rest is not the API function's. [`publish`] brings verified bytes into the store and images into the catalog, for the
-//! tool, the package `layergate-tool`. So does `upstream`, the client of other registries, which is there with the feature
-//! of that name. [`clean`] removes what no image needs any more, for the tool and for the worker, the package
+//! The rest is not in the API's function. [`publish`] brings verified bytes into the store and images into the catalog;
+//! `upstream`, behind the feature of that name, fetches them from other registries. Both are for the tool, the package
+//! `layergate-tool`. [`clean`] removes what no image needs any more, for the tool and for the worker, the package
 //! `layergate-worker`.
 
 pub mod access;

@@ -87,7 +87,7 @@ pub enum Error {
         /// The ARN of the repository it asked for.
         resource: String,
     },
-    /// DynamoDB throttles, even after all retries. SDKs retry a call that fails with this name.
+    /// DynamoDB, S3 or KMS throttles, even after all retries. SDKs retry a call that fails with this name.
     #[error("Rate exceeded")]
     Throttling(#[source] Cause),
     /// The request names no operation, or one that this service does not have.

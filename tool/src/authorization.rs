@@ -48,7 +48,7 @@ impl Api {
 
     /// The API whose registry is at `server`: a host's name, perhaps with a port, or a URL of it. That is the API at
     /// `API_URL` if it has that host; otherwise the stage `Prod` of an API with API Gateway's own name. `None` if it is
-    /// neither, so that nobody else's registry is sent credentials.
+    /// neither: no other host is sent a request that is signed with AWS credentials.
     pub fn of_registry(server: &str) -> Option<Self> {
         let host = host_of(server);
         match Self::from_env() {

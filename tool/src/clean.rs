@@ -15,12 +15,12 @@ use crate::output::Format;
 use crate::progress::CleanProgress;
 use crate::session::Session;
 
-/// Remove what no image needs: layers that none references, manifests of deleted images, and what publishings left that
-/// were killed. Others may publish and delete meanwhile
+/// Remove what no image needs: layers that no image references, manifests of deleted images, and what killed publishings
+/// left. Others may publish and delete meanwhile
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Keep objects, uploads and unfinished images that are younger, in seconds, minutes, hours or days: a publishing that
-    /// was killed does not send them again
+    /// Keep objects, uploads and unfinished images that are younger (90s, 30m, 12h, 7d), so that a killed publishing that is
+    /// run again finds what it has sent
     #[arg(long, value_name = "AGE", value_parser = age, default_value = "7d")]
     older_than: Duration,
     /// Only tell what would be removed

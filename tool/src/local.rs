@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::reference::account_id;
 
-/// Run the whole stack on this machine: the function, an embedded DynamoDB and an embedded S3
+/// Run the whole stack on this machine: the function, and an embedded DynamoDB, S3 and KMS
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Where the data is; created if missing

@@ -31,7 +31,7 @@ logging in, and AWS's own for region, credentials and endpoints.
 Exit status: 0 done, 1 a failure of this machine, DynamoDB, S3 or the source's registry, 2 bad usage or a bad \
 setting, 3 the source cannot be published, 4 no such repository or image, 5 its state does not allow it, 130 interrupted.";
 
-/// Publishes container images for ECR's layer download API on your own AWS account.
+/// Publishes and manages the images of a layergate registry, and runs the whole stack on one machine.
 #[derive(Debug, Parser)]
 #[command(version, after_help = AFTER_HELP)]
 struct Arguments {

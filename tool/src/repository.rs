@@ -40,7 +40,7 @@ pub enum Command {
         #[arg(value_parser = account_id)]
         account: AccountId,
     },
-    /// Delete a repository; its layers stay in the bucket, and nobody gets their URLs any more
+    /// Delete a repository. Nobody gets URLs of its layers any more; 'layergate clean' removes the bytes
     Delete {
         #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
         name: RepositoryName,

@@ -1,4 +1,4 @@
-//! The whole stack in one process on loopback: an embedded DynamoDB and S3 with their data in a directory, and
+//! The whole stack in one process on loopback: an embedded DynamoDB, S3 and KMS with their data in a directory, and
 //! a stand-in for API Gateway that calls the function's own handler.
 
 mod engines;

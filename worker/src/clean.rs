@@ -12,8 +12,9 @@ use layergate::store::Store;
 use layergate::types::RegistryId;
 use serde::Deserialize;
 
-/// How long before Lambda's deadline a slice ends. What it has begun by then, a page of a thousand objects at most, takes
-/// some seconds.
+/// How long before Lambda's deadline a slice ends what it has begun: a page of a thousand objects, or the records of one
+/// repository. If those take longer, the function is ended; what was removed by then stays removed, and the next slice has
+/// less to do.
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// What the schedule sends.
