@@ -53,12 +53,7 @@ class LocalStack:
         return self
 
     def __exit__(self, *_):
-        self.process.terminate()
-        try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        stop(self.process)
         self.process.stdout.close()
         self.log.close()
 
@@ -74,6 +69,16 @@ class LocalStack:
         done = self.layergate("publish", "--create-repository", *arguments)
         assert done.returncode == 0, f"publish exits with {done.returncode}: {done.stderr}"
         return json.loads(done.stdout)
+
+
+def stop(process: subprocess.Popen):
+    """Ends a process, and kills it if it does not."""
+    process.terminate()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def exports(file: Path) -> dict:

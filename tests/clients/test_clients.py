@@ -15,16 +15,13 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from contextlib import ExitStack
 from functools import partial
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Callable, NamedTuple
-from urllib.parse import urlsplit
 
 from tests.clients.install import AWS, HERE, INSTALLED, PYTHON, install_once, install_python
+from tests.clients.wire import SERVER_FAULT, THROTTLED, Wire, error_answer
 from tests.local_stack import LAYERGATE, PATIENCE, ROOT, TARGET, LocalStack, ask, download, run_table, temporary_folder
 
 JAVASCRIPT = INSTALLED / "javascript"
@@ -40,82 +37,6 @@ OUTSIDER = "111111111111"
 
 # The clients make one retry, as told by their own setting; how they wait before it is theirs.
 ATTEMPTS = 2
-
-
-class Wire:
-    """A server between a client and the stack. Notes the requests, and answers those that `answers` has one for."""
-
-    def __init__(self, upstream: str):
-        self.upstream = urlsplit(upstream)
-        self.requests = []
-        self.request_ids = []
-        self.answers = []
-        wire = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            timeout = PATIENCE
-
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                wire.requests.append((self.path, self.headers))
-                answer = wire.answers.pop(0) if wire.answers else wire.forward(self.path, self.headers, body)
-                status, headers, body = answer
-                wire.request_ids.append(headers["x-amzn-requestid"])
-                self.send_response_only(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        # With a stage's path, as APIs of API Gateway have it.
-        self.url = f"http://127.0.0.1:{self.server.server_port}/Prod"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-
-    def forward(self, path, headers, body):
-        connection = HTTPConnection(self.upstream.hostname, self.upstream.port, timeout=PATIENCE)
-        try:
-            connection.request("POST", path, body, dict(headers))
-            response = connection.getresponse()
-            return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
-        finally:
-            connection.close()
-
-    def reset(self, *answers):
-        """Forgets what it noted. The next requests get these answers, and those after them the stack's."""
-        self.requests.clear()
-        self.request_ids.clear()
-        self.answers[:] = answers
-
-
-def error_answer(status: int, code: str, message: str):
-    """An error in the form that the function gives it."""
-    body = json.dumps({"__type": code, "message": message}, separators=(",", ":")).encode()
-    headers = {
-        "content-type": "application/x-amz-json-1.1",
-        "x-amzn-requestid": "5f0c1a52-6f4e-4f0e-9c39-1d2b6d3f8a10",
-        "x-amzn-errortype": code,
-        "content-length": str(len(body)),
-    }
-    return status, headers, body
-
-
-SERVER_FAULT = error_answer(
-    500, "ServerException", "The service could not answer this request because of an internal fault; try again"
-)
-THROTTLED = error_answer(400, "ThrottlingException", "Rate exceeded")
 
 
 class Outcome(NamedTuple):

@@ -33,6 +33,7 @@ from tests.local_stack import (
     download,
     run,
     run_table,
+    stop,
     temporary_folder,
 )
 
@@ -118,12 +119,7 @@ class Registry:
         return self
 
     def __exit__(self, *_):
-        self.process.terminate()
-        try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        stop(self.process)
 
     def asked(self) -> list[str]:
         """The requests so far, by its access log."""
