@@ -112,7 +112,7 @@ outputs: .venv-sam/installed ## Print what was deployed as export lines, for the
 	@$(SAM) list stack-outputs --stack-name $(STACK) --output json | .venv-sam/bin/python deploy/outputs.py
 
 invoke: sam-build ## Answer EVENT in a container, with the stack that `make local` runs
-	. $(abspath $(DATA))/local.env && $(SAM_LOCAL) invoke --event $(EVENT) --skip-pull-image
+	. $(abspath $(DATA))/local.env && $(SAM_LOCAL) invoke Function --event $(EVENT) --skip-pull-image
 
 start-api: sam-build ## Serve the API at port 3000 from a container, with the stack that `make local` runs
 	. $(abspath $(DATA))/local.env && AUTHORIZATION=gateway $(SAM_LOCAL) start-api --skip-pull-image

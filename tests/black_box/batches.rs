@@ -171,7 +171,7 @@ async fn an_image_that_is_not_published_is_not_found() {
     stack.json(&["repository", "create", "app"]).await;
     let layout = Layout::of_layers(&[b"layer"]);
     // After the image's record is written.
-    let (dynamodb, arrived, _let_go) = waiting_at(5, &stack).await;
+    let (dynamodb, arrived, _let_go) = waiting_at(7, &stack).await;
     let path = layout.path();
     let mut publish = stack.command(&["publish", &path, "app:1"]);
     let publishing = publish.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).spawn().unwrap();

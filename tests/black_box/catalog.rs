@@ -215,8 +215,8 @@ async fn a_url_costs_one_request_to_dynamodb_and_none_to_s3() {
         ),
         ("nobody's layer, again", "000000000000", "app", &unknown, 3),
         ("nobody's repository: both confirmed", "000000000000", "absent", &known, 3),
-        ("an outsider: the grant and the layer, whether they exist or not", "222222222222", "app", &known, 2),
-        ("an outsider again", "222222222222", "absent", &unknown, 2),
+        ("an outsider: the grant, and nothing else", "222222222222", "app", &known, 1),
+        ("an outsider, where there is nothing", "222222222222", "absent", &unknown, 1),
         ("a bad name", "000000000000", "App", &known, 0),
     ];
     for (description, caller, repository, digest, requests) in cases {

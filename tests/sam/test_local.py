@@ -51,7 +51,7 @@ def sam_local(*arguments: str) -> list[str]:
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: f"{event.parent.name}/{event.stem}")
 def test_event_has_the_outcome_that_it_is_named_after(event: Path) -> None:
-    command = sam_local("invoke", "--event", str(event))
+    command = sam_local("invoke", "Function", "--event", str(event))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
