@@ -8,14 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use futures_util::{StreamExt, stream};
-use layergate::catalog::{Catalog, LayerRecord, NewImage};
-use layergate::types::{Digest, RegistryId, Repository, RepositoryName};
-use layergate_tool::stack::ACCOUNT;
+use layergate::catalog::Catalog;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
 use crate::clean::{CLEAN, assert_intact, objects};
+use crate::pairs::{images_of, repository};
 use crate::support::{
     Layout, Stack, age_cleaners_and_intents, assert_consistent, forward, serve, sha256, stderr,
     waiting_at_both,
@@ -44,11 +43,8 @@ impl Scene {
         let layout = Layout::of_layers(&[b"recorded", b"stored", b"new"]);
 
         let catalog = Catalog::new(&stack.local.engines.sdk_config(), &stack.local.engines.config());
-        let repository = Repository {
-            registry: RegistryId::parse(ACCOUNT).unwrap(),
-            name: RepositoryName::parse("app").unwrap(),
-        };
-        let image = image_of(&layout);
+        let repository = repository("app");
+        let image = images_of(&layout).pop().unwrap();
         let intent = catalog.announce(&repository.registry, [image.digest.clone()]).await.unwrap();
         catalog.begin_image(&repository, &image, &intent).await.unwrap();
         age_cleaners_and_intents(&stack).await;
@@ -68,30 +64,6 @@ impl Scene {
         // Three layers and the configuration of the one image, one and the configuration of the other.
         assert_eq!(objects(stack, "layers").len(), 6, "{context}: garbage is left");
         assert_eq!(objects(stack, "manifests").len(), 2, "{context}: garbage is left");
-    }
-}
-
-fn image_of(layout: &Layout) -> NewImage {
-    let index = std::fs::read(format!("{}/index.json", layout.path())).unwrap();
-    let index: Value = serde_json::from_slice(&index).unwrap();
-    let descriptor = &index["manifests"][0];
-    let digest = |descriptor: &Value| Digest::parse(descriptor["digest"].as_str().unwrap()).unwrap();
-    let manifest = std::fs::read(layout.blob(descriptor["digest"].as_str().unwrap())).unwrap();
-    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
-    let layers = manifest["layers"].as_array().unwrap().iter().chain([&manifest["config"]]);
-    NewImage {
-        digest: digest(descriptor),
-        media_type: descriptor["mediaType"].as_str().unwrap().to_owned(),
-        size: descriptor["size"].as_u64().unwrap(),
-        layers: layers
-            .map(|layer| LayerRecord {
-                digest: digest(layer),
-                size: layer["size"].as_u64().unwrap(),
-                media_type: layer["mediaType"].as_str().unwrap().to_owned(),
-            })
-            .collect(),
-        absent_layers: Vec::new(),
-        images: Vec::new(),
     }
 }
 

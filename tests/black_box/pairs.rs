@@ -49,7 +49,7 @@ impl Images {
 }
 
 /// What the tool would write into the catalog for a layout, an index after its images.
-fn images_of(layout: &Layout) -> Vec<NewImage> {
+pub fn images_of(layout: &Layout) -> Vec<NewImage> {
     fn collect(layout: &Layout, descriptor: &Value, images: &mut Vec<NewImage>) {
         let digest = |descriptor: &Value| Digest::parse(descriptor["digest"].as_str().unwrap()).unwrap();
         let bytes = std::fs::read(layout.blob(descriptor["digest"].as_str().unwrap())).unwrap();
@@ -104,7 +104,7 @@ impl Bench {
     }
 }
 
-fn repository(name: &str) -> Repository {
+pub fn repository(name: &str) -> Repository {
     let name = RepositoryName::parse(name).unwrap();
     Repository { registry: RegistryId::parse(ACCOUNT).unwrap(), name }
 }
