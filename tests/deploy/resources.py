@@ -206,6 +206,13 @@ def url(arn: str, resource: dict) -> tuple[str, dict]:
     return made["FunctionArn"], {"FunctionUrl": made["FunctionUrl"]}
 
 
+@makes("AWS::Lambda::EventInvokeConfig")
+def event_invoke_config(id: str, resource: dict) -> tuple[str, dict]:
+    properties = {name: value for name, value in resource["Properties"].items() if name != "Qualifier"}
+    boto3.client("lambda").put_function_event_invoke_config(**properties)
+    return id, {}
+
+
 # ---- API Gateway
 
 
@@ -293,6 +300,19 @@ def alarm(name: str, resource: dict) -> tuple[str, dict]:
     client.put_metric_alarm(AlarmName=name, **resource["Properties"])
     [made] = client.describe_alarms(AlarmNames=[name])["MetricAlarms"]
     return name, {"Arn": made["AlarmArn"]}
+
+
+# moto makes all keys for encryption.
+@makes("AWS::KMS::Key")
+def key(id: str, resource: dict) -> tuple[str, dict]:
+    properties = {name: value for name, value in resource["Properties"].items() if name in ("KeySpec", "KeyUsage")}
+    made = boto3.client("kms").create_key(**properties)["KeyMetadata"]
+    return made["KeyId"], {"Arn": made["Arn"]}
+
+
+@deletes("AWS::KMS::Key")
+def delete_key(id: str) -> None:
+    boto3.client("kms").schedule_key_deletion(KeyId=id, PendingWindowInDays=7)
 
 
 @deletes("AWS::CloudWatch::Alarm")
