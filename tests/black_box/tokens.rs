@@ -65,8 +65,18 @@ async fn registry_ids_are_taken_and_checked() {
     assert_eq!(answer.body["authorizationData"].as_array().unwrap().len(), 2);
     let many = vec![ACCOUNT; 11];
     let cases = [
-        ("none", json!([]), "InvalidParameterException", "'must have length greater than or equal to 1'"),
-        ("too many", json!(many), "InvalidParameterException", "'must have length less than or equal to 10'"),
+        (
+            "none",
+            json!([]),
+            "InvalidParameterException",
+            "'Member must have length greater than or equal to 1'",
+        ),
+        (
+            "too many",
+            json!(many),
+            "InvalidParameterException",
+            "'Member must have length less than or equal to 10'",
+        ),
         ("not an account", json!(["app"]), "InvalidParameterException", "'registryIds'"),
         ("not a list", json!(ACCOUNT), "SerializationException", "must be an array, and is a string"),
         ("not strings", json!([1]), "SerializationException", "must be a string, and is a number"),
