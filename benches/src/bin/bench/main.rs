@@ -1,11 +1,13 @@
-//! `make bench`: the function beside others, what commands and calls cost as a repository grows, the local stack beside
-//! CNCF's registry, and a large publish.
+//! `make bench`: the function beside others, what commands and calls cost as a repository grows, a clean of a large registry,
+//! the local stack beside CNCF's registry, and a large publish.
 //!
 //! Prints tables, and writes the figures as JSON and the chart `benches/bench.svg`. The variable `PART` chooses one
 //! part; `BEFORE` is another build of the function, to compare this one with.
 
 mod answers;
+mod bucket;
 mod chart;
+mod clean;
 mod contest;
 mod floor;
 mod function;
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 use layergate_bench::{Result, paths, process, report};
 use serde_json::json;
 
-const PARTS: [&str; 3] = ["function", "growth", "local"];
+const PARTS: [&str; 4] = ["function", "growth", "clean", "local"];
 
 fn main() -> ExitCode {
     match run() {
@@ -56,6 +58,9 @@ fn run() -> Result<()> {
     }
     if is_wanted("growth") {
         results["growth"] = growth::run(measured)?;
+    }
+    if is_wanted("clean") {
+        results["clean"] = clean::run()?;
     }
     if is_wanted("local") {
         // Known only if the function was measured.
