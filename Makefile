@@ -158,7 +158,7 @@ build-echo-and-load:
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench --no-default-features
 
 # PART and BEFORE reach the program as variables of its environment.
-bench: build build-echo-and-load $(BENCH)/tools ## Measure all, or only PART=function, growth, local or registry; BEFORE=PATH compares with another bootstrap
+bench: build build-echo-and-load $(BENCH)/tools ## Measure all, or only PART=function, growth, clean, local or registry; BEFORE=PATH compares with another bootstrap
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench --bin bench
 	cp benches/python/function.py $(BENCH)/python
 	cp benches/node/*.js $(BENCH)/node

@@ -18,7 +18,7 @@ use crate::meter::{Cost, Meter};
 const SIZES: [usize; 3] = [10, 1_000, 10_000];
 
 /// The variable that points the tool and the catalog at DynamoDB.
-const DYNAMODB: &str = "AWS_ENDPOINT_URL_DYNAMODB";
+pub const DYNAMODB: &str = "AWS_ENDPOINT_URL_DYNAMODB";
 
 const REPOSITORY: &str = "growth";
 const LAYERS: usize = 5;
@@ -219,7 +219,8 @@ impl Filler {
     }
 }
 
-fn layer(content: &str) -> Result<LayerRecord> {
+/// A layer of these bytes.
+pub fn layer(content: &str) -> Result<LayerRecord> {
     let hex: String =
         digest(&SHA256, content.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect();
     let digest = Digest::parse(&format!("sha256:{hex}")).map_err(|_| "a digest is wrong")?;
@@ -227,7 +228,7 @@ fn layer(content: &str) -> Result<LayerRecord> {
 }
 
 /// The stack's catalog.
-fn catalog(stack: &Stack) -> Result<Catalog> {
+pub fn catalog(stack: &Stack) -> Result<Catalog> {
     let environment = &stack.environment;
     let config = Config::from_env(|name| environment.get(name).cloned())?;
     let [id, secret] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(|name| environment[name].as_str());

@@ -1,11 +1,13 @@
-//! `make bench`: the function beside others, what commands and calls cost as a repository grows, the local stack beside
-//! CNCF's registry, a large publish, and pulls.
+//! `make bench`: the function beside others, what commands and calls cost as a repository grows, a clean of a large registry,
+//! the local stack beside CNCF's registry, a large publish, and pulls.
 //!
 //! Prints tables, and writes the figures as JSON and the chart `benches/bench.svg`. The variable `PART` chooses one
 //! part; `BEFORE` is another build of the function, to compare this one with.
 
 mod answers;
+mod bucket;
 mod chart;
+mod clean;
 mod contest;
 mod distribution;
 mod floor;
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 use layergate_bench::{Result, paths, process, report};
 use serde_json::json;
 
-const PARTS: [&str; 4] = ["function", "growth", "local", "registry"];
+const PARTS: [&str; 5] = ["function", "growth", "clean", "local", "registry"];
 
 fn main() -> ExitCode {
     match run() {
@@ -58,6 +60,9 @@ fn run() -> Result<()> {
     }
     if is_wanted("growth") {
         results["growth"] = growth::run(measured)?;
+    }
+    if is_wanted("clean") {
+        results["clean"] = clean::run()?;
     }
     if is_wanted("local") {
         // Known only if the function was measured.

@@ -1,11 +1,12 @@
 //! `make load`: 100,000 calls or more, for two minutes or more, at 64 connections on `layergate local`, with publishes
-//! and deletes beside them. The calls are ECR's and the registry's in turn.
+//! and deletes beside them, and cleans that take whatever nobody needs, however young. The calls are ECR's and the
+//! registry's in turn.
 //!
 //! Every answer is checked for its form and against what was true while it was asked for: a layer that is
 //! referenced throughout is always given, one that nobody ever published is never found, and one that is published
-//! and deleted over and over is given or inaccessible by what was true at that time, either way only while that is
+//! and deleted over and over is given or refused by what was true at that time, either way only while that is
 //! being changed. The same holds for images and their tags. A repository that is not granted is always denied, and
-//! nobody gets in without a good token.
+//! nobody gets in without a good token. In the end, what is referenced is pulled, and its digest verified.
 
 mod ecr;
 mod registry;
@@ -17,9 +18,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use layergate_bench::http::{Message, connect};
-use layergate_bench::stack::Stack;
+use layergate_bench::stack::{Stack, address};
 use layergate_bench::statistics::{median, milliseconds, percentile};
 use layergate_bench::{Result, image, paths, report};
+use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 /// Calls are made until so many are, and for so long.
@@ -43,6 +45,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// compared.
 const SETTLED: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(15);
+
+/// How long there is no clean after a clean.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// By how much it may grow in between, in MiB: the noise of the allocator, and what the embedded DynamoDB remembers of
 /// transactions for ten minutes, as DynamoDB does to know a repetition. Measured over 11,000 publishes and deletes, that
@@ -121,7 +126,8 @@ fn is_true(outcome: Outcome, before: u64, after: u64) -> bool {
     let is_changing = before != after || before & CHANGING != 0;
     match outcome {
         Outcome::Given => is_changing || before & REFERENCED != 0,
-        Outcome::NotFound => before & PUBLISHED == 0,
+        // After it was deleted, a clean may remove its record.
+        Outcome::NotFound => is_changing || before & REFERENCED == 0,
         // Its first publishing makes it referenced at once; after that it may come and go.
         Outcome::Inaccessible => after & PUBLISHED != 0 && (is_changing || before & REFERENCED == 0),
         Outcome::NoImage => is_changing || before & REFERENCED == 0,
@@ -144,6 +150,7 @@ struct Run<'a> {
     questions: Vec<Question>,
     calls: AtomicUsize,
     changes: AtomicUsize,
+    cleans: AtomicUsize,
     over: AtomicBool,
     started: Instant,
 }
@@ -212,6 +219,7 @@ fn run() -> Result<bool> {
         layers,
         calls: AtomicUsize::new(0),
         changes: AtomicUsize::new(0),
+        cleans: AtomicUsize::new(0),
         over: AtomicBool::new(false),
         started: Instant::now(),
     };
@@ -225,19 +233,22 @@ fn run() -> Result<bool> {
             })
             .collect();
         let changer = scope.spawn(|| run.change(first_changing));
+        let cleaner = scope.spawn(|| run.clean());
         let observer = scope.spawn(|| run.observe());
         let panicked = |_| "a thread panicked";
         let tallies: Vec<_> = callers.into_iter().map(|caller| caller.join().map_err(panicked)).collect();
         run.over.store(true, Ordering::SeqCst);
         let tallies = tallies.into_iter().map(|tally| tally?).collect::<Result<Vec<_>>>();
         changer.join().map_err(panicked)??;
+        cleaner.join().map_err(panicked)??;
         let samples = observer.join().map_err(panicked)?;
         Ok((tallies?, samples?))
     })?;
     let seconds = run.started.elapsed().as_secs_f64();
-    let changes = run.changes.into_inner();
+    let pulled = run.pull()?;
+    let counts = [run.changes.into_inner(), run.cleans.into_inner(), pulled];
     stack.process.stop()?;
-    judge(&tallies, changes, &samples, seconds, &machine)
+    judge(&tallies, counts, &samples, seconds, &machine)
 }
 
 impl Run<'_> {
@@ -288,13 +299,47 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Cleans, one time after the other, until the calls are made.
+    fn clean(&self) -> Result<()> {
+        while !self.over.load(Ordering::SeqCst) {
+            self.stack.run(&["clean", "--older-than", "0s"])?;
+            self.cleans.fetch_add(1, Ordering::Relaxed);
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Pulls what is referenced now, and verifies it. Gives how many layers that are.
+    fn pull(&self) -> Result<usize> {
+        let s3 = address(&self.stack.environment, "AWS_ENDPOINT_URL_S3")?;
+        let mut pulled = 0;
+        for layer in self.layers.iter().filter(|layer| layer.reading() & REFERENCED != 0) {
+            let mut connection = connect(self.stack.address)?;
+            connection.send_bytes(&ecr::call(&layer.digest))?;
+            let answer = connection.receive()?.ok_or("the stack closed a connection")?;
+            let body: Value = serde_json::from_slice(answer.body)?;
+            let url = body["downloadUrl"].as_str().and_then(|url| url.strip_prefix("http://"));
+            let (host, path) =
+                url.and_then(|url| url.split_once('/')).ok_or("no URL for a layer that is referenced")?;
+            let mut connection = connect(s3)?;
+            connection.send(&format!("GET /{path} HTTP/1.1\r\nHost: {host}"), b"")?;
+            let bytes = connection.receive()?.ok_or("S3 closed a connection")?.body.to_vec();
+            let hex: String = digest(&SHA256, &bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect();
+            if layer.digest != format!("sha256:{hex}") {
+                return Err(format!("{} was pulled, and is something else", layer.digest).into());
+            }
+            pulled += 1;
+        }
+        Ok(pulled)
+    }
+
     fn observe(&self) -> Result<Vec<Sample>> {
         let mut samples = Vec::new();
         while !self.over.load(Ordering::SeqCst) {
             samples.push(Sample {
                 time: self.started.elapsed(),
                 memory_mib: self.stack.process.memory("VmRSS")?,
-                changes: self.changes.load(Ordering::Relaxed),
+                changes: self.changes.load(Ordering::Relaxed) + self.cleans.load(Ordering::Relaxed),
             });
             thread::sleep(Duration::from_millis(250));
         }
@@ -351,7 +396,7 @@ impl Tally {
 
 fn judge(
     tallies: &[Tally],
-    changes: usize,
+    [changes, cleans, pulled]: [usize; 3],
     samples: &[Sample],
     seconds: f64,
     machine: &Value,
@@ -373,6 +418,7 @@ fn judge(
         ("calls", latencies.len().to_string()),
         ("connections", CONNECTIONS.to_string()),
         ("publishes and deletes beside them", changes.to_string()),
+        ("cleans beside them", cleans.to_string()),
         ("seconds", format!("{seconds:.1}")),
         ("calls / s", format!("{:.0}", latencies.len() as f64 / seconds)),
         ("p50, ms", format!("{:.1}", median(&latencies))),
@@ -385,24 +431,25 @@ fn judge(
             sum(|tally| tally.while_changing).to_string(),
         ),
         ("wrong answers", wrong.to_string()),
+        ("layers pulled and verified in the end", pulled.to_string()),
         ("RSS after the first minute, MiB", format!("{early:.1}")),
         ("RSS at the end, MiB", format!("{late:.1}")),
         ("growth, MiB", format!("{growth:.1}")),
-        ("growth at most, for so many publishes and deletes, MiB", format!("{most_growth:.1}")),
+        ("growth at most, for so many publishes, deletes and cleans, MiB", format!("{most_growth:.1}")),
     ];
     report::table(&["", ""], &rows.map(|(name, figure)| vec![name.to_owned(), figure]));
     for wrong in tallies.iter().flat_map(|tally| &tally.wrong).take(10) {
         println!("wrong: {wrong}");
     }
     let results = json!({
-        "machine": machine, "calls": latencies.len(), "connections": CONNECTIONS, "changes": changes,
+        "machine": machine, "calls": latencies.len(), "connections": CONNECTIONS, "changes": changes, "cleans": cleans,
         "seconds": seconds, "p50_ms": median(&latencies), "p99_ms": percentile(&latencies, 99.0),
         "wrong": wrong, "rss_mib": samples.iter().map(|sample| (sample.time.as_secs_f64(), sample.memory_mib)).collect::<Vec<_>>(),
     });
     std::fs::write(paths::folder()?.join("load.json"), format!("{results}\n"))?;
 
     // Each changing image came and went.
-    let has_changed = changes >= 2 * CHANGING_IMAGES;
+    let has_changed = changes >= 2 * CHANGING_IMAGES && cleans > 1 && pulled >= STEADY_LAYERS;
     let holds = latencies.len() >= CALLS && wrong == 0 && growth <= most_growth && has_changed;
     println!("{}", if holds { "It holds." } else { "It does not hold." });
     Ok(holds)

@@ -1,0 +1,175 @@
+//! `layergate clean` on a registry of 100,000 layers: how long it takes, its memory, and what it asks of DynamoDB and S3.
+
+use std::io::Read;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use layergate::catalog::{Catalog, ImageId, LayerRecord, NewImage};
+use layergate::types::{Digest, ObjectKey, RegistryId, Repository, RepositoryName};
+use layergate_bench::process::Process;
+use layergate_bench::stack::{Stack, address};
+use layergate_bench::{Result, image, report};
+use serde_json::{Value, json};
+
+use crate::bucket::Bucket;
+use crate::growth::{DYNAMODB, catalog, layer};
+use crate::meter::{Cost, Meter};
+
+const S3: &str = "AWS_ENDPOINT_URL_S3";
+
+/// 100,000 layers: ten repositories of 200 images, which have 50 layers each. No two have one in common.
+const REPOSITORIES: usize = 10;
+const IMAGES: usize = 200;
+const LAYERS: usize = 50;
+
+/// Every tenth image is deleted before the clean.
+const DELETED: usize = 10;
+
+/// How many images are written at once.
+const WRITERS: usize = 8;
+
+/// What a clean said, and what it took.
+struct Cleaned {
+    said: Value,
+    seconds: f64,
+    peak_rss_mib: f64,
+    dynamodb: Cost,
+    s3_requests: u64,
+}
+
+/// Measures; prints a table and gives the figures.
+pub fn run() -> Result<Value> {
+    let mut stack = Stack::start(&[])?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let bucket = Bucket::start()?;
+    runtime.block_on(fill(&stack, &bucket))?;
+    let meter = Meter::start(address(&stack.environment, DYNAMODB)?)?;
+    stack.environment.insert(DYNAMODB.to_owned(), format!("http://{}", meter.address));
+    stack.environment.insert(S3.to_owned(), format!("http://{}", bucket.address));
+
+    let mut rows = Vec::new();
+    for (name, arguments) in
+        [("dry run", &["--dry-run"][..]), ("clean", &[]), ("clean, with nothing to remove", &[])]
+    {
+        meter.take()?;
+        bucket.take();
+        let (said, seconds, peak_rss_mib) = clean(&stack, arguments)?;
+        let (dynamodb, s3_requests) = (meter.take()?, bucket.take());
+        rows.push((name, Cleaned { said, seconds, peak_rss_mib, dynamodb, s3_requests }));
+    }
+    stack.process.stop()?;
+    let garbage = REPOSITORIES * IMAGES / DELETED;
+    for ((name, cleaned), expected) in rows.iter().zip([1, 1, 0]) {
+        let right = (garbage * LAYERS * expected, garbage * (LAYERS + 1) * expected);
+        if (&cleaned.said["layers"], &cleaned.said["objects"]) != (&json!(right.0), &json!(right.1)) {
+            return Err(format!("{name}: {}, and not {right:?} layers and objects", cleaned.said).into());
+        }
+    }
+    Ok(print(&rows))
+}
+
+/// Publishes all images past the tool, and deletes some.
+async fn fill(stack: &Stack, bucket: &Bucket) -> Result<()> {
+    let catalog = &catalog(stack)?;
+    let registry = RegistryId::parse(&stack.environment["DEFAULT_REGISTRY_ID"]).map_err(|_| "no registry")?;
+    for n in 0..REPOSITORIES {
+        let name = RepositoryName::parse(&format!("clean-{n}")).map_err(|_| "no repository")?;
+        let repository = &Repository { registry: registry.clone(), name };
+        catalog.create_repository(repository).await?;
+        let writes = (0..IMAGES).map(async |image| write(catalog, bucket, repository, image).await);
+        stream::iter(writes).buffer_unordered(WRITERS).try_collect::<()>().await?;
+    }
+    Ok(())
+}
+
+async fn write(catalog: &Catalog, bucket: &Bucket, repository: &Repository, n: usize) -> Result<()> {
+    let layers = (0..LAYERS).map(|layer_n| layer(&format!("layer {layer_n} of image {n} of {repository}")));
+    let layers: Vec<LayerRecord> = layers.collect::<Result<_>>()?;
+    let manifest = layer(&format!("manifest of image {n} of {repository}"))?.digest;
+    let image = NewImage {
+        digest: manifest.clone(),
+        media_type: image::MANIFEST.to_owned(),
+        size: 1000,
+        layers,
+        absent_layers: Vec::new(),
+        images: Vec::new(),
+    };
+    let registry = &repository.registry;
+    let digests: Vec<Digest> = image.layers.iter().map(|layer| layer.digest.clone()).collect();
+    digests.iter().for_each(|digest| bucket.put(&ObjectKey::of_layer(registry, digest)));
+    bucket.put(&ObjectKey::of_manifest(registry, &manifest));
+    let intent = catalog.announce(registry, digests).await?;
+    let published = layergate::publish::image(catalog, repository, &image, &intent).await;
+    published.map_err(|error| format!("an image cannot be written: {error:?}"))?;
+    catalog.retire(&intent).await?;
+    if n.is_multiple_of(DELETED) {
+        catalog.delete_image(repository, &ImageId::Digest(manifest)).await?;
+    }
+    Ok(())
+}
+
+/// Runs the command; gives what it said, the seconds it took, and its peak RSS in MiB.
+fn clean(stack: &Stack, arguments: &[&str]) -> Result<(Value, f64, f64)> {
+    let arguments = [&["--output", "json", "clean", "--older-than", "0s"], arguments].concat();
+    let mut command = stack.command(&arguments);
+    let mut process = Process::spawn(command.stdout(Stdio::piped()))?;
+    let mut peak = 0.0f64;
+    let status = loop {
+        if let Some(status) = process.child.try_wait()? {
+            break status;
+        }
+        // An error is the end of the process. Its peak only grows, so the last reading is the one.
+        peak = peak.max(process.memory("VmHWM").unwrap_or(0.0));
+        thread::sleep(Duration::from_millis(10));
+    };
+    let seconds = process.started.elapsed().as_secs_f64();
+    let (mut output, mut errors) = (String::new(), String::new());
+    if let (Some(stdout), Some(stderr)) = (&mut process.child.stdout, &mut process.child.stderr) {
+        stdout.read_to_string(&mut output)?;
+        stderr.read_to_string(&mut errors)?;
+    }
+    match status.success() {
+        true => Ok((serde_json::from_str(&output)?, seconds, peak)),
+        false => Err(format!("layergate clean: {errors}").into()),
+    }
+}
+
+fn print(rows: &[(&str, Cleaned)]) -> Value {
+    println!("A registry of {} layers\n", REPOSITORIES * IMAGES * LAYERS);
+    let headings = [
+        "",
+        "objects",
+        "records of layers",
+        "seconds",
+        "peak RSS, MiB",
+        "DynamoDB requests",
+        "read units",
+        "write units",
+        "S3 requests",
+    ];
+    let cells = |(name, cleaned): &(&str, Cleaned)| {
+        let Cleaned { said, seconds, peak_rss_mib, dynamodb, s3_requests } = cleaned;
+        vec![
+            (*name).to_owned(),
+            said["objects"].to_string(),
+            said["layers"].to_string(),
+            format!("{seconds:.1}"),
+            format!("{peak_rss_mib:.1}"),
+            dynamodb.requests.to_string(),
+            format!("{:.0}", dynamodb.read_units),
+            format!("{:.0}", dynamodb.write_units),
+            s3_requests.to_string(),
+        ]
+    };
+    report::table(&headings, &rows.iter().map(cells).collect::<Vec<_>>());
+    let figures = rows.iter().map(|(name, cleaned)| {
+        json!({
+            "name": name, "said": cleaned.said, "seconds": cleaned.seconds, "peak_rss_mib": cleaned.peak_rss_mib,
+            "dynamodb_requests": cleaned.dynamodb.requests, "read_units": cleaned.dynamodb.read_units,
+            "write_units": cleaned.dynamodb.write_units, "s3_requests": cleaned.s3_requests,
+        })
+    });
+    figures.collect()
+}
