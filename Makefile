@@ -31,6 +31,7 @@ local: ## Run the whole stack on this machine, with its data in DATA, at PORT
 	$(CARGO) run $(CARGO_FLAGS) --package layergate-tool -- local --data $(DATA) --port $(PORT)
 
 test: ## Run the tests
+	$(BUILD_FOR_TESTS)
 	$(CARGO) test $(CARGO_FLAGS) $(PACKAGES)
 
 lint: ## Check formatting, clippy and the documentation
