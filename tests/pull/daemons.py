@@ -6,7 +6,7 @@ import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.local_stack import PATIENCE
+from tests.local_stack import PATIENCE, stop
 
 CONTAINERD = """
 version = 2
@@ -59,10 +59,5 @@ def daemon(folder: Path, *command):
     except TimeoutError:
         raise RuntimeError(f"{command[0]} did not start:\n{(folder / 'log').read_text()}")
     finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
         notifications.close()

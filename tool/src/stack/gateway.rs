@@ -64,9 +64,7 @@ async fn answer(gateway: Arc<Gateway>, request: Request) -> Response {
                 Err(error) => return failed(&error),
             },
         }
-    }
-    let has_method = is_of_registry(parts.uri.path()) || parts.method == Method::POST;
-    if !has_method {
+    } else if parts.method != Method::POST {
         return gateway_error(StatusCode::FORBIDDEN, "Missing Authentication Token");
     }
     let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
