@@ -4,18 +4,20 @@
 //!
 //! | pk | sk | what |
 //! |---|---|---|
-//! | `layer#R@<digest>` | `layer` | a stored layer: `object_key`, `size`, `media_type` |
+//! | `layer#R@<digest>` | `layer` | a layer: `size`, `media_type`; `object_key` once it is stored; `upstream` if it comes from another registry |
 //! | `layer#R@<digest>` | `reference#<image digest>` | that image references this layer |
-//! | `image#R@<digest>` | `image` | an image: `media_type`, `manifest_size`, `image_size`, `layers`, `images`, `begun_at`, `revision`; `pushed_at` once it is published |
-//! | `image#R@<digest>` | `index#<image digest>` | that index names this image |
+//! | `image#R@<digest>` | `image` | an image: `media_type`, `manifest_size`, `image_size`, `layers`, `images`, `begun_at`, `revision`; `pushed_at` once it is published; `upstream` if it comes from another registry |
+//! | `image#R@<digest>` | `index#<image digest>` | that index names this image, which need not be here yet if the index comes from another registry |
 //! | `image#R@<digest>` | `tag#<tag>` | that tag names this image |
-//! | `tag#R:<tag>` | `tag` | a tag: `image_digest` |
+//! | `tag#R:<tag>` | `tag` | a tag: `image_digest`; `checked_at` if it comes from another registry: when that was asked last |
 //! | `repository#R` | `repository` | the repository: `created_at`, `accounts` that may read it |
 //! | `repository#R` | `image#<digest>` | listing: the repository has this image: `media_type`, `manifest_size`, `image_size`, `layers`, `images`, `pushed_at` |
 //! | `repository#R` | `image#<digest>#tag#<tag>` | listing: the image has this tag |
 //! | `repository#R` | `layer#<digest>` | listing: the repository has a record of this layer |
 //! | `repository#R` | `tag#<tag>` | listing: the repository has this tag: `image_digest` |
 //! | `registry#<registryId>` | `repository#<name>` | listing: the registry has this repository: `created_at` |
+//! | `registry#<registryId>` | `pull-through#<prefix>` | a pull through cache rule: `upstream_url`, `before_stored`, `created_at`; perhaps `upstream_prefix`, `credential_arn`, `accounts`, `allowed_hosts`, `realm` |
+//! | `fill#R@<digest>` or `fill#R:<tag>` | `layer` or `image` | a layer or an image on its way from another registry: `lease_id`, `ends_at`, `expires_at`; `claimed_at` once a worker is at it; `redirect_url` until `redirect_ends`; `failure` if it failed |
 //! | `registry#<registryId>` | `publishing#<id>` and `publishing#<id>#<n>` | the intent of a publishing: `digests` that it relies on; `ended_at` once nothing more is written under it |
 //! | `registry#<registryId>` | `cleaning#<id>` | a cleaner at work: `lease_ends` |
 //! | `registry#<registryId>` | `cleaning#<id>#claim` | the `digests` that this cleaner is about to remove |
@@ -46,6 +48,7 @@ mod cleaning_position;
 mod create_table;
 mod delete_image;
 mod delete_repository;
+mod fill;
 mod grant;
 mod image;
 mod intent;
@@ -54,6 +57,7 @@ mod layout;
 pub mod list;
 pub mod page;
 mod publish;
+mod rule;
 pub mod sweep;
 mod tag;
 mod transaction;
@@ -74,9 +78,12 @@ use keys::Key;
 pub use cleaner::{CleanError, Cleaner, LARGEST_CLAIM};
 pub use delete_image::{ImageDeletion, ImageId};
 pub use delete_repository::RepositoryDeletion;
+pub use fill::{Fill, FillFailure, FillState, Wanted};
 pub use image::Image;
 pub use intent::{Claimed, Intent};
 pub use publish::{Begun, LayerRecord, NewImage, PublishError};
+pub use rule::{BeforeStored, Rule, RuleList};
+pub use tag::TagSource;
 
 /// The longest partition key, in bytes.
 /// Source: [Quotas in DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html).
@@ -109,8 +116,10 @@ pub enum Consistency {
 pub enum LayerState {
     /// The repository has no such layer.
     Absent,
-    /// It is stored, and no image references it.
+    /// No image references it.
     Unreferenced,
+    /// An image references it, and its bytes are still in another registry.
+    Upstream,
     /// An image references it. Its bytes are the object with this key.
     Referenced(ObjectKey),
 }
@@ -275,6 +284,7 @@ fn layer_state(registry: &RegistryId, items: Vec<Item>) -> Result<LayerState, Fa
     }
     let object_key = match layer.remove("object_key") {
         Some(AttributeValue::S(object_key)) => ObjectKey::parse_layer(registry, object_key),
+        None if layer.contains_key("upstream") => return Ok(LayerState::Upstream),
         _ => None,
     };
     object_key.map(LayerState::Referenced).ok_or(Fault::BrokenRecord("object_key"))

@@ -199,12 +199,12 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// Refuses a bucket that is not that of the table, whose objects would all seem to be needed by nobody: of the first
-    /// twenty layers that a repository lists, one is in the bucket.
+    /// Refuses a bucket that is not that of the table, whose objects would all seem to be needed by nobody: of the
+    /// stored ones among the first twenty layers that a repository lists, one is in the bucket.
     async fn check_bucket(&self) -> Result<(), CleanError> {
         let Cleaning { catalog, store, registry, .. } = self.cleaning;
         for repository in &self.repositories {
-            let layers = catalog.some_layers(repository, 20).await?;
+            let layers = catalog.some_stored_layers(repository, 20).await?;
             for layer in &layers {
                 let key = ObjectKey::of_layer(registry, layer);
                 let (objects, _) = store.list(key.as_ref(), "").await?;

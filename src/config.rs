@@ -29,12 +29,18 @@ pub struct Config {
     /// `TOKEN_KEY_ID`: the KMS key from which the keys of the registry's tokens are derived: its id, ARN or alias. If
     /// unset, there is no registry that clients can log in to.
     pub token_key_id: Option<String>,
+    /// `WORKER_FUNCTION_NAME`: the worker, which fetches from other registries. If unset, nothing is fetched.
+    pub worker_function_name: Option<String>,
     /// `AWS_ENDPOINT_URL_DYNAMODB`: where DynamoDB is, if not at its AWS endpoint.
     pub dynamodb_endpoint: Option<String>,
     /// `AWS_ENDPOINT_URL_S3`: where S3 is, if not at its AWS endpoint. Download URLs point there.
     pub s3_endpoint: Option<String>,
     /// `AWS_ENDPOINT_URL_KMS`: where KMS is, if not at its AWS endpoint.
     pub kms_endpoint: Option<String>,
+    /// `AWS_ENDPOINT_URL_LAMBDA`: where Lambda is, if not at its AWS endpoint.
+    pub lambda_endpoint: Option<String>,
+    /// `AWS_ENDPOINT_URL_SECRETS_MANAGER`: where Secrets Manager is, if not at its AWS endpoint. Only the worker asks it.
+    pub secrets_manager_endpoint: Option<String>,
 }
 
 /// Who decides which caller may read what.
@@ -75,9 +81,14 @@ impl Config {
             cache_life: optional("CACHE_SECONDS").map_or(Ok(DEFAULT_CACHE_LIFE), parse_cache_life)?,
             authorization: optional("AUTHORIZATION").map_or(Ok(Authorization::Iam), parse_authorization)?,
             token_key_id: optional("TOKEN_KEY_ID").map(|value| TOKEN_KEY.parse(value)).transpose()?,
+            worker_function_name: optional("WORKER_FUNCTION_NAME")
+                .map(|value| WORKER.parse(value))
+                .transpose()?,
             dynamodb_endpoint: endpoint("AWS_ENDPOINT_URL_DYNAMODB")?,
             s3_endpoint: endpoint("AWS_ENDPOINT_URL_S3")?,
             kms_endpoint: endpoint("AWS_ENDPOINT_URL_KMS")?,
+            lambda_endpoint: endpoint("AWS_ENDPOINT_URL_LAMBDA")?,
+            secrets_manager_endpoint: endpoint("AWS_ENDPOINT_URL_SECRETS_MANAGER")?,
         })
     }
 
@@ -132,6 +143,14 @@ const TOKEN_KEY: Name = Name {
     meaning: "a KMS key's id, ARN or alias",
     lengths: 1..=2048,
     pattern: "^[a-zA-Z0-9:/_-]+$",
+};
+
+/// Source: [Invoke](https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html), `FunctionName`.
+const WORKER: Name = Name {
+    variable: "WORKER_FUNCTION_NAME",
+    meaning: "a Lambda function's name or ARN",
+    lengths: 1..=170,
+    pattern: "^[a-zA-Z0-9:_-]+$",
 };
 
 impl Name {

@@ -1,4 +1,4 @@
-//! Why a request to DynamoDB, S3 or KMS failed. What a client is told about it is decided in [`ecr`](crate::ecr); what a
+//! Why a request to one of AWS's services failed. What a client is told about it is decided in [`ecr`](crate::ecr); what a
 //! user of the tool is told, in the tool.
 
 use std::error::Error as StdError;
@@ -12,7 +12,7 @@ pub type Cause = Box<dyn StdError + Send + Sync>;
 /// A failure below the API.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// DynamoDB, S3 or KMS failed, or could not be reached.
+    /// The service failed, or could not be reached.
     #[error(transparent)]
     Backend(Box<BackendFault>),
     /// A record in the table lacks an attribute, or the attribute is in the wrong form.
@@ -40,6 +40,8 @@ pub enum Backend {
     S3,
     /// Holds the key of the registry's tokens.
     Kms,
+    /// Runs the worker.
+    Lambda,
 }
 
 impl fmt::Display for Backend {
@@ -48,11 +50,12 @@ impl fmt::Display for Backend {
             Self::DynamoDb => "DynamoDB",
             Self::S3 => "S3",
             Self::Kms => "KMS",
+            Self::Lambda => "Lambda",
         })
     }
 }
 
-/// A request to DynamoDB, S3 or KMS that did not succeed.
+/// A request that did not succeed.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{backend}{}{}{}",
@@ -141,14 +144,16 @@ impl Fault {
     /// Whether the backend refused because of too many requests, even after the SDK's retries.
     ///
     /// Names from [Error responses of S3](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html),
-    /// [Error handling with DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html)
-    /// and [Common errors of KMS](https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html).
+    /// [Error handling with DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html),
+    /// [Common errors of KMS](https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html) and Lambda's
+    /// [Invoke](https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html).
     pub fn is_throttling(&self) -> bool {
         let Self::Backend(fault) = self else { return false };
         matches!(
             fault.code.as_deref(),
             Some(
                 "ProvisionedThroughputExceededException"
+                    | "TooManyRequestsException"
                     | "RequestLimitExceeded"
                     | "SlowDown"
                     | "ThrottlingException"

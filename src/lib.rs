@@ -30,8 +30,10 @@ pub mod lambda;
 pub mod logging;
 pub mod oci;
 pub mod publish;
+pub mod pull_through;
 pub mod service;
 pub mod store;
 pub mod types;
 #[cfg(feature = "upstream")]
 pub mod upstream;
+pub mod worker;

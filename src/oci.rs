@@ -16,11 +16,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::access::Caller;
 use crate::access::token::{self, Refused};
-use crate::catalog::ImageId;
+use crate::catalog::{FillFailure, ImageId};
 use crate::logging::Subject;
+use crate::pull_through::WAIT_OF_REGISTRY;
 use crate::service::{MissingImage, MissingLayer, Service};
-use crate::store::{DownloadUrl, Method};
-use crate::types::{Digest, Repository};
+use crate::store::Method;
+use crate::types::{Digest, DownloadUrl, Repository};
 use route::Route;
 
 pub use error::Error;
@@ -103,11 +104,14 @@ async fn manifest(
     image: &ImageId,
     method: Method,
 ) -> Result<Response<String>, Error> {
-    match service.manifest_url(caller, repository, image, method).await {
+    match service.manifest_url(caller, repository, image, method, WAIT_OF_REGISTRY).await {
         Ok((digest, url)) => redirect(&url, &digest),
-        Err(refusal) => Err(Error::refused(repository, refusal, |MissingImage| Error::ManifestUnknown {
-            image: image.clone(),
-            repository: repository.clone(),
+        Err(refusal) => Err(Error::refused(repository, refusal, |missing| match missing {
+            MissingImage::NotYet => Error::BeingFetched,
+            MissingImage::Upstream(failure) if failure != FillFailure::NotFound => Error::Upstream(failure),
+            MissingImage::Absent | MissingImage::Upstream(_) => {
+                Error::ManifestUnknown { image: image.clone(), repository: repository.clone() }
+            }
         })),
     }
 }
@@ -120,12 +124,16 @@ async fn blob(
     digest: &Digest,
     method: Method,
 ) -> Result<Response<String>, Error> {
-    match service.layer_url(caller, repository, digest, method).await {
+    match service.layer_url(caller, repository, digest, method, WAIT_OF_REGISTRY).await {
         Ok(url) => redirect(&url, digest),
-        Err(refusal) => Err(Error::refused(repository, refusal, |missing| Error::BlobUnknown {
-            is_stored: matches!(missing, MissingLayer::NotReferenced),
-            digest: digest.clone(),
-            repository: repository.clone(),
+        Err(refusal) => Err(Error::refused(repository, refusal, |missing| match missing {
+            MissingLayer::NotYet => Error::BeingFetched,
+            MissingLayer::Upstream(failure) => Error::Upstream(failure),
+            MissingLayer::Absent | MissingLayer::NotReferenced => Error::BlobUnknown {
+                is_known: matches!(missing, MissingLayer::NotReferenced),
+                digest: digest.clone(),
+                repository: repository.clone(),
+            },
         })),
     }
 }

@@ -1,6 +1,7 @@
 //! The decisions, whichever API asks: whether this caller may have this layer or this image, and where its bytes are.
 
 use std::convert::Infallible;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::SdkConfig;
 use futures_util::{StreamExt, stream};
@@ -10,17 +11,22 @@ use crate::access::{Access, Caller};
 use crate::catalog::page::{
     Counted, ImageFilter, ImagePage, ImagePosition, MOST_TAGS, RepositoryPage, TaggedImage,
 };
-use crate::catalog::{Catalog, Consistency, Image, ImageId, LayerDescription, LayerState, RepositoryRecord};
+use crate::catalog::{
+    Catalog, Consistency, FillFailure, Image, ImageId, LayerDescription, LayerState, RepositoryRecord, Wanted,
+};
 use crate::config::Config;
 use crate::fault::{Backend, Fault};
-use crate::store::{DownloadUrl, Method, Store};
-use crate::types::{Digest, ImageTag, ObjectKey, RegistryId, Repository, RepositoryName};
+use crate::pull_through::{PullThrough, WAIT_OF_ECR, Wait, Waited};
+use crate::store::{Method, Store};
+use crate::types::{Digest, DownloadUrl, ImageTag, ObjectKey, RegistryId, Repository, RepositoryName};
 
 /// What the operations of an API work on.
 #[derive(Debug)]
 pub struct Service {
     catalog: Catalog,
     store: Store,
+    /// What asks for images and layers that are not here; `None` if there is no worker to ask.
+    pull_through: Option<PullThrough>,
     /// What clients log in to the registry with; `None` if there is no registry to log in to.
     pub tokens: Option<Tokens>,
     /// The registry of a request that names none.
@@ -53,13 +59,24 @@ impl<Missing> From<Fault> for Refusal<Missing> {
 pub enum MissingLayer {
     /// The repository has no such layer.
     Absent,
-    /// The layer is stored, and no image references it.
+    /// The repository has the layer, and no image references it.
     NotReferenced,
+    /// It is on its way from another registry.
+    NotYet,
+    /// Another registry should have it, and does not give it.
+    Upstream(FillFailure),
 }
 
-/// The repository has no such image.
+/// Why there is no image.
 #[derive(Debug)]
-pub struct MissingImage;
+pub enum MissingImage {
+    /// The repository has no such image.
+    Absent,
+    /// It is on its way from another registry.
+    NotYet,
+    /// Another registry should have it, and does not give it.
+    Upstream(FillFailure),
+}
 
 /// How an image is named: by a tag, by a digest, or by both.
 #[derive(Debug, Clone)]
@@ -77,7 +94,15 @@ pub enum Mismatch {
     Absent,
     /// The image with that tag has another digest.
     OtherDigest,
+    /// It is on its way from another registry.
+    NotYet,
+    /// Another registry should have it, and does not give it.
+    Upstream(FillFailure),
 }
+
+/// After what time an upstream is asked again which image a tag names. As in ECR.
+/// Source: [Sync an upstream registry](https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html).
+const TAG_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How many things are looked up at once for one call.
 const AT_ONCE: usize = 10;
@@ -89,6 +114,7 @@ impl Service {
         Self {
             catalog: Catalog::new(sdk, config),
             store: Store::new(sdk, config),
+            pull_through: PullThrough::new(sdk, config),
             tokens: Tokens::new(sdk, config),
             default_registry_id: config.default_registry_id.clone(),
             region: sdk.region().map(ToString::to_string).unwrap_or_default(),
@@ -101,14 +127,15 @@ impl Service {
         self.catalog.layout().await.map(|_| ())
     }
 
-    /// A URL to download a layer from, for requests with this method. One query, if there is a URL; for a caller from
-    /// another account, one more request before.
+    /// A URL to download a layer from, for requests with this method. One query, if the layer is stored; for a caller from
+    /// another account, one more request before. A layer that is still in another registry is waited for.
     pub async fn layer_url(
         &self,
         caller: &Caller,
         repository: &Repository,
         digest: &Digest,
         method: Method,
+        longest_wait: Duration,
     ) -> Result<DownloadUrl, Refusal<MissingLayer>> {
         let consistency = match caller.access(repository) {
             Access::Allowed => Consistency::Remembered,
@@ -116,23 +143,88 @@ impl Service {
             Access::IfGrantedTo(_) | Access::Denied => Consistency::Eventual,
         };
         let state = self.catalog.layer(repository, digest, consistency);
-        let object_key = match self.if_readable(caller, repository, state).await? {
-            LayerState::Referenced(object_key) => object_key,
+        let mut state = self.if_readable(caller, repository, state).await?;
+        if let LayerState::Absent | LayerState::Unreferenced = state {
             // What an eventually consistent read did not see may have been written a moment ago.
-            LayerState::Absent | LayerState::Unreferenced => {
-                let state = self.catalog.layer(repository, digest, Consistency::Strong);
-                match self.confirmed(repository, state).await? {
-                    LayerState::Absent => return Err(Refusal::Missing(MissingLayer::Absent)),
-                    LayerState::Unreferenced => return Err(Refusal::Missing(MissingLayer::NotReferenced)),
-                    LayerState::Referenced(object_key) => object_key,
-                }
-            }
-        };
-        Ok(self.store.download_url(&object_key, method).await?)
+            let lookup = self.catalog.layer(repository, digest, Consistency::Strong);
+            state = self.confirmed(repository, lookup).await?;
+        }
+        if let (LayerState::Upstream, Some(pull_through)) = (&state, &self.pull_through) {
+            let lookup = async || {
+                let state = self.catalog.layer(repository, digest, Consistency::Strong).await?;
+                Ok(Some(state).filter(|state| *state != LayerState::Upstream))
+            };
+            let wait = Wait { longest: longest_wait, takes_redirect: method == Method::Get };
+            let wanted = (repository, &Wanted::Layer(digest.clone()));
+            state = match pull_through.wait_for(&self.catalog, wanted, lookup, wait).await? {
+                Waited::Here(state) => state,
+                Waited::AtUpstream(url) => return Ok(url),
+                Waited::NotYet => return Err(Refusal::Missing(MissingLayer::NotYet)),
+                Waited::Failed(FillFailure::Fault) => return Err(failed_fill().into()),
+                Waited::Failed(failure) => return Err(Refusal::Missing(MissingLayer::Upstream(failure))),
+            };
+        }
+        match state {
+            LayerState::Absent => Err(Refusal::Missing(MissingLayer::Absent)),
+            LayerState::Unreferenced => Err(Refusal::Missing(MissingLayer::NotReferenced)),
+            // There is no worker any more that could fetch it.
+            LayerState::Upstream => Err(Refusal::Missing(MissingLayer::Upstream(FillFailure::NoRule))),
+            LayerState::Referenced(object_key) => Ok(self.store.download_url(&object_key, method).await?),
+        }
     }
 
-    /// A published image. One request by digest, two by tag; for a caller from another account, one more.
+    /// A published image. One request by digest, two by tag; for a caller from another account, one more. An image that is
+    /// not here is fetched, if a pull through cache rule is for the repository; and a tag that came from another registry
+    /// is looked up there again once a day.
     pub async fn image(
+        &self,
+        caller: &Caller,
+        repository: &Repository,
+        id: &ImageId,
+        longest_wait: Duration,
+    ) -> Result<Image, Refusal<MissingImage>> {
+        let found = self.stored_image(caller, repository, id).await;
+        match (&found, &self.pull_through) {
+            (Ok(image), Some(pull_through)) if is_due(image) => {
+                self.fetched_image(pull_through, repository, id, found.ok(), longest_wait).await
+            }
+            (Err(Refusal::Denied | Refusal::NoRepository | Refusal::Missing(_)), Some(pull_through))
+                if self.is_under_rule(caller, repository).await? =>
+            {
+                self.fetched_image(pull_through, repository, id, None, longest_wait).await
+            }
+            _ => found,
+        }
+    }
+
+    /// An image from another registry. `stored` is the one that is here, if its tag is to be looked up again.
+    async fn fetched_image(
+        &self,
+        pull_through: &PullThrough,
+        repository: &Repository,
+        id: &ImageId,
+        stored: Option<Image>,
+        longest_wait: Duration,
+    ) -> Result<Image, Refusal<MissingImage>> {
+        let lookup = async || {
+            let image = self.catalog.published_image(repository, id, Consistency::Strong).await?;
+            Ok(image.filter(|image| !is_due(image)))
+        };
+        // An image that is here need not be waited for as long as one that is not.
+        let longest = if stored.is_some() { longest_wait.min(WAIT_OF_ECR) } else { longest_wait };
+        let wanted = (repository, &Wanted::Image(id.clone()));
+        let wait = Wait { longest, takes_redirect: false };
+        let waited = pull_through.wait_for(&self.catalog, wanted, lookup, wait).await;
+        match (waited, stored) {
+            (Ok(Waited::Here(image)), _) | (_, Some(image)) => Ok(image),
+            (Err(fault), None) => Err(fault.into()),
+            (Ok(Waited::NotYet | Waited::AtUpstream(_)), None) => Err(Refusal::Missing(MissingImage::NotYet)),
+            (Ok(Waited::Failed(FillFailure::Fault)), None) => Err(failed_fill().into()),
+            (Ok(Waited::Failed(failure)), None) => Err(Refusal::Missing(MissingImage::Upstream(failure))),
+        }
+    }
+
+    async fn stored_image(
         &self,
         caller: &Caller,
         repository: &Repository,
@@ -143,9 +235,28 @@ impl Service {
             Some(image) => Ok(image),
             None => {
                 let image = self.catalog.published_image(repository, id, Consistency::Strong);
-                self.confirmed(repository, image).await?.ok_or(Refusal::Missing(MissingImage))
+                self.confirmed(repository, image).await?.ok_or(Refusal::Missing(MissingImage::Absent))
             }
         }
+    }
+
+    /// Whether a rule is for a repository that does not have an image, and lets the caller read what comes. One query; one
+    /// request more for a caller from another account that the rule lets read.
+    async fn is_under_rule(&self, caller: &Caller, repository: &Repository) -> Result<bool, Fault> {
+        let access = caller.access(repository);
+        if access == Access::Denied {
+            return Ok(false);
+        }
+        let Some(rule) = self.catalog.rule_for(repository).await? else { return Ok(false) };
+        Ok(match access {
+            Access::Denied => false,
+            Access::Allowed => true,
+            // The rule's grants are those of a repository that it makes. One that is there has its own.
+            Access::IfGrantedTo(account) => {
+                rule.accounts.contains(account)
+                    && self.catalog.repository(repository).await?.is_none_or(|record| record.grants(account))
+            }
+        })
     }
 
     /// A URL to download an image's manifest from, for requests with this method, and the manifest's digest. The
@@ -156,8 +267,9 @@ impl Service {
         repository: &Repository,
         id: &ImageId,
         method: Method,
+        longest_wait: Duration,
     ) -> Result<(Digest, DownloadUrl), Refusal<MissingImage>> {
-        let Image { digest, .. } = self.image(caller, repository, id).await?;
+        let Image { digest, .. } = self.image(caller, repository, id, longest_wait).await?;
         let object_key = ObjectKey::of_manifest(&repository.registry, &digest);
         Ok((digest, self.store.download_url(&object_key, method).await?))
     }
@@ -189,6 +301,48 @@ impl Service {
         self.readable(caller, repository).await?;
         let images = names.iter().map(|name| self.named_image(repository, name)).collect();
         Ok(a_few_at_once(images).await.into_iter().collect::<Result<_, _>>()?)
+    }
+
+    /// The same as [`images`](Self::images), and images that are not here are fetched, as [`image`](Self::image) does; a few
+    /// at once. One query more if there are any.
+    pub async fn images_or_fetched(
+        &self,
+        caller: &Caller,
+        repository: &Repository,
+        names: &[ImageName],
+        longest_wait: Duration,
+    ) -> Result<Vec<Result<Image, Mismatch>>, Refusal<Infallible>> {
+        let found = self.images(caller, repository, names).await;
+        let Some(pull_through) = &self.pull_through else { return found };
+        let needs_upstream = |found: &Result<Image, Mismatch>| match found {
+            Ok(image) => is_due(image),
+            Err(mismatch) => matches!(mismatch, Mismatch::Absent),
+        };
+        let is_complete = match &found {
+            Ok(found) => !found.iter().any(needs_upstream),
+            Err(refusal) => !matches!(refusal, Refusal::Denied | Refusal::NoRepository),
+        };
+        if is_complete || !self.is_under_rule(caller, repository).await? {
+            return found;
+        }
+        let found = found.unwrap_or_else(|_| names.iter().map(|_| Err(Mismatch::Absent)).collect());
+        let images = names.iter().zip(found).map(async |(name, found)| {
+            if !needs_upstream(&found) {
+                return Ok(found);
+            }
+            let fetched = self.fetched_image(pull_through, repository, &name.id, found.ok(), longest_wait).await;
+            Ok(match fetched {
+                Ok(image) if name.digest.as_ref().is_some_and(|digest| image.digest != *digest) => {
+                    Err(Mismatch::OtherDigest)
+                }
+                Ok(image) => Ok(image),
+                Err(Refusal::Missing(MissingImage::NotYet)) => Err(Mismatch::NotYet),
+                Err(Refusal::Missing(MissingImage::Upstream(failure))) => Err(Mismatch::Upstream(failure)),
+                Err(Refusal::Fault(fault)) => return Err(fault),
+                Err(_) => Err(Mismatch::Absent),
+            })
+        });
+        Ok(a_few_at_once(images.collect()).await.into_iter().collect::<Result<_, Fault>>()?)
     }
 
     async fn named_image(
@@ -332,6 +486,17 @@ impl Service {
         let (found, record) = tokio::try_join!(lookup, self.catalog.confirmed_repository(repository))?;
         record.map(|_| found).ok_or(Refusal::NoRepository)
     }
+}
+
+/// Whether a tag is to be looked up again where it comes from.
+fn is_due(image: &Image) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    image.checked_at.is_some_and(|checked_at| now.saturating_sub(checked_at) > TAG_LIFE.as_secs())
+}
+
+/// The worker could not fetch something because DynamoDB or S3 failed; its log has the cause.
+fn failed_fill() -> Fault {
+    Fault::not_sent(Backend::Lambda, "the worker failed; its log has the cause")
 }
 
 /// What these lookups give, in their order.

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use regex_lite::Regex;
+use serde::Serialize;
 
 /// A rule of the API that a value breaks. Displayed in ECR's own words, to follow the member's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +81,8 @@ static REPOSITORY_NAME: Pattern =
     pattern!(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*");
 /// From the OCI distribution specification, "Pulling manifests"; ECR's imageTag is the same.
 static IMAGE_TAG: Pattern = pattern!("[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}");
+static RULE_PREFIX: Pattern =
+    pattern!(r"((?:[a-z0-9]+(?:[._-][a-z0-9]+)*\/)*[a-z0-9]+(?:[._-][a-z0-9]+)*\/?|ROOT)");
 
 impl Pattern {
     fn check(&self, value: &str) -> Result<(), Constraint> {
@@ -107,7 +110,7 @@ macro_rules! reads_as_str {
     )+};
 }
 
-reads_as_str!(AccountId, RepositoryName, ObjectKey, ImageTag);
+reads_as_str!(AccountId, RepositoryName, ObjectKey, ImageTag, RulePrefix);
 
 /// An AWS account: twelve digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -242,6 +245,29 @@ impl ObjectKey {
     }
 }
 
+/// A URL to download from, which is a credential. It can be serialized into an answer, but not printed: it has no `Display`,
+/// and its `Debug` hides it.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct DownloadUrl(String);
+
+impl DownloadUrl {
+    /// Hides a URL.
+    pub fn new(url: String) -> Self {
+        Self(url)
+    }
+
+    /// The URL, to be handed to the client.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DownloadUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DownloadUrl(..)")
+    }
+}
+
 /// The tag of an image, such as `v1.2`: 1 to 128 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageTag(String);
@@ -251,5 +277,32 @@ impl ImageTag {
     pub fn parse(value: &str) -> Result<Self, Constraint> {
         IMAGE_TAG.check(value)?;
         Ok(Self(value.to_owned()))
+    }
+}
+
+/// What the names of the repositories begin with that a pull through cache rule is for: `PREFIX/NAME`. `ROOT` is for all
+/// repositories that no other rule is for.
+///
+/// Source: `ecrRepositoryPrefix` of
+/// [CreatePullThroughCacheRule](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreatePullThroughCacheRule.html).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RulePrefix(String);
+
+impl RulePrefix {
+    /// Accepts what ECR accepts as `ecrRepositoryPrefix`. A slash at its end does not count.
+    pub fn parse(value: &str) -> Result<Self, Constraint> {
+        match value.chars().count() {
+            0..2 => Err(Constraint::MinLength(2)),
+            31.. => Err(Constraint::MaxLength(30)),
+            _ => RULE_PREFIX.check(value).map(|()| Self(value.trim_end_matches('/').to_owned())),
+        }
+    }
+
+    /// What follows the prefix in a repository's name; `None` if the rule is not for that repository.
+    pub fn rest<'a>(&self, name: &'a RepositoryName) -> Option<&'a str> {
+        match self.0.as_str() {
+            "ROOT" => Some(&name.0),
+            prefix => name.0.strip_prefix(prefix)?.strip_prefix('/'),
+        }
     }
 }

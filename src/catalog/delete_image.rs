@@ -263,7 +263,14 @@ impl Catalog {
         deletion_of_index: u64,
     ) -> Result<Option<Marked>, Fault> {
         loop {
-            let Some(image) = self.image(repository, image).await? else { return Ok(None) };
+            let Some(image) = self.image(repository, image).await? else {
+                if !index.is_from_upstream
+                    || self.forget_index(repository, image, index, deletion_of_index).await?
+                {
+                    return Ok(None);
+                }
+                continue;
+            };
             if let Some(deletion) = image.deletion {
                 return Ok(Some(Marked { image, deletion }));
             }
@@ -293,6 +300,23 @@ impl Catalog {
         }
     }
 
+    /// Removes the row that names an index which is being deleted, of an image that was never fetched from the index's
+    /// registry. `false` if the image has come meanwhile.
+    async fn forget_index(
+        &self,
+        repository: &Repository,
+        image: &Digest,
+        index: &ImageRecord,
+        deletion_of_index: u64,
+    ) -> Result<bool, Fault> {
+        let items = vec![
+            self.check(keys::image(repository, &index.digest), Condition::is_marked(deletion_of_index)),
+            self.check(keys::image(repository, image), Condition::is_absent()),
+            self.delete(keys::index_of_image(repository, image, &index.digest), None),
+        ];
+        Ok(self.transact(items).await? != Outcome::Refused(1))
+    }
+
     /// Deletes everything that belongs to a marked image: last its record, and with it the tag that it was found by.
     /// Stops without an error if somebody else has completed the deletion.
     async fn sweep_image(
@@ -313,6 +337,12 @@ impl Catalog {
         let mut indexes = self.rows(record.0.clone(), keys::INDEX_PREFIX, 100);
         while let Some(row) = indexes.next().await? {
             records.push(self.delete((record.0.clone(), super::string(&row, "sk")?.to_owned()), None));
+        }
+        if image.is_from_upstream {
+            // Those of its images that are not here have nothing but this row.
+            let names = image.images.iter();
+            let names = names.map(|named| keys::index_of_image(repository, named, &image.digest));
+            records.extend(names.map(|row| self.delete(row, None)));
         }
         for records in records.chunks(LARGEST_TRANSACTION - 1) {
             let mut items = records.to_vec();

@@ -2,6 +2,7 @@
 
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 
+use super::tag::Tagged;
 use super::transaction::{Condition, number_value};
 use super::{
     Catalog, Consistency, ImageId, Item, digest, digests, keys, list, number, optional_number, string,
@@ -28,6 +29,8 @@ pub(super) struct ImageRecord {
     pub(super) deletion: Option<u64>,
     /// Whether that deletion keeps the images of the index.
     pub(super) keeps_images: bool,
+    /// Whether it comes from another registry. Then the images of an index need not be here.
+    pub(super) is_from_upstream: bool,
 }
 
 impl ImageRecord {
@@ -41,6 +44,7 @@ impl ImageRecord {
             is_published: item.contains_key("pushed_at"),
             deletion: optional_number(item, "deleting")?,
             keeps_images: item.contains_key("keeps_images"),
+            is_from_upstream: item.contains_key("upstream"),
         })
     }
 }
@@ -59,6 +63,9 @@ pub struct Image {
     pub size: Option<u64>,
     /// When it was published, in seconds since 1970.
     pub pushed_at: u64,
+    /// When another registry said last that the tag names this image, in seconds since 1970; `None` if it was looked up by
+    /// digest, or the tag was given here.
+    pub checked_at: Option<u64>,
 }
 
 impl Image {
@@ -74,6 +81,7 @@ impl Image {
             manifest_size: number(item, "manifest_size")?,
             size: optional_number(item, "image_size")?.filter(|&size| size > 0),
             pushed_at,
+            checked_at: None,
         }))
     }
 }
@@ -87,13 +95,16 @@ impl Catalog {
         id: &ImageId,
         consistency: Consistency,
     ) -> Result<Option<Image>, Fault> {
-        let digest = match id {
-            ImageId::Digest(digest) => Some(digest.clone()),
-            ImageId::Tag(tag) => self.tagged_as_of(repository, tag, consistency).await?,
+        let (digest, checked_at) = match id {
+            ImageId::Digest(digest) => (digest.clone(), None),
+            ImageId::Tag(tag) => match self.tag_as_of(repository, tag, consistency).await? {
+                Some(Tagged { image, checked_at }) => (image, checked_at),
+                None => return Ok(None),
+            },
         };
-        let Some(digest) = digest else { return Ok(None) };
         let record = self.record_as_of(keys::image(repository, &digest), consistency).await?;
-        record.map_or(Ok(None), |record| Image::read(&record, &digest))
+        let image = record.map_or(Ok(None), |record| Image::read(&record, &digest))?;
+        Ok(image.map(|image| Image { checked_at, ..image }))
     }
 
     /// An image's record. One request.

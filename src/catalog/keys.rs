@@ -1,6 +1,8 @@
 //! The table's keys. [`catalog`](super) describes them.
 
-use crate::types::{Digest, ImageTag, RegistryId, Repository};
+use super::fill::Wanted;
+use super::ImageId;
+use crate::types::{Digest, ImageTag, RegistryId, Repository, RulePrefix};
 
 /// A partition key and a sort key.
 pub(super) type Key = (String, String);
@@ -14,6 +16,7 @@ pub(super) const INDEX_PREFIX: &str = "index#";
 pub(super) const INTENT_PREFIX: &str = "publishing#";
 pub(super) const LAYER_PREFIX: &str = "layer#";
 pub(super) const REPOSITORY_PREFIX: &str = "repository#";
+pub(super) const RULE_PREFIX: &str = "pull-through#";
 pub(super) const TAG_PREFIX: &str = "tag#";
 
 pub(super) fn layer_partition(repository: &Repository, layer: &Digest) -> String {
@@ -102,6 +105,20 @@ pub(super) fn claim(registry: &RegistryId, id: u64) -> Key {
 
 pub(super) fn cleaning_position(registry: &RegistryId) -> Key {
     (registry_partition(registry), "position".to_owned())
+}
+
+pub(super) fn rule(registry: &RegistryId, prefix: &RulePrefix) -> Key {
+    (registry_partition(registry), format!("{RULE_PREFIX}{prefix}"))
+}
+
+/// A digest may be asked for as a layer and as an image, which are two fills.
+pub(super) fn fill(repository: &Repository, wanted: &Wanted) -> Key {
+    let (name, kind) = match wanted {
+        Wanted::Layer(digest) => (format!("@{}", digest.canonical()), "layer"),
+        Wanted::Image(ImageId::Digest(digest)) => (format!("@{}", digest.canonical()), "image"),
+        Wanted::Image(ImageId::Tag(tag)) => (format!(":{tag}"), "image"),
+    };
+    (format!("fill#{repository}{name}"), kind.to_owned())
 }
 
 pub(super) fn layout() -> Key {

@@ -18,7 +18,7 @@
 //!
 //! Source: [Transaction conflict handling](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-conflict-handling).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, TransactWriteItem};
@@ -30,7 +30,7 @@ use super::transaction::{
 };
 use super::{Catalog, fault, garbled, keys, string};
 use crate::fault::Fault;
-use crate::types::{Digest, ObjectKey, Repository};
+use crate::types::{AccountId, Digest, ObjectKey, Repository};
 
 /// The most keys of one BatchGetItem.
 /// Source: [BatchGetItem](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html).
@@ -63,6 +63,8 @@ pub struct NewImage {
     pub absent_layers: Vec<Digest>,
     /// The images of an index, such as those for its platforms, each once. Empty for a single image.
     pub images: Vec<Digest>,
+    /// The repository of another registry that it comes from, if its layers and the images of an index are still there.
+    pub upstream: Option<String>,
 }
 
 impl NewImage {
@@ -106,11 +108,20 @@ impl From<Fault> for PublishError {
 }
 
 impl Catalog {
-    /// Creates a repository; `false` if it exists.
-    pub async fn create_repository(&self, repository: &Repository) -> Result<bool, Fault> {
+    /// Creates a repository that these accounts may read besides the registry's own; `false` if it exists.
+    pub async fn create_repository(
+        &self,
+        repository: &Repository,
+        accounts: &[AccountId],
+    ) -> Result<bool, Fault> {
         self.claim_table().await?;
-        let record =
-            self.put(keys::repository(repository), [("created_at", now())], Some(Condition::is_absent()));
+        let ids: Vec<_> = accounts.iter().map(ToString::to_string).collect();
+        let accounts = (!ids.is_empty()).then_some(("accounts", AttributeValue::Ss(ids)));
+        let record = self.put(
+            keys::repository(repository),
+            [("created_at", now())].into_iter().chain(accounts),
+            Some(Condition::is_absent()),
+        );
         let listing = self.put(keys::repository_listing(repository), [("created_at", now())], None);
         Ok(self.transact(vec![record, listing]).await? == Outcome::Written)
     }
@@ -177,22 +188,16 @@ impl Catalog {
         let description =
             [media_type.clone(), size.clone(), image_size.clone(), layers.clone(), images.clone()];
         let (begun_at, revision) = (number_value(begun_at), number_value(revision));
+        let numbers = [(":begun_at", begun_at), (":revision", revision)];
+        let upstream = image.upstream.clone().map(|upstream| (":upstream", AttributeValue::S(upstream)));
+        let change = format!(
+            "SET media_type = :media_type, manifest_size = :manifest_size, image_size = :image_size, \
+             layers = :layers, images = :images, begun_at = :begun_at, revision = :revision{}",
+            if upstream.is_some() { ", upstream = :upstream" } else { " REMOVE upstream" }
+        );
+        let values = [media_type, size, image_size, layers, images].into_iter().chain(numbers).chain(upstream);
         vec![
-            self.update(
-                keys::image(repository, &image.digest),
-                "SET media_type = :media_type, manifest_size = :manifest_size, image_size = :image_size, \
-                 layers = :layers, images = :images, begun_at = :begun_at, revision = :revision",
-                [
-                    media_type,
-                    size,
-                    image_size,
-                    layers,
-                    images,
-                    (":begun_at", begun_at),
-                    (":revision", revision),
-                ],
-                Some(condition),
-            ),
+            self.update(keys::image(repository, &image.digest), &change, values, Some(condition)),
             self.update(
                 keys::image_listing(repository, &image.digest),
                 "SET media_type = :media_type, manifest_size = :manifest_size, image_size = :image_size, \
@@ -206,55 +211,82 @@ impl Catalog {
     /// Step 2: writes the layers' records and references.
     pub async fn add_layers(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
         let Begun { repository, image, intent, begun_at } = begun;
-        let known = self.known_layers(repository, &image.layers).await?;
-        let mut items = Vec::new();
-        for (n, layer) in image.layers.iter().enumerate() {
-            if items.is_empty() {
-                let key = keys::image(repository, &image.digest);
-                items.push(self.check(key, Condition::began_at(*begun_at)));
-                items.push(self.still_counts(intent));
-            }
-            items.push(self.put(keys::reference(repository, &layer.digest, &image.digest), [], None));
-            // A record that is there is not written again. Otherwise images that share a layer would have an item in
-            // common.
-            if !known.contains(&keys::layer_partition(repository, &layer.digest)) {
-                let object_key = ObjectKey::of_layer(&repository.registry, &layer.digest);
-                let record = [
-                    ("object_key", AttributeValue::S(object_key.to_string())),
-                    ("size", number_value(layer.size)),
-                    ("media_type", AttributeValue::S(layer.media_type.clone())),
-                ];
-                items.push(self.put(keys::layer(repository, &layer.digest), record, None));
-                items.push(self.put(keys::layer_listing(repository, &layer.digest), [], None));
-            }
+        let digests: Vec<_> = image.layers.iter().map(|layer| layer.digest.clone()).collect();
+        let mut known = self.known_layers(repository, &digests).await?;
+        let mut next = 0;
+        while next < image.layers.len() {
+            let key = keys::image(repository, &image.digest);
+            let mut items = vec![self.check(key, Condition::began_at(*begun_at)), self.still_counts(intent)];
+            let first = next;
             const MOST_FOR_A_LAYER: usize = 3;
-            let is_full = items.len() + MOST_FOR_A_LAYER > LARGEST_TRANSACTION;
-            if is_full || n + 1 == image.layers.len() {
-                match self.transact(std::mem::take(&mut items)).await? {
-                    Outcome::Written => {}
-                    Outcome::Refused(0) => return Err(PublishError::ImageDeleted),
-                    Outcome::Refused(_) => return Err(PublishError::GivenUp),
+            while next < image.layers.len() && items.len() + MOST_FOR_A_LAYER <= LARGEST_TRANSACTION {
+                let layer = &image.layers[next];
+                items.push(self.put(keys::reference(repository, &layer.digest, &image.digest), [], None));
+                // A record that is there is not written again. Otherwise images that share a layer would have an item
+                // in common. One without the object's key gets it, if this image's layers are stored.
+                match (known.get(&keys::layer_partition(repository, &layer.digest)), &image.upstream) {
+                    (Some(true), _) | (Some(false), Some(_)) => {}
+                    _ => items.extend(self.known_layer(repository, layer, image.upstream.as_ref())),
+                }
+                next += 1;
+            }
+            match self.transact(items).await? {
+                Outcome::Written => {}
+                Outcome::Refused(0) => return Err(PublishError::ImageDeleted),
+                Outcome::Refused(1) => return Err(PublishError::GivenUp),
+                // Somebody else has just written the record of one of the layers.
+                Outcome::Refused(_) => {
+                    known = self.known_layers(repository, &digests).await?;
+                    next = first;
                 }
             }
         }
         Ok(())
     }
 
-    /// The partition keys of those layers that have a record in the repository.
+    /// The items that write a layer's record and its row in the listing.
+    fn known_layer(
+        &self,
+        repository: &Repository,
+        layer: &LayerRecord,
+        upstream: Option<&String>,
+    ) -> [TransactWriteItem; 2] {
+        let (place, condition) = match upstream {
+            // Never in place of a record that has the object's key.
+            Some(upstream) => {
+                (("upstream", AttributeValue::S(upstream.clone())), Some(Condition::is_absent()))
+            }
+            None => {
+                let object_key = ObjectKey::of_layer(&repository.registry, &layer.digest);
+                (("object_key", AttributeValue::S(object_key.to_string())), None)
+            }
+        };
+        let record = [
+            place,
+            ("size", number_value(layer.size)),
+            ("media_type", AttributeValue::S(layer.media_type.clone())),
+        ];
+        [
+            self.put(keys::layer(repository, &layer.digest), record, condition),
+            self.put(keys::layer_listing(repository, &layer.digest), [], None),
+        ]
+    }
+
+    /// The partition keys of those layers that have a record in the repository, and whether they are stored.
     ///
     /// Such a record stays while this image is not being deleted. Deleting the repository removes it only after all
     /// images are marked, and a cleaner does not while the intent counts.
-    async fn known_layers(
+    pub(super) async fn known_layers(
         &self,
         repository: &Repository,
-        layers: &[LayerRecord],
-    ) -> Result<HashSet<String>, Fault> {
-        let mut known = HashSet::new();
+        layers: &[Digest],
+    ) -> Result<HashMap<String, bool>, Fault> {
+        let mut known = HashMap::new();
         for layers in layers.chunks(LARGEST_BATCH) {
-            let keys = layers.iter().map(|layer| key_attributes(keys::layer(repository, &layer.digest)));
+            let keys = layers.iter().map(|layer| key_attributes(keys::layer(repository, layer)));
             let wanted = KeysAndAttributes::builder()
                 .set_keys(Some(keys.collect()))
-                .projection_expression("pk")
+                .projection_expression("pk, object_key")
                 .consistent_read(true)
                 .build();
             let mut wanted = HashMap::from([(self.table_name.clone(), wanted.expect("it has keys"))]);
@@ -264,7 +296,7 @@ impl Catalog {
                 let found = batch.send().await.map_err(fault)?;
                 let rows = found.responses.ok_or_else(garbled)?;
                 for row in rows.values().flatten() {
-                    known.insert(string(row, "pk")?.to_owned());
+                    known.insert(string(row, "pk")?.to_owned(), row.contains_key("object_key"));
                 }
                 // The keys that DynamoDB was too busy to read. It reads at least one, or the request fails as
                 // throttled. So this loop ends.
@@ -278,21 +310,33 @@ impl Catalog {
         Ok(known)
     }
 
-    /// Step 3: gives each image of an index a row that names the index.
+    /// Step 3: gives each image of an index a row that names the index. If the index comes from another registry, its
+    /// images need not be here yet.
     pub async fn name_images(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
         let Begun { repository, image: index, begun_at, .. } = begun;
         const ITEMS_PER_IMAGE: usize = 2;
         for images in index.images.chunks((LARGEST_TRANSACTION - 1) / ITEMS_PER_IMAGE) {
-            let key = keys::image(repository, &index.digest);
-            let mut items = vec![self.check(key, Condition::began_at(*begun_at))];
-            for image in images {
-                items.extend([
-                    self.count_change(repository, image, Condition::is_published()),
-                    self.put(keys::index_of_image(repository, image, &index.digest), [], None),
-                ]);
-            }
-            if self.transact(items).await? != Outcome::Written {
-                return Err(PublishError::ImageDeleted);
+            loop {
+                let key = keys::image(repository, &index.digest);
+                let mut items = vec![self.check(key, Condition::began_at(*begun_at))];
+                for image in images {
+                    let may_be_absent = index.upstream.is_some();
+                    let is_absent = may_be_absent && self.image(repository, image).await?.is_none();
+                    items.extend([
+                        match (is_absent, may_be_absent) {
+                            (true, _) => self.check(keys::image(repository, image), Condition::is_absent()),
+                            (false, true) => self.count_change(repository, image, Condition::exists()),
+                            (false, false) => self.count_change(repository, image, Condition::is_published()),
+                        },
+                        self.put(keys::index_of_image(repository, image, &index.digest), [], None),
+                    ]);
+                }
+                match self.transact(items).await? {
+                    Outcome::Written => break,
+                    // One of the images came or went meanwhile.
+                    Outcome::Refused(1..) if index.upstream.is_some() => {}
+                    Outcome::Refused(_) => return Err(PublishError::ImageDeleted),
+                }
             }
         }
         Ok(())

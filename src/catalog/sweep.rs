@@ -116,12 +116,15 @@ impl Catalog {
         Ok(repositories)
     }
 
-    /// The first layers that a repository lists, at most `count`. One request.
-    pub async fn some_layers(&self, repository: &Repository, count: usize) -> Result<Vec<Digest>, Fault> {
+    /// Those of the first layers that a repository lists, at most `count`, that are stored. Two requests.
+    pub async fn some_stored_layers(&self, repository: &Repository, count: usize) -> Result<Vec<Digest>, Fault> {
         let page = i32::try_from(count).unwrap_or(i32::MAX);
         let mut rows = self.rows(keys::repository_partition(repository), keys::LAYER_PREFIX, page);
         let layer = |row: &_| digest(string(row, "sk")?.strip_prefix(keys::LAYER_PREFIX).unwrap_or_default());
-        rows.take(count).await?.iter().map(layer).collect()
+        let mut layers: Vec<_> = rows.take(count).await?.iter().map(layer).collect::<Result<_, _>>()?;
+        let known = self.known_layers(repository, &layers).await?;
+        layers.retain(|layer| known.get(&keys::layer_partition(repository, layer)) == Some(&true));
+        Ok(layers)
     }
 
     /// The listed digests of an algorithm after the one with the digits `after`. One request for each repository, and one

@@ -2,10 +2,28 @@
 
 use super::image::digest_value;
 use super::publish::PublishError;
-use super::transaction::{Condition, Outcome};
-use super::{Catalog, Consistency, digest, keys, string};
+use super::transaction::{Condition, Outcome, now};
+use super::{Catalog, Consistency, Item, digest, keys, optional_number, string};
 use crate::fault::Fault;
 use crate::types::{Digest, ImageTag, Repository};
+
+/// What a tag names.
+#[derive(Debug)]
+pub(super) struct Tagged {
+    /// The image.
+    pub(super) image: Digest,
+    /// When another registry said so last, in seconds since 1970; `None` if the tag was given here.
+    pub(super) checked_at: Option<u64>,
+}
+
+/// Who says that a tag names an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagSource {
+    /// Somebody who publishes here.
+    Publisher,
+    /// The registry that the image comes from, just now.
+    Upstream,
+}
 
 impl Catalog {
     /// The image that a tag names, read with strong consistency. One request.
@@ -14,18 +32,22 @@ impl Catalog {
         repository: &Repository,
         tag: &ImageTag,
     ) -> Result<Option<Digest>, Fault> {
-        self.tagged_as_of(repository, tag, Consistency::Strong).await
+        Ok(self.tag_as_of(repository, tag, Consistency::Strong).await?.map(|tagged| tagged.image))
     }
 
-    /// The image that a tag names. One request.
-    pub(super) async fn tagged_as_of(
+    /// What a tag names. One request.
+    pub(super) async fn tag_as_of(
         &self,
         repository: &Repository,
         tag: &ImageTag,
         consistency: Consistency,
-    ) -> Result<Option<Digest>, Fault> {
+    ) -> Result<Option<Tagged>, Fault> {
         let record = self.record_as_of(keys::tag(repository, tag), consistency).await?;
-        record.map(|item| digest(string(&item, "image_digest")?)).transpose()
+        let read = |item: Item| {
+            let checked_at = optional_number(&item, "checked_at")?;
+            Ok(Tagged { image: digest(string(&item, "image_digest")?)?, checked_at })
+        };
+        record.map(read).transpose()
     }
 
     /// Tags a published image. Takes the tag from the image that had it.
@@ -34,6 +56,7 @@ impl Catalog {
         repository: &Repository,
         image: &Digest,
         tag: &ImageTag,
+        source: TagSource,
     ) -> Result<(), PublishError> {
         loop {
             let former = self.tagged(repository, tag).await?;
@@ -42,9 +65,10 @@ impl Catalog {
                 Some(former) => Condition::names(digest_value(former)),
             };
             let pointer = [("image_digest", digest_value(image))];
+            let checked_at = (source == TagSource::Upstream).then(|| ("checked_at", now()));
             let mut items = vec![
                 self.count_change(repository, image, Condition::is_published()),
-                self.put(keys::tag(repository, tag), pointer.clone(), Some(is_unchanged)),
+                self.put(keys::tag(repository, tag), pointer.clone().into_iter().chain(checked_at), Some(is_unchanged)),
                 self.put(keys::tag_of_image(repository, image, tag), [], None),
                 self.put(keys::tag_listing(repository, image, tag), [], None),
                 self.put(keys::tag_name_listing(repository, tag), pointer, None),

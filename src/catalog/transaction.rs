@@ -111,7 +111,30 @@ impl Condition {
         Self { expression: "image_digest = :image", value: Some((":image", image)) }
     }
 
-    fn split(condition: Option<Self>) -> (Option<String>, Option<HashMap<String, AttributeValue>>) {
+    /// The rule still is for this upstream, and no token server is known yet.
+    pub(super) fn is_unpinned(upstream_url: String) -> Self {
+        let expression = "upstream_url = :upstream AND attribute_not_exists(realm)";
+        Self { expression, value: Some((":upstream", AttributeValue::S(upstream_url))) }
+    }
+
+    /// The fill is that of this lease, and no worker has begun it.
+    pub(super) fn is_unclaimed(lease_id: u64) -> Self {
+        let expression = "lease_id = :lease AND attribute_not_exists(claimed_at)";
+        Self { expression, value: Some((":lease", number_value(lease_id))) }
+    }
+
+    /// The fill is that of this lease.
+    pub(super) fn has_lease_id(lease_id: u64) -> Self {
+        Self { expression: "lease_id = :lease", value: Some((":lease", number_value(lease_id))) }
+    }
+
+    /// There is no fill, or its time was over at `now`, in seconds since 1970.
+    pub(super) fn is_over(now: u64) -> Self {
+        let expression = "attribute_not_exists(pk) OR ends_at <= :now";
+        Self { expression, value: Some((":now", number_value(now))) }
+    }
+
+    pub(super) fn split(condition: Option<Self>) -> (Option<String>, Option<HashMap<String, AttributeValue>>) {
         let Some(Self { expression, value }) = condition else { return (None, None) };
         let values = value.map(|(name, value)| HashMap::from([(name.to_owned(), value)]));
         (Some(expression.to_owned()), values)
@@ -156,14 +179,14 @@ impl Catalog {
     }
 
     /// An item that writes a record, and replaces the one that may be there.
-    pub(super) fn put<const N: usize>(
+    pub(super) fn put<'a>(
         &self,
         key: Key,
-        attributes: [(&str, AttributeValue); N],
+        attributes: impl IntoIterator<Item = (&'a str, AttributeValue)>,
         condition: Option<Condition>,
     ) -> TransactWriteItem {
         let mut item = key_attributes(key);
-        item.extend(attributes.map(|(name, value)| (name.to_owned(), value)));
+        item.extend(attributes.into_iter().map(|(name, value)| (name.to_owned(), value)));
         let (expression, values) = Condition::split(condition);
         let put = Put::builder()
             .table_name(&self.table_name)
@@ -175,15 +198,16 @@ impl Catalog {
 
     /// An item that changes a record by an update expression with these values. It creates the record if there is
     /// none, unless `condition` forbids that.
-    pub(super) fn update<const N: usize>(
+    pub(super) fn update<'a>(
         &self,
         key: Key,
         expression: &str,
-        values: [(&str, AttributeValue); N],
+        values: impl IntoIterator<Item = (&'a str, AttributeValue)>,
         condition: Option<Condition>,
     ) -> TransactWriteItem {
         let (condition, condition_values) = Condition::split(condition);
-        let mut all: HashMap<_, _> = values.map(|(name, value)| (name.to_owned(), value)).into();
+        let mut all: HashMap<_, _> =
+            values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         all.extend(condition_values.unwrap_or_default());
         let update = Update::builder()
             .table_name(&self.table_name)

@@ -5,6 +5,8 @@ use serde::Serialize;
 
 use super::image_id::{ImageIdentifier, MOST_IMAGES};
 use super::{Context, Error, LARGEST_RESPONSE, Members, protocol};
+use crate::catalog::FillFailure;
+use crate::pull_through::WAIT_OF_ECR;
 use crate::service::Mismatch;
 use crate::types::{RegistryId, Repository};
 
@@ -80,7 +82,7 @@ pub async fn call(context: &Context<'_>, input: Input) -> Result<Output, Error> 
     }
 
     let service = context.service;
-    let found = service.images(context.caller, &repository, &names).await;
+    let found = service.images_or_fetched(context.caller, &repository, &names, WAIT_OF_ECR).await;
     let found = found.map_err(|refusal| Error::no_access(context, NAME, &repository, refusal))?;
     let (mut found_ids, mut images) = (Vec::new(), Vec::new());
     for (id, image) in ids.into_iter().zip(found) {
@@ -90,7 +92,10 @@ pub async fn call(context: &Context<'_>, input: Input) -> Result<Output, Error> 
                 found_ids.push(ImageIdentifier { image_digest, ..id });
                 images.push(image);
             }
-            Err(mismatch) => failures.push(Failure::new(id, failure(&mismatch))),
+            Err(Mismatch::NotYet) => return Err(Error::BeingFetched("image")),
+            Err(Mismatch::Absent) => failures.push(Failure::new(id, not_found())),
+            Err(Mismatch::OtherDigest) => failures.push(Failure::new(id, other_digest())),
+            Err(Mismatch::Upstream(failure)) => failures.push(Failure::new(id, upstream(failure))),
         }
     }
 
@@ -116,13 +121,22 @@ impl Failure {
     }
 }
 
-/// The code and the reason for the name of no image.
-fn failure(mismatch: &Mismatch) -> (&'static str, String) {
-    match mismatch {
-        Mismatch::Absent => ("ImageNotFound", "Requested image not found".to_owned()),
-        Mismatch::OtherDigest => (
-            "ImageTagDoesNotMatchDigest",
-            "Invalid request parameters: given tag does not map to the given digest".to_owned(),
-        ),
-    }
+fn not_found() -> (&'static str, String) {
+    ("ImageNotFound", "Requested image not found".to_owned())
+}
+
+fn other_digest() -> (&'static str, String) {
+    let reason = "Invalid request parameters: given tag does not map to the given digest";
+    ("ImageTagDoesNotMatchDigest", reason.to_owned())
+}
+
+/// The code and the reason for an image that another registry does not give. ECR's model has a code for each kind of them.
+fn upstream(failure: FillFailure) -> (&'static str, String) {
+    let code = match failure {
+        FillFailure::NotFound => return not_found(),
+        FillFailure::AccessDenied | FillFailure::SecretUnusable | FillFailure::NoRule => "UpstreamAccessDenied",
+        FillFailure::TooManyRequests => "UpstreamTooManyRequests",
+        _ => "UpstreamUnavailable",
+    };
+    (code, format!("Unable to get the upstream image: {failure}"))
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::image_id::ImageIdentifier;
 use super::{Context, LARGEST_RESPONSE, protocol};
 use crate::access::Caller;
+use crate::catalog::FillFailure;
 use crate::fault::{Cause, Fault};
 use crate::service::Refusal;
 use crate::types::{Constraint, Digest, RegistryId, Repository};
@@ -69,6 +70,12 @@ pub enum Error {
         /// Where it was looked for.
         repository: Repository,
     },
+    /// An image references the layer, and the registry that it comes from does not give it. ECR's own sentence, and why.
+    #[error("There was an issue getting the upstream layer matching the pull through cache rule: {0}.")]
+    UnableToGetUpstreamLayer(FillFailure),
+    /// An image or a layer is on its way. SDKs repeat a call that fails with this name.
+    #[error("The {0} is being fetched from the upstream registry; try again")]
+    BeingFetched(&'static str),
     /// What was asked for is more than one response can hold.
     #[error(
         "The answer would be larger than the {LARGEST_RESPONSE} bytes of a response; ask for less at a time"
@@ -161,6 +168,8 @@ impl Error {
             Self::LayersNotFound { .. } => "LayersNotFoundException",
             Self::LayerInaccessible { .. } => "LayerInaccessibleException",
             Self::ImageNotFound { .. } => "ImageNotFoundException",
+            Self::UnableToGetUpstreamLayer(_) => "UnableToGetUpstreamLayerException",
+            Self::BeingFetched(_) => "ThrottlingException",
             Self::LimitExceeded => "LimitExceededException",
             Self::AccessDenied { .. } => "AccessDeniedException",
             Self::Throttling(_) => "ThrottlingException",

@@ -5,9 +5,10 @@ use serde::Serialize;
 
 use super::protocol::{registry, required};
 use super::{Context, Error, Members};
+use crate::pull_through::WAIT_OF_ECR;
 use crate::service::MissingLayer;
-use crate::store::{DownloadUrl, Method};
-use crate::types::{Digest, RegistryId, Repository, RepositoryName};
+use crate::store::Method;
+use crate::types::{Digest, DownloadUrl, RegistryId, Repository, RepositoryName};
 
 /// The operation's name, as `X-Amz-Target` spells it.
 pub const NAME: &str = "GetDownloadUrlForLayer";
@@ -48,13 +49,16 @@ impl Input {
 /// Answers a call.
 pub async fn call(context: &Context<'_>, input: Input) -> Result<Output, Error> {
     let Input { repository, layer_digest: digest } = input;
-    match context.service.layer_url(context.caller, &repository, &digest, Method::Get).await {
+    let url = context.service.layer_url(context.caller, &repository, &digest, Method::Get, WAIT_OF_ECR);
+    match url.await {
         Ok(download_url) => Ok(Output { download_url, layer_digest: digest.to_string() }),
         Err(refusal) => Err(Error::refused(context, NAME, &repository, refusal, |missing| {
             let repository = repository.clone();
             match missing {
                 MissingLayer::Absent => Error::LayersNotFound { digest, repository },
                 MissingLayer::NotReferenced => Error::LayerInaccessible { digest, repository },
+                MissingLayer::NotYet => Error::BeingFetched("layer"),
+                MissingLayer::Upstream(failure) => Error::UnableToGetUpstreamLayer(failure),
             }
         })),
     }

@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use super::json;
-use crate::catalog::ImageId;
+use crate::catalog::{FillFailure, ImageId};
 use crate::fault::{Cause, Fault};
 use crate::service::Refusal;
 use crate::types::{Constraint, Digest, Repository};
@@ -70,20 +70,26 @@ pub enum Error {
     /// The repository has no such layer, or no image that references it.
     #[error(
         "The layer with digest '{digest}' {} the repository with name '{}' in the registry with id '{}'",
-        match .is_stored {
+        match .is_known {
             true => "is not associated with an image in",
             false => "does not exist within",
         },
         .repository.name, .repository.registry
     )]
     BlobUnknown {
-        /// Whether it is stored.
-        is_stored: bool,
+        /// Whether the repository has it.
+        is_known: bool,
         /// The layer that was asked for.
         digest: Digest,
         /// Where it was looked for.
         repository: Repository,
     },
+    /// The registry that the image or the layer comes from does not give it.
+    #[error("There was an issue getting this from the upstream registry of the pull through cache rule: {0}")]
+    Upstream(FillFailure),
+    /// It is on its way, and takes longer than a request may.
+    #[error("This is being fetched from the upstream registry; try again")]
+    BeingFetched,
     /// DynamoDB or KMS throttles, even after all retries.
     #[error("Rate exceeded")]
     TooManyRequests(#[source] Cause),
@@ -135,6 +141,16 @@ impl Error {
             Self::NameUnknown(_) => ("NAME_UNKNOWN", StatusCode::NOT_FOUND),
             Self::TagInvalid(_) | Self::ManifestUnknown { .. } => ("MANIFEST_UNKNOWN", StatusCode::NOT_FOUND),
             Self::BlobUnknown { .. } => ("BLOB_UNKNOWN", StatusCode::NOT_FOUND),
+            // Not one of the 5xx: an upstream's failure must not look like one of this service.
+            Self::Upstream(failure) => match failure {
+                FillFailure::NotFound => ("BLOB_UNKNOWN", StatusCode::NOT_FOUND),
+                FillFailure::TooManyRequests => ("TOOMANYREQUESTS", StatusCode::TOO_MANY_REQUESTS),
+                FillFailure::AccessDenied | FillFailure::SecretUnusable | FillFailure::NoRule => {
+                    ("DENIED", StatusCode::FORBIDDEN)
+                }
+                _ => ("UNKNOWN", StatusCode::FAILED_DEPENDENCY),
+            },
+            Self::BeingFetched => ("TOOMANYREQUESTS", StatusCode::TOO_MANY_REQUESTS),
             Self::TooManyRequests(_) => ("TOOMANYREQUESTS", StatusCode::TOO_MANY_REQUESTS),
             Self::PageInvalid => ("PAGINATION_NUMBER_INVALID", StatusCode::BAD_REQUEST),
             Self::Server(_) => ("UNKNOWN", StatusCode::INTERNAL_SERVER_ERROR),

@@ -1,0 +1,155 @@
+//! Pull through cache rules: where images come from that the registry does not have yet.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use super::transaction::{Condition, Outcome, now};
+use super::{Catalog, Item, keys, list, number, string};
+use crate::fault::Fault;
+use crate::types::{AccountId, RegistryId, Repository, RulePrefix};
+
+/// A rule.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Which repositories it is for.
+    pub prefix: RulePrefix,
+    /// The upstream registry, such as `https://registry-1.docker.io`.
+    pub upstream_url: String,
+    /// What the upstream's names begin with, in place of the prefix.
+    pub upstream_prefix: Option<String>,
+    /// The ARN of the Secrets Manager secret with the upstream's credentials.
+    pub credential_arn: Option<String>,
+    /// What a puller gets of a layer that is not stored yet.
+    pub before_stored: BeforeStored,
+    /// The accounts, besides the registry's own, that may read the repositories that the rule makes.
+    pub accounts: Vec<AccountId>,
+    /// Hosts with private addresses that the upstream may lead to.
+    pub allowed_hosts: Vec<String>,
+    /// The upstream's token server, once it is known. The credentials go to no other.
+    pub realm: Option<String>,
+    /// When it was created, in seconds since 1970.
+    pub created_at: u64,
+}
+
+/// What a puller gets of a layer that is not stored yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BeforeStored {
+    /// The URL that the upstream redirects to, if it does.
+    Redirect,
+    /// Nothing: it waits until the layer is stored.
+    Wait,
+}
+
+impl BeforeStored {
+    /// As it is written in the table, and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Redirect => "redirect",
+            Self::Wait => "wait",
+        }
+    }
+}
+
+impl Rule {
+    fn read(item: &Item) -> Result<Self, Fault> {
+        let optional = |name| item.contains_key(name).then(|| string(item, name).map(str::to_owned)).transpose();
+        let strings = |name: &str| item.get(name).and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default();
+        let prefix = string(item, "sk")?.strip_prefix(keys::RULE_PREFIX).and_then(|name| RulePrefix::parse(name).ok());
+        let account = |id: String| AccountId::parse(&id).map_err(|_| Fault::BrokenRecord("accounts"));
+        Ok(Self {
+            prefix: prefix.ok_or(Fault::BrokenRecord("sk"))?,
+            upstream_url: string(item, "upstream_url")?.to_owned(),
+            upstream_prefix: optional("upstream_prefix")?,
+            credential_arn: optional("credential_arn")?,
+            before_stored: match string(item, "before_stored")? {
+                "redirect" => BeforeStored::Redirect,
+                "wait" => BeforeStored::Wait,
+                _ => return Err(Fault::BrokenRecord("before_stored")),
+            },
+            accounts: strings("accounts").into_iter().map(account).collect::<Result<_, _>>()?,
+            allowed_hosts: strings("allowed_hosts"),
+            realm: optional("realm")?,
+            created_at: number(item, "created_at")?,
+        })
+    }
+
+    /// The name that a repository of this registry has in the upstream; `None` if the rule is not for it.
+    pub fn upstream_name(&self, repository: &Repository) -> Option<String> {
+        let rest = self.prefix.rest(&repository.name)?;
+        Some(match &self.upstream_prefix {
+            Some(prefix) => format!("{prefix}/{rest}"),
+            None => rest.to_owned(),
+        })
+    }
+}
+
+/// The rules of a registry, in the order of their prefixes.
+pub struct RuleList(list::Rows);
+
+impl RuleList {
+    /// The next rule.
+    pub async fn next(&mut self) -> Result<Option<Rule>, Fault> {
+        self.0.next().await?.as_ref().map(Rule::read).transpose()
+    }
+}
+
+impl Catalog {
+    /// Creates a rule; `false` if there is one for that prefix. `created_at` is set to the time.
+    pub async fn create_rule(&self, registry: &RegistryId, rule: &Rule) -> Result<bool, Fault> {
+        self.claim_table().await?;
+        let text = |value: &String| AttributeValue::S(value.clone());
+        let set = |values: Vec<String>| (!values.is_empty()).then_some(AttributeValue::Ss(values));
+        let attributes = [
+            ("upstream_url", Some(text(&rule.upstream_url))),
+            ("upstream_prefix", rule.upstream_prefix.as_ref().map(text)),
+            ("credential_arn", rule.credential_arn.as_ref().map(text)),
+            ("before_stored", Some(AttributeValue::S(rule.before_stored.name().to_owned()))),
+            ("accounts", set(rule.accounts.iter().map(ToString::to_string).collect())),
+            ("allowed_hosts", set(rule.allowed_hosts.clone())),
+            ("realm", rule.realm.as_ref().map(text)),
+            ("created_at", Some(now())),
+        ];
+        let given = attributes.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let item = self.put(keys::rule(registry, &rule.prefix), given, Some(Condition::is_absent()));
+        Ok(self.transact(vec![item]).await? == Outcome::Written)
+    }
+
+    /// The rules of a registry.
+    pub fn rules(&self, registry: &RegistryId) -> RuleList {
+        RuleList(self.rows(keys::registry_partition(registry), keys::RULE_PREFIX, 500))
+    }
+
+    /// The rule with this prefix. One request.
+    pub async fn rule(&self, registry: &RegistryId, prefix: &RulePrefix) -> Result<Option<Rule>, Fault> {
+        self.record(keys::rule(registry, prefix)).await?.as_ref().map(Rule::read).transpose()
+    }
+
+    /// The rule for a repository: the one with the longest prefix, and `ROOT` only if there is no other. One query.
+    pub async fn rule_for(&self, repository: &Repository) -> Result<Option<Rule>, Fault> {
+        let mut rules = self.rules(&repository.registry);
+        let mut best: Option<Rule> = None;
+        while let Some(rule) = rules.next().await? {
+            let rest = |rule: &Rule| rule.prefix.rest(&repository.name).map(str::len);
+            // The longer the prefix, the shorter what follows it. What follows ROOT is the whole name.
+            if let Some(length) = rest(&rule)
+                && best.as_ref().and_then(rest).is_none_or(|shortest| length < shortest)
+            {
+                best = Some(rule);
+            }
+        }
+        Ok(best)
+    }
+
+    /// Deletes a rule; `false` if there is none. The repositories that it made stay, with what is stored of them.
+    pub async fn delete_rule(&self, registry: &RegistryId, prefix: &RulePrefix) -> Result<bool, Fault> {
+        let item = self.delete(keys::rule(registry, prefix), Some(Condition::exists()));
+        Ok(self.transact(vec![item]).await? == Outcome::Written)
+    }
+
+    /// Remembers which token server the upstream of a rule has, if none is known yet.
+    pub async fn pin_realm(&self, registry: &RegistryId, rule: &Rule, realm: &str) -> Result<(), Fault> {
+        let realm = [(":realm", AttributeValue::S(realm.to_owned()))];
+        let is_unpinned = Some(Condition::is_unpinned(rule.upstream_url.clone()));
+        let item = self.update(keys::rule(registry, &rule.prefix), "SET realm = :realm", realm, is_unpinned);
+        self.transact(vec![item]).await.map(|_| ()) // refused if somebody else has done it, or the rule is another one
+    }
+}

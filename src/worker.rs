@@ -1,0 +1,146 @@
+//! The worker as others know it: what it is asked to do, and how it is asked.
+
+use std::sync::OnceLock;
+
+use aws_config::SdkConfig;
+use aws_sdk_lambda::Client;
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::InvocationType;
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{ImageId, Wanted};
+use crate::config::Config;
+use crate::fault::{Backend, Fault};
+use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName, RulePrefix};
+
+/// What the worker is asked to do: the payload of an invocation.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Event {
+    /// To remove what no image needs any more. What the schedule sends.
+    #[serde(rename_all = "camelCase")]
+    Clean {
+        /// Objects, uploads and unfinished images that are younger stay.
+        older_than_days: u16,
+    },
+    /// To fetch an image or a layer.
+    Fill(FillEvent),
+    /// To say whether a rule's upstream lets the registry in.
+    #[serde(rename_all = "camelCase")]
+    Validate {
+        /// The rule's prefix.
+        ecr_repository_prefix: String,
+    },
+}
+
+/// An image or a layer to fetch, as text. One of the last three is given.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FillEvent {
+    registry_id: String,
+    repository_name: String,
+    lease_id: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layer_digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_tag: Option<String>,
+}
+
+/// Whether a rule's upstream lets the registry in, by ECR's names.
+/// Source: [ValidatePullThroughCacheRule](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ValidatePullThroughCacheRule.html).
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Validation {
+    /// Whether it does.
+    pub is_valid: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+impl FillEvent {
+    fn new(repository: &Repository, wanted: &Wanted, lease_id: u64) -> Self {
+        let event = Self {
+            registry_id: repository.registry.to_string(),
+            repository_name: repository.name.to_string(),
+            lease_id,
+            ..Self::default()
+        };
+        match wanted {
+            Wanted::Layer(digest) => Self { layer_digest: Some(digest.canonical()), ..event },
+            Wanted::Image(ImageId::Digest(digest)) => Self { image_digest: Some(digest.canonical()), ..event },
+            Wanted::Image(ImageId::Tag(tag)) => Self { image_tag: Some(tag.to_string()), ..event },
+        }
+    }
+
+    /// Where it belongs, what it is, and the id of its lease; `None` if this is not what [`Worker::fill`] sends.
+    pub fn parse(&self) -> Option<(Repository, Wanted, u64)> {
+        let registry = RegistryId::parse(&self.registry_id).ok()?;
+        let name = RepositoryName::parse(&self.repository_name).ok()?;
+        let wanted = match (&self.layer_digest, &self.image_digest, &self.image_tag) {
+            (Some(digest), None, None) => Wanted::Layer(Digest::parse(digest).ok()?),
+            (None, Some(digest), None) => Wanted::Image(ImageId::Digest(Digest::parse(digest).ok()?)),
+            (None, None, Some(tag)) => Wanted::Image(ImageId::Tag(ImageTag::parse(tag).ok()?)),
+            _ => return None,
+        };
+        Some((Repository { registry, name }, wanted, self.lease_id))
+    }
+}
+
+/// The worker, to be invoked.
+#[derive(Debug)]
+pub struct Worker {
+    sdk: SdkConfig,
+    endpoint: Option<String>,
+    function_name: String,
+    /// Made at its first use: a function instance that gives out only what is stored needs no client.
+    client: OnceLock<Client>,
+}
+
+impl Worker {
+    /// The worker that `config` names; `None` if it names none.
+    pub fn new(sdk: &SdkConfig, config: &Config) -> Option<Self> {
+        config.worker_function_name.as_ref().map(|function_name| Self {
+            sdk: sdk.clone(),
+            endpoint: config.lambda_endpoint.clone(),
+            function_name: function_name.clone(),
+            client: OnceLock::new(),
+        })
+    }
+
+    /// Asks for an image or a layer to be fetched, under this lease. Returns when Lambda has taken the request; it may
+    /// deliver it more than once.
+    /// Source: [Asynchronous invocation](https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html).
+    pub async fn fill(&self, repository: &Repository, wanted: &Wanted, lease_id: u64) -> Result<(), Fault> {
+        let event = Event::Fill(FillEvent::new(repository, wanted, lease_id));
+        self.invoke(&event, InvocationType::Event).await.map(|_| ())
+    }
+
+    /// Asks whether a rule's upstream lets the registry in, and waits for the answer.
+    pub async fn validate(&self, prefix: &RulePrefix) -> Result<Validation, Fault> {
+        let event = Event::Validate { ecr_repository_prefix: prefix.to_string() };
+        let answer = self.invoke(&event, InvocationType::RequestResponse).await?;
+        serde_json::from_slice(&answer).map_err(|_| Fault::garbled(Backend::Lambda))
+    }
+
+    async fn invoke(&self, event: &Event, how: InvocationType) -> Result<Vec<u8>, Fault> {
+        let payload = serde_json::to_vec(event).map_err(|error| Fault::not_sent(Backend::Lambda, error))?;
+        let client = self.client.get_or_init(|| {
+            let mut builder = aws_sdk_lambda::config::Builder::from(&self.sdk);
+            if let Some(endpoint) = &self.endpoint {
+                builder = builder.endpoint_url(endpoint);
+            }
+            Client::from_conf(builder.build())
+        });
+        let invoke = client.invoke().function_name(&self.function_name).payload(Blob::new(payload));
+        let done = invoke.invocation_type(how.clone()).send().await;
+        let done = done.map_err(|error| Fault::of(Backend::Lambda, error))?;
+        let expected = if how == InvocationType::Event { 202 } else { 200 };
+        match (done.status_code == expected, done.function_error) {
+            (true, None) => Ok(done.payload.map(Blob::into_inner).unwrap_or_default()),
+            _ => Err(Fault::garbled(Backend::Lambda)),
+        }
+    }
+}
