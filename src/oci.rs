@@ -19,8 +19,8 @@ use crate::access::token::{self, Refused};
 use crate::catalog::ImageId;
 use crate::logging::Subject;
 use crate::service::{MissingImage, MissingLayer, Service};
-use crate::store::{DownloadUrl, Method};
-use crate::types::{Digest, Repository};
+use crate::store::Method;
+use crate::types::{Digest, DownloadUrl, Repository};
 use route::Route;
 
 pub use error::Error;

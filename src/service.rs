@@ -13,8 +13,8 @@ use crate::catalog::page::{
 use crate::catalog::{Catalog, Consistency, Image, ImageId, LayerDescription, LayerState, RepositoryRecord};
 use crate::config::Config;
 use crate::fault::{Backend, Fault};
-use crate::store::{DownloadUrl, Method, Store};
-use crate::types::{Digest, ImageTag, ObjectKey, RegistryId, Repository, RepositoryName};
+use crate::store::{Method, Store};
+use crate::types::{Digest, DownloadUrl, ImageTag, ObjectKey, RegistryId, Repository, RepositoryName};
 
 /// What the operations of an API work on.
 #[derive(Debug)]

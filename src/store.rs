@@ -3,18 +3,16 @@
 mod clean;
 mod upload;
 
-use std::fmt;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::presigning::PresigningConfig;
-use serde::Serialize;
 
 use crate::config::Config;
 use crate::fault::{Backend, Fault};
-use crate::types::ObjectKey;
+use crate::types::{DownloadUrl, ObjectKey};
 
 pub use clean::{StoredObject, UnfinishedUpload, UploadMarker};
 pub use upload::{MultipartUpload, Part};
@@ -34,24 +32,6 @@ pub enum Method {
     Get,
     /// Gives only the headers.
     Head,
-}
-
-/// A presigned URL. It is a credential: it can be serialized into an answer, but not printed. It has no `Display`,
-/// and its `Debug` hides it.
-#[derive(Serialize)]
-pub struct DownloadUrl(String);
-
-impl DownloadUrl {
-    /// The URL, to be handed to the client.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for DownloadUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DownloadUrl(..)")
-    }
 }
 
 impl Store {
@@ -86,7 +66,7 @@ impl Store {
                 head.presigned(expiry).await.map_err(fault)?
             }
         };
-        Ok(DownloadUrl(request.uri().to_owned()))
+        Ok(DownloadUrl::new(request.uri().to_owned()))
     }
 
     /// An object's bytes, which are as many as `size`. One request.

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use regex_lite::Regex;
+use serde::Serialize;
 
 /// A rule of the API that a value breaks. Displayed in ECR's own words, to follow the member's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,5 +252,28 @@ impl ImageTag {
     pub fn parse(value: &str) -> Result<Self, Constraint> {
         IMAGE_TAG.check(value)?;
         Ok(Self(value.to_owned()))
+    }
+}
+
+/// A URL that gives bytes to whoever has it: presigned, or what an upstream redirected to. So it is a credential: it
+/// can be serialized into an answer or a record, but not printed. It has no `Display`, and its `Debug` hides it.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct DownloadUrl(String);
+
+impl DownloadUrl {
+    /// Takes a URL as it is.
+    pub fn new(url: String) -> Self {
+        Self(url)
+    }
+
+    /// The URL, to be handed to the client.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DownloadUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DownloadUrl(..)")
     }
 }

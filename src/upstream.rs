@@ -27,10 +27,10 @@ use self::authorization::Authorization;
 use self::body::Body;
 use self::http::Http;
 use crate::publish::Verifier;
-use crate::types::{Digest, ImageTag};
+use crate::types::{Digest, DownloadUrl, ImageTag};
 
 pub use self::authorization::Credentials;
-pub use self::blob::{Blob, RedirectUrl};
+pub use self::blob::Blob;
 pub use self::error::{Danger, Error};
 pub use self::http::Trust;
 pub use self::name::{NameError, UpstreamRepository};
@@ -88,7 +88,7 @@ struct Wanted {
 /// An answer with status 200 or 206, its body still to be read.
 struct Answer {
     response: Response<Incoming>,
-    redirect: Option<RedirectUrl>,
+    redirect: Option<DownloadUrl>,
 }
 
 impl Upstream {
@@ -175,7 +175,7 @@ impl Upstream {
             };
             if !is_redirect(response.status()) {
                 Error::of_status(response.status(), response.headers())?;
-                let redirect = (hop > 0 && !is_authorized).then(|| RedirectUrl(url.into()));
+                let redirect = (hop > 0 && !is_authorized).then(|| DownloadUrl::new(url.into()));
                 return Ok(Answer { response, redirect });
             }
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());

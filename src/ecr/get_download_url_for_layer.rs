@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::protocol::{registry, required};
 use super::{Context, Error, Members};
 use crate::service::MissingLayer;
-use crate::store::{DownloadUrl, Method};
-use crate::types::{Digest, RegistryId, Repository, RepositoryName};
+use crate::store::Method;
+use crate::types::{Digest, DownloadUrl, RegistryId, Repository, RepositoryName};
 
 /// The operation's name, as `X-Amz-Target` spells it.
 pub const NAME: &str = "GetDownloadUrlForLayer";
