@@ -27,13 +27,13 @@ use self::authorization::Authorization;
 use self::body::Body;
 use self::http::Http;
 use crate::publish::Verifier;
-use crate::types::{Digest, ImageTag};
+use crate::types::{Digest, DownloadUrl, ImageTag};
 
 pub use self::authorization::Credentials;
-pub use self::blob::{Blob, RedirectUrl};
+pub use self::blob::Blob;
 pub use self::error::{Danger, Error};
 pub use self::http::Trust;
-pub use self::name::{NameError, UpstreamRepository};
+pub use self::name::{NameError, UpstreamRegistry, UpstreamRepository};
 pub use url::{Host, Url};
 
 /// The largest manifest, in bytes: the limit of most registries.
@@ -60,8 +60,8 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 #[derive(Debug, Clone)]
 pub struct Upstream {
     http: Http,
+    /// The URL below which everything is that is asked for.
     base: Url,
-    repository: Arc<UpstreamRepository>,
     authorization: Arc<Authorization>,
 }
 
@@ -79,7 +79,7 @@ pub struct Manifest {
 /// What is asked of a repository.
 struct Wanted {
     method: Method,
-    /// The path below the repository.
+    /// The path below the base.
     path: String,
     /// The first byte that is wanted, if not all are.
     from: Option<u64>,
@@ -88,7 +88,7 @@ struct Wanted {
 /// An answer with status 200 or 206, its body still to be read.
 struct Answer {
     response: Response<Incoming>,
-    redirect: Option<RedirectUrl>,
+    redirect: Option<DownloadUrl>,
 }
 
 impl Upstream {
@@ -99,10 +99,9 @@ impl Upstream {
         credentials: Option<Credentials>,
         trust: Trust,
     ) -> io::Result<Self> {
-        let is_plain = trust.plain_http && trust.hosts.contains(repository.host());
-        let base = repository.base(if is_plain { "http" } else { "https" }).map_err(io::Error::other)?;
-        let authorization = Arc::new(Authorization::new(credentials));
-        Ok(Self { http: Http::new(trust)?, base, repository: Arc::new(repository), authorization })
+        let base = repository.base(&trust).map_err(io::Error::other)?;
+        let authorization = Arc::new(Authorization::new(credentials, Some(repository.name().clone())));
+        Ok(Self { http: Http::new(trust)?, base, authorization })
     }
 
     /// The token server that the registry has named, if it wanted a token: for
@@ -175,7 +174,7 @@ impl Upstream {
             };
             if !is_redirect(response.status()) {
                 Error::of_status(response.status(), response.headers())?;
-                let redirect = (hop > 0 && !is_authorized).then(|| RedirectUrl(url.into()));
+                let redirect = (hop > 0 && !is_authorized).then(|| DownloadUrl::new(url.into()));
                 return Ok(Answer { response, redirect });
             }
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
@@ -191,10 +190,25 @@ impl Upstream {
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok((response, known.is_some()));
         }
-        let name = self.repository.name();
-        let answer = self.authorization.answer(&self.http, name, response.headers(), known.as_ref()).await?;
+        let answer = self.authorization.answer(&self.http, response.headers(), known.as_ref()).await?;
         Ok((self.http.send(url, request(wanted, Some(answer))).await?, true))
     }
+}
+
+/// Asks a registry whether it is one and takes these credentials, without asking for an image. Returns the token server
+/// that it has named, if it wanted a token. `trust` is as in [`Upstream::new`].
+///
+/// Source: [Determining support](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#determining-support).
+pub async fn check(
+    registry: &UpstreamRegistry,
+    credentials: Option<Credentials>,
+    trust: Trust,
+) -> Result<Option<Url>, Error> {
+    let base = registry.base(&trust).map_err(|error| Error::Unavailable(error.to_string()))?;
+    let http = Http::new(trust).map_err(|error| Error::Unavailable(error.to_string()))?;
+    let upstream = Upstream { http, base, authorization: Arc::new(Authorization::new(credentials, None)) };
+    upstream.get(&Wanted { method: Method::GET, path: String::new(), from: None }).await?;
+    Ok(upstream.realm().await)
 }
 
 fn request(wanted: &Wanted, authorization: Option<HeaderValue>) -> Request<Empty<Bytes>> {

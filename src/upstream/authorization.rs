@@ -49,6 +49,8 @@ impl Credentials {
 #[derive(Debug)]
 pub struct Authorization {
     credentials: Option<Credentials>,
+    /// The repository to pull from; `None` if only the registry itself is asked for.
+    repository: Option<RepositoryName>,
     state: Mutex<State>,
 }
 
@@ -61,9 +63,9 @@ struct State {
 }
 
 impl Authorization {
-    pub fn new(credentials: Option<Credentials>) -> Self {
+    pub fn new(credentials: Option<Credentials>, repository: Option<RepositoryName>) -> Self {
         let realm = credentials.as_ref().and_then(|credentials| credentials.realm.clone());
-        Self { credentials, state: Mutex::new(State { realm, header: None }) }
+        Self { credentials, repository, state: Mutex::new(State { realm, header: None }) }
     }
 
     /// What the registry took last.
@@ -81,7 +83,6 @@ impl Authorization {
     pub async fn answer(
         &self,
         http: &Http,
-        name: &RepositoryName,
         headers: &HeaderMap,
         refused: Option<&HeaderValue>,
     ) -> Result<HeaderValue, Error> {
@@ -95,7 +96,7 @@ impl Authorization {
         let header = match Challenge::of(headers) {
             Some(Challenge::Bearer { realm, service, scope }) => {
                 let realm = pin(&mut state, realm)?;
-                self.token(http, realm, service, scope_for(name, scope)).await?
+                self.token(http, realm, service, scope_for(self.repository.as_ref(), scope)).await?
             }
             Some(Challenge::Basic) => self.credentials.as_ref().ok_or(denied)?.header()?,
             None => return Err(denied),
@@ -109,9 +110,9 @@ impl Authorization {
         http: &Http,
         mut realm: Url,
         service: Option<String>,
-        scope: String,
+        scope: Option<String>,
     ) -> Result<HeaderValue, Error> {
-        for (name, value) in [("service", service), ("scope", Some(scope))] {
+        for (name, value) in [("service", service), ("scope", scope)] {
             if let Some(value) = value {
                 realm.query_pairs_mut().append_pair(name, &value);
             }
@@ -149,8 +150,9 @@ fn pin(state: &mut State, realm: Url) -> Result<Url, Error> {
 
 /// What to ask a token server for: to pull from this repository, whatever else the registry would like to be given.
 /// Words that name no resource, such as `aws`, are the registry's own.
-fn scope_for(name: &RepositoryName, challenged: Option<String>) -> String {
-    challenged.filter(|scope| !scope.contains(':')).unwrap_or_else(|| format!("repository:{name}:pull"))
+fn scope_for(repository: Option<&RepositoryName>, challenged: Option<String>) -> Option<String> {
+    let word = challenged.filter(|scope| !scope.contains(':'));
+    word.or_else(|| repository.map(|name| format!("repository:{name}:pull")))
 }
 
 fn header(value: &str) -> Result<HeaderValue, Error> {
@@ -269,7 +271,18 @@ mod tests {
             (Some("aws"), "aws"),
         ];
         for (challenged, asked) in cases {
-            assert_eq!(scope_for(&name, challenged.map(str::to_owned)), asked, "{challenged:?}");
+            let challenged = challenged.map(str::to_owned);
+            assert_eq!(scope_for(Some(&name), challenged.clone()).as_deref(), Some(asked), "{challenged:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_for_the_registry_itself_is_for_no_repository() {
+        // ghcr.io names a repository that is not there, where it is asked for none.
+        for (challenged, asked) in
+            [(None, None), (Some("repository:user/image:pull"), None), (Some("aws"), Some("aws"))]
+        {
+            assert_eq!(scope_for(None, challenged.map(str::to_owned)).as_deref(), asked, "{challenged:?}");
         }
     }
 }

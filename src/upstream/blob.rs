@@ -1,6 +1,5 @@
 //! A blob of an upstream, from its first byte to its last, however often the connection breaks.
 
-use std::fmt;
 use std::io::Read;
 
 use futures_util::stream;
@@ -12,27 +11,10 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::body::Body;
 use super::error::Error;
 use super::{TRIES, Upstream, Wanted, pause};
-use crate::types::Digest;
+use crate::types::{Digest, DownloadUrl};
 
 /// A connection that brought so many bytes counts as a success, even if it broke afterwards.
 const ENOUGH_FOR_A_TRY: u64 = 8 * 1024 * 1024;
-
-/// The URL that an upstream redirected to, which gave the blob without credentials. It is a credential itself, and can
-/// be read, but not printed: it has no `Display`, and its `Debug` hides it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RedirectUrl(pub(super) String);
-
-impl AsRef<str> for RedirectUrl {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for RedirectUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RedirectUrl(..)")
-    }
-}
 
 /// A blob that is read. Its size is checked, its digest is not: whoever takes the bytes has to.
 #[derive(Debug)]
@@ -44,7 +26,7 @@ pub struct Blob {
     body: Option<Body>,
     /// How many bytes of the body come before those that are wanted.
     skip: u64,
-    redirect: Option<RedirectUrl>,
+    redirect: Option<DownloadUrl>,
     /// How often the connection broke in a row, and where it did last.
     breaks: usize,
     broke_at: u64,
@@ -76,7 +58,7 @@ impl Blob {
     }
 
     /// Where the upstream redirected to, if it did, and the blob comes from there without credentials.
-    pub fn redirect(&self) -> Option<&RedirectUrl> {
+    pub fn redirect(&self) -> Option<&DownloadUrl> {
         self.redirect.as_ref()
     }
 

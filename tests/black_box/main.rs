@@ -32,6 +32,7 @@ mod sources;
 mod support;
 mod tokens;
 mod upstream;
+mod upstream_check;
 mod upstream_publish;
 mod url;
 mod worker;
