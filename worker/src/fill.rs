@@ -1,0 +1,226 @@
+//! Fills: an image or a layer from the registry that a pull through cache rule names.
+//!
+//! The row in the table is the fill: claimed at first, renewed while the work goes on, and at the end gone, or with the reason
+//! why the upstream does not give the thing. Whoever asked for it looks there.
+
+mod image;
+mod layer;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use layergate::catalog::{Claimed, Fill, FillFailure, ImageId, PublishError, Wanted};
+use layergate::fault::Fault;
+use layergate::publish::UploadError;
+use layergate::types::{Digest, DownloadUrl, Repository};
+use layergate::upstream;
+use layergate::worker::FillEvent;
+use tokio_util::sync::CancellationToken;
+
+use crate::Worker;
+
+/// How long before Lambda's deadline a fill is given up, so that there is time to say so.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// How often the lease is renewed: four times before it runs out.
+const BEAT: Duration = Duration::from_secs(15);
+
+/// How long to wait for a cleaner that is about to remove what is fetched here. Removing takes a second or two.
+const PATIENCE_WITH_CLEANERS: Duration = Duration::from_secs(20);
+
+/// Why nothing came of a fill.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The upstream, or the rule, is the reason. What askers are told; and what the log is told besides.
+    Upstream { failure: FillFailure, retry_after: Option<Duration>, cause: String },
+    /// DynamoDB, S3 or Secrets Manager failed.
+    Fault(Fault),
+    /// Somebody else has the lease now.
+    LostLease,
+}
+
+impl Failure {
+    pub(crate) fn new(failure: FillFailure, cause: impl ToString) -> Self {
+        Self::Upstream { failure, retry_after: None, cause: cause.to_string() }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<upstream::Error> for Failure {
+    fn from(error: upstream::Error) -> Self {
+        let failure = match &error {
+            upstream::Error::Denied(_) => FillFailure::AccessDenied,
+            upstream::Error::NotFound => FillFailure::NotFound,
+            upstream::Error::WrongContent(_) => FillFailure::WrongContent,
+            upstream::Error::TooLarge(_) => FillFailure::TooLarge,
+            upstream::Error::RedirectLoop => FillFailure::RedirectLoop,
+            upstream::Error::Forbidden { .. } => FillFailure::ForbiddenAddress,
+            upstream::Error::RateLimited { retry_after } => {
+                let (failure, retry_after) = (FillFailure::TooManyRequests, *retry_after);
+                return Self::Upstream { failure, retry_after, cause: error.to_string() };
+            }
+            upstream::Error::Unavailable(_) => FillFailure::Unavailable,
+        };
+        Self::new(failure, error)
+    }
+}
+
+impl From<UploadError> for Failure {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Fault(fault) => fault.into(),
+            UploadError::Unreadable(error) => match error.downcast::<upstream::Error>() {
+                Ok(error) => error.into(),
+                Err(error) => Self::new(FillFailure::Unavailable, error),
+            },
+            UploadError::Corrupt | UploadError::Unverifiable => Self::new(FillFailure::WrongContent, error),
+            UploadError::TooLarge(_) => Self::new(FillFailure::TooLarge, error),
+            UploadError::Stopped => Self::LostLease,
+        }
+    }
+}
+
+impl From<PublishError> for Failure {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Fault(fault) => fault.into(),
+            PublishError::NoRepository | PublishError::RepositoryDeleted => {
+                Self::new(FillFailure::BeingDeleted, "the repository is being deleted")
+            }
+            PublishError::ImageDeleted => Self::new(FillFailure::BeingDeleted, "the image is being deleted"),
+            PublishError::GivenUp => Self::new(FillFailure::BeingDeleted, "a cleaner has given up the intent"),
+        }
+    }
+}
+
+impl Worker {
+    /// Fetches what an event names, if nobody else does, and writes one log line. Never fails: whoever asked for it is told.
+    pub(crate) async fn fill(&self, event: &FillEvent, deadline: SystemTime) {
+        let started = Instant::now();
+        let Some((repository, wanted, lease_id)) = event.parse() else {
+            tracing::error!(outcome = FillFailure::Fault.name(), cause = "the event is not one of a fill", "fill");
+            return;
+        };
+        let claimed = self.catalog.claim_fill(repository.clone(), wanted.clone(), lease_id).await;
+        let result = match claimed {
+            Ok(Some(fill)) => {
+                let result = self.claimed_fill(&fill, &repository, &wanted, deadline).await;
+                self.tell(&fill, result).await
+            }
+            Ok(None) => return, // another invocation has it: Lambda may deliver an event twice
+            Err(fault) => Err(fault.into()),
+        };
+        log(&repository, &wanted, &result, started.elapsed());
+    }
+
+    /// Does the work, and renews the lease meanwhile. Returns how many bytes went into the store.
+    async fn claimed_fill(
+        &self,
+        fill: &Fill,
+        repository: &Repository,
+        wanted: &Wanted,
+        deadline: SystemTime,
+    ) -> Result<u64, Failure> {
+        let stop = CancellationToken::new();
+        let redirect = layer::Redirect::default();
+        let work = async {
+            match wanted {
+                Wanted::Image(id) => self.image(fill, repository, id).await,
+                Wanted::Layer(digest) => self.layer(fill, repository, digest, &redirect, &stop).await,
+            }
+        };
+        let time = deadline.duration_since(SystemTime::now()).unwrap_or_default().saturating_sub(MARGIN);
+        tokio::pin!(work);
+        let failure = tokio::select! {
+            result = &mut work => return result,
+            failure = self.keep_lease(fill, &redirect) => failure,
+            () = tokio::time::sleep(time) => {
+                Failure::new(FillFailure::Unavailable, "it took longer than the function's time")
+            }
+        };
+        // An upload is aborted, and its intent ended, before this returns.
+        stop.cancel();
+        match work.await {
+            Ok(bytes) => Ok(bytes),
+            Err(_) => Err(failure),
+        }
+    }
+
+    /// Renews the lease until that fails.
+    async fn keep_lease(&self, fill: &Fill, redirect: &layer::Redirect) -> Failure {
+        loop {
+            tokio::time::sleep(BEAT).await;
+            let url = redirect.url().await;
+            match self.catalog.renew_fill(fill, url.as_ref()).await {
+                Ok(true) => {}
+                Ok(false) => return Failure::LostLease,
+                Err(fault) => return fault.into(),
+            }
+        }
+    }
+
+    /// Tells those who wait why a fill has failed. What the worker itself could not do is not remembered for long.
+    async fn tell(&self, fill: &Fill, result: Result<u64, Failure>) -> Result<u64, Failure> {
+        let told = match &result {
+            Ok(_) | Err(Failure::LostLease) => Ok(()),
+            Err(Failure::Upstream { failure, retry_after, .. }) => {
+                self.catalog.fail_fill(fill, *failure, *retry_after).await
+            }
+            Err(Failure::Fault(_)) => self.catalog.fail_fill(fill, FillFailure::Fault, None).await,
+        };
+        match (result, told) {
+            (Ok(_) | Err(Failure::Upstream { .. }), Err(fault)) => Err(fault.into()),
+            (result, _) => result,
+        }
+    }
+
+    /// Does `work` under an intent that names these digests, so that no cleaner removes what it relies on.
+    async fn with_intent<T>(
+        &self,
+        repository: &Repository,
+        digests: impl IntoIterator<Item = Digest>,
+        work: impl AsyncFnOnce(&layergate::catalog::Intent) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let intent = self.catalog.announce(&repository.registry, digests).await?;
+        let result = match self.catalog.wait_for_cleaners(&intent, PATIENCE_WITH_CLEANERS).await {
+            Ok(None) => work(&intent).await,
+            Ok(Some(Claimed { .. })) => Err(Failure::new(FillFailure::BeingDeleted, "a cleaner is removing it")),
+            Err(fault) => Err(fault.into()),
+        };
+        // If this fails, the intent counts for a day, and does no harm.
+        if !matches!(result, Err(Failure::Fault(_))) {
+            let _ = self.catalog.retire(&intent).await;
+        }
+        result
+    }
+}
+
+/// The one log line of a fill. The template's metrics are made from it.
+fn log(repository: &Repository, wanted: &Wanted, result: &Result<u64, Failure>, duration: Duration) {
+    let (registry, repository) = (repository.registry.as_ref(), repository.name.as_ref());
+    let (kind, digest, tag) = match wanted {
+        Wanted::Layer(digest) => ("layer", Some(digest.canonical()), None),
+        Wanted::Image(ImageId::Digest(digest)) => ("image", Some(digest.canonical()), None),
+        Wanted::Image(ImageId::Tag(tag)) => ("image", None, Some(tag.as_ref())),
+    };
+    let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    macro_rules! line {
+        ($level:ident, $outcome:expr $(, $more:ident = $value:expr)*) => {
+            tracing::$level!(
+                registry, repository, kind, digest, tag, outcome = $outcome $(, $more = $value)*, duration_ms, "fill"
+            )
+        };
+    }
+    match result {
+        Ok(bytes) => line!(info, "OK", bytes = *bytes),
+        Err(Failure::Upstream { failure, cause, .. }) => line!(warn, failure.name(), cause = cause.as_str()),
+        Err(Failure::Fault(fault)) => {
+            line!(error, FillFailure::Fault.name(), cause = fault.with_causes().as_str())
+        }
+        Err(Failure::LostLease) => line!(warn, "LostLease"),
+    }
+}

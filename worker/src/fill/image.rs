@@ -1,0 +1,90 @@
+//! An image: its manifest is fetched and verified. Its layers, and the images of an index, come when they are asked for.
+
+use layergate::catalog::{Consistency, Fill, FillFailure, ImageId, NewImage, TagSource};
+use layergate::manifest::{self, Content};
+use layergate::publish::{self, Uploads};
+use layergate::types::Repository;
+use layergate::upstream;
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+use crate::Worker;
+use crate::source::Source;
+
+impl Worker {
+    /// Fetches an image that is not here, and gives it its tag. Returns how many bytes went into the store.
+    pub(super) async fn image(
+        &self,
+        fill: &Fill,
+        repository: &Repository,
+        id: &ImageId,
+    ) -> Result<u64, Failure> {
+        let source = self.source(repository).await?;
+        let digest = match id {
+            ImageId::Digest(digest) => digest.clone(),
+            ImageId::Tag(tag) => source.upstream.digest_of(tag).await?,
+        };
+        let by_digest = ImageId::Digest(digest.clone());
+        let is_here = self.catalog.published_image(repository, &by_digest, Consistency::Strong).await?.is_some();
+        let bytes = match is_here {
+            true => 0,
+            false => self.import(repository, &source, source.upstream.manifest(&digest).await?).await?,
+        };
+        self.pin_realm(&source).await?;
+        if let ImageId::Tag(tag) = id {
+            self.catalog.tag_image(repository, &digest, tag, TagSource::Upstream).await?;
+        }
+        self.catalog.end_fill(fill).await?;
+        Ok(bytes)
+    }
+
+    /// Publishes an image whose layers are still in the upstream.
+    async fn import(
+        &self,
+        repository: &Repository,
+        source: &Source,
+        manifest: upstream::Manifest,
+    ) -> Result<u64, Failure> {
+        let upstream::Manifest { digest, media_type, bytes } = manifest;
+        let content = manifest::Manifest::parse(&bytes, &media_type)
+            .map_err(|error| Failure::new(FillFailure::WrongContent, format!("the manifest {error}")))?
+            .content;
+        let size = bytes.len() as u64;
+        let mut image = NewImage {
+            digest,
+            media_type,
+            size,
+            layers: Vec::new(),
+            absent_layers: Vec::new(),
+            images: Vec::new(),
+            upstream: Some(source.name.clone()),
+        };
+        match content {
+            Content::Index(images) => image.images = images.into_iter().map(|image| image.digest).collect(),
+            Content::Image(blobs) => {
+                for blob in blobs {
+                    match blob.is_foreign {
+                        true => image.absent_layers.push(blob.record.digest),
+                        false => image.layers.push(blob.record),
+                    }
+                }
+            }
+        }
+        if image.is_too_large() {
+            return Err(Failure::new(FillFailure::TooLarge, "it names more than an image's record can hold"));
+        }
+        if self.catalog.repository(repository).await?.is_none() {
+            self.catalog.create_repository(repository, &source.rule.accounts).await?;
+        }
+        let layers = image.layers.iter().map(|layer| layer.digest.clone());
+        let digests: Vec<_> = layers.chain([image.digest.clone()]).collect();
+        self.with_intent(repository, digests, async |intent| {
+            let stop = CancellationToken::new(); // a manifest is sent in an instant
+            let uploads = Uploads::new(self.store.clone(), repository.registry.clone(), stop);
+            uploads.manifest(&image.digest, &image.media_type, bytes).await?;
+            Ok(publish::image(&self.catalog, repository, &image, intent).await?)
+        })
+        .await?;
+        Ok(size)
+    }
+}

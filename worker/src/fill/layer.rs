@@ -1,0 +1,119 @@
+//! A layer: its bytes go from the upstream into the store, in a bounded amount of memory. Meanwhile pullers may be given the
+//! URL that the upstream redirects to.
+
+use std::sync::Mutex as StdMutex;
+use std::time::{Duration, Instant};
+
+use layergate::catalog::{BeforeStored, Consistency, Fill, LayerRecord, LayerState};
+use layergate::publish::Uploads;
+use layergate::types::{Digest, DownloadUrl, Repository};
+use layergate::upstream::{self, Blob, Upstream};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+use crate::Worker;
+
+/// After what time the upstream is asked for a new URL.
+const URL_LIFE: Duration = Duration::from_secs(40);
+
+/// Where the upstream redirects to, as long as pullers may be told.
+#[derive(Debug, Default)]
+pub(super) struct Redirect(Mutex<Option<Vetted>>);
+
+/// A URL that gave the layer's bytes without credentials, and that led to no private place.
+#[derive(Debug)]
+struct Vetted {
+    url: DownloadUrl,
+    since: Instant,
+    upstream: Upstream,
+    layer: LayerRecord,
+}
+
+impl Redirect {
+    /// The URL. Asks the upstream for a new one if it is old; there is none if it has none any more.
+    pub(super) async fn url(&self) -> Option<DownloadUrl> {
+        let mut vetted = self.0.lock().await;
+        let Vetted { url, since, upstream, layer } = vetted.as_ref()?;
+        if since.elapsed() < URL_LIFE {
+            return Some(url.clone());
+        }
+        let opened = open(upstream, layer).await.ok();
+        let (upstream, layer) = (upstream.clone(), layer.clone());
+        let url = opened.and_then(|blob| blob.redirect().cloned());
+        *vetted = url.map(|url| Vetted { url, since: Instant::now(), upstream, layer });
+        vetted.as_ref().map(|vetted| vetted.url.clone())
+    }
+}
+
+/// Asks the upstream for a layer. It has it, with the right size, if this succeeds.
+async fn open(upstream: &Upstream, layer: &LayerRecord) -> Result<Blob, upstream::Error> {
+    let mut blob = upstream.blob(&layer.digest, layer.size)?;
+    blob.open().await?;
+    Ok(blob)
+}
+
+impl Worker {
+    /// Fetches a layer that an image references and that is not stored. Returns how many bytes went into the store.
+    pub(super) async fn layer(
+        &self,
+        fill: &Fill,
+        repository: &Repository,
+        digest: &Digest,
+        redirect: &Redirect,
+        stop: &CancellationToken,
+    ) -> Result<u64, Failure> {
+        let state = self.catalog.layer(repository, digest, Consistency::Strong).await?;
+        let description = match state {
+            LayerState::Upstream => self.catalog.layer_description(repository, digest).await?,
+            _ => None,
+        };
+        let Some(description) = description else {
+            self.catalog.end_fill(fill).await?; // it is stored, or no image references it any more
+            return Ok(0);
+        };
+        let layer = LayerRecord {
+            digest: digest.clone(),
+            size: description.size,
+            media_type: description.media_type,
+        };
+        let source = self.source(repository).await?;
+        self.with_intent(repository, [digest.clone()], async |intent| {
+            let blob = open(&source.upstream, &layer).await?;
+            self.pin_realm(&source).await?;
+            if let (BeforeStored::Redirect, Some(url)) = (source.rule.before_stored, blob.redirect()) {
+                if !self.catalog.renew_fill(fill, Some(url)).await? {
+                    return Err(Failure::LostLease);
+                }
+                *redirect.0.lock().await = Some(Vetted {
+                    url: url.clone(),
+                    since: Instant::now(),
+                    upstream: source.upstream.clone(),
+                    layer: layer.clone(),
+                });
+            }
+            let uploads = Uploads::new(self.store.clone(), repository.registry.clone(), stop.clone());
+            // What another repository has stored was verified. That the upstream gives it for this one, too, it has said.
+            let bytes = match uploads.holds(&layer).await? {
+                true => 0,
+                false => {
+                    let opened = StdMutex::new(Some(blob));
+                    let open = || {
+                        let opened = opened.lock().ok().and_then(|mut opened| opened.take());
+                        let blob = match opened {
+                            Some(blob) => blob,
+                            None => source.upstream.blob(&layer.digest, layer.size)?,
+                        };
+                        Ok(blob.into_reader())
+                    };
+                    uploads.blob(&layer, open, |_| {}).await?;
+                    layer.size
+                }
+            };
+            // Refused if the image was deleted and cleaned meanwhile: it stays deleted, and so does its layer.
+            self.catalog.finish_layer(fill, digest, intent).await?;
+            Ok(bytes)
+        })
+        .await
+    }
+}

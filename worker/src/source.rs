@@ -1,0 +1,98 @@
+//! The upstream registries of the rules, and what the worker shows them.
+
+use layergate::catalog::{FillFailure, Rule};
+use layergate::types::{RegistryId, Repository, RulePrefix};
+use layergate::upstream::{self, Credentials, Host, Trust, Upstream, UpstreamRegistry, Url};
+use layergate::worker::Validation;
+
+use crate::Worker;
+use crate::fill::Failure;
+
+/// Where the images of a repository come from.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) rule: Rule,
+    pub(crate) upstream: Upstream,
+    /// The repository there, for records.
+    pub(crate) name: String,
+    registry: RegistryId,
+}
+
+/// What a rule says, ready to be used.
+struct Opened {
+    registry: UpstreamRegistry,
+    credentials: Option<Credentials>,
+    trust: Trust,
+}
+
+impl Worker {
+    /// The upstream of a repository, by the rule that is for it now.
+    pub(crate) async fn source(&self, repository: &Repository) -> Result<Source, Failure> {
+        let rule = self.catalog.rule_for(repository).await?.ok_or_else(|| no_rule("no rule is for it"))?;
+        let name = rule.upstream_name(repository).ok_or_else(|| no_rule("no rule is for it"))?;
+        let Opened { registry, credentials, trust } = self.open(&rule).await?;
+        let upstream = registry.repository(&name).map_err(|error| no_rule(format!("the upstream's name {error}")))?;
+        let name = upstream.to_string();
+        let upstream = Upstream::new(upstream, credentials, trust)
+            .map_err(|error| Failure::new(FillFailure::Unavailable, error))?;
+        Ok(Source { rule, upstream, name, registry: repository.registry.clone() })
+    }
+
+    async fn open(&self, rule: &Rule) -> Result<Opened, Failure> {
+        let registry = UpstreamRegistry::parse(&rule.upstream_url)
+            .map_err(|error| no_rule(format!("the upstream's URL {error}")))?;
+        let hosts = rule.allowed_hosts.iter().map(|host| Host::parse(host)).collect::<Result<_, _>>();
+        let trust = registry.trust(hosts.map_err(no_rule)?);
+        let credentials = match &rule.credential_arn {
+            None => None,
+            Some(arn) => {
+                let credentials = self.secrets.credentials(arn).await;
+                let realm = rule.realm.as_deref().map(Url::parse).transpose().map_err(no_rule)?;
+                let credentials =
+                    credentials.map_err(|error| Failure::new(FillFailure::SecretUnusable, error))?;
+                Some(Credentials { realm, ..credentials })
+            }
+        };
+        Ok(Opened { registry, credentials, trust })
+    }
+
+    /// Remembers the token server that the upstream has named, so that the credentials go to no other from then on.
+    pub(crate) async fn pin_realm(&self, source: &Source) -> Result<(), Failure> {
+        self.pin(&source.registry, &source.rule, source.upstream.realm().await).await
+    }
+
+    async fn pin(&self, registry: &RegistryId, rule: &Rule, realm: Option<Url>) -> Result<(), Failure> {
+        if let (None, Some(_), Some(realm)) = (&rule.realm, &rule.credential_arn, realm) {
+            self.catalog.pin_realm(registry, rule, realm.as_str()).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the upstream of a rule lets the registry in.
+    pub(crate) async fn validate(&self, prefix: &str) -> Validation {
+        match self.try_upstream(prefix).await {
+            Ok(()) => Validation { is_valid: true, failure: None },
+            Err(failure) => {
+                let failure = match failure {
+                    Failure::Upstream { failure, cause, .. } => format!("{failure}: {cause}"),
+                    Failure::Fault(fault) => fault.with_causes(),
+                    Failure::LostLease => "it was given up".to_owned(),
+                };
+                Validation { is_valid: false, failure: Some(failure) }
+            }
+        }
+    }
+
+    async fn try_upstream(&self, prefix: &str) -> Result<(), Failure> {
+        let no_such_rule = || no_rule(format!("there is no rule '{prefix}'"));
+        let prefix = RulePrefix::parse(prefix).map_err(|_| no_such_rule())?;
+        let rule = self.catalog.rule(&self.registry, &prefix).await?.ok_or_else(no_such_rule)?;
+        let Opened { registry, credentials, trust } = self.open(&rule).await?;
+        let realm = upstream::check(&registry, credentials, trust).await?;
+        self.pin(&self.registry, &rule, realm).await
+    }
+}
+
+fn no_rule(cause: impl ToString) -> Failure {
+    Failure::new(FillFailure::NoRule, cause)
+}
