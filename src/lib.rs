@@ -18,6 +18,7 @@
 //! `upstream`, behind the feature of that name, fetches them from other registries, and `manifest`, behind the same
 //! feature, says what an image consists of. All three are for the tool, the package `layergate-tool`. [`clean`] removes
 //! what no image needs any more, for the tool and for the worker, the package `layergate-worker`.
+//! [`worker`] is what that is asked for.
 
 pub mod access;
 pub mod aws;
@@ -37,3 +38,4 @@ pub mod store;
 pub mod types;
 #[cfg(feature = "upstream")]
 pub mod upstream;
+pub mod worker;
