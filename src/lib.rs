@@ -15,9 +15,10 @@
 //! and nothing of each other. Only [`lambda`] knows the shapes of events.
 //!
 //! The rest is not in the API's function. [`publish`] brings verified bytes into the store and images into the catalog;
-//! `upstream`, behind the feature of that name, fetches them from other registries. Both are for the tool, the package
-//! `layergate-tool`. [`clean`] removes what no image needs any more, for the tool and for the worker, the package
-//! `layergate-worker`.
+//! `upstream`, behind the feature of that name, fetches them from other registries, and `manifest`, behind the same
+//! feature, says what an image consists of. All three are for the tool, the package `layergate-tool`. [`clean`] removes
+//! what no image needs any more, for the tool and for the worker, the package `layergate-worker`.
+//! [`worker`] is what that is asked for.
 
 pub mod access;
 pub mod aws;
@@ -28,6 +29,8 @@ pub mod ecr;
 pub mod fault;
 pub mod lambda;
 pub mod logging;
+#[cfg(feature = "upstream")]
+pub mod manifest;
 pub mod oci;
 pub mod publish;
 pub mod pull_through;

@@ -11,7 +11,7 @@ use crate::support::{Fault, FaultProxy, Layout, RuntimeApi, Stack, as_lambda_sta
 
 /// What the template's schedule sends.
 fn schedule() -> Value {
-    json!({"olderThanDays": 7})
+    json!({"clean": {"olderThanDays": 7}})
 }
 
 /// The worker, which cargo builds beside the function, about to start.
@@ -113,7 +113,15 @@ async fn a_cleaning_that_fails_is_an_error_with_its_cause_in_the_log() {
     proxy.set(Fault::None);
     assert_eq!(api.invoke(schedule()).await.0, "response", "the next one goes on");
     // What is no event of the schedule's cleans nothing.
-    for event in [json!({}), json!({"olderThanDays": -1}), json!({"olderThanDays": 7, "dryRun": true})] {
+    let no_events = [
+        json!({}),
+        json!({"clean": {}}),
+        json!({"clean": {"olderThanDays": -1}}),
+        json!({"clean": {"olderThanDays": 7, "dryRun": true}}),
+        json!({"clean": {"olderThanDays": 7}, "dryRun": true}),
+        json!({"olderThanDays": 7}),
+    ];
+    for event in no_events {
         assert_eq!(api.invoke(event.clone()).await.0, "error", "{event}");
     }
     let (lines, _) = end(worker).await;

@@ -2,53 +2,24 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use aws_config::SdkConfig;
-use lambda_runtime::{Error, LambdaEvent};
-use layergate::catalog::{Catalog, CleanError};
+use lambda_runtime::Error;
+use layergate::catalog::CleanError;
 use layergate::clean::{Cleaning, Freed, Position, Slice};
-use layergate::config::Config;
 use layergate::fault::Fault;
-use layergate::store::Store;
-use layergate::types::RegistryId;
-use serde::Deserialize;
+
+use crate::Worker;
 
 /// How long before Lambda's deadline a slice ends what it has begun: a page of a thousand objects, or the records of one
 /// repository. If those take longer, the function is ended; what was removed by then stays removed, and the next slice has
 /// less to do.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// What the schedule sends.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Event {
-    /// Objects, uploads and unfinished images that are younger stay.
-    older_than_days: u16,
-}
-
-/// The worker.
-#[derive(Debug)]
-pub struct Worker {
-    catalog: Catalog,
-    store: Store,
-    registry: RegistryId,
-}
-
 impl Worker {
-    /// A worker for the table, the bucket and the registry that `config` names.
-    pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
-        Self {
-            catalog: Catalog::new(sdk, config),
-            store: Store::new(sdk, config),
-            registry: config.default_registry_id.clone(),
-        }
-    }
-
     /// Cleans until the function's time is nearly over, from where the last slice stopped. Writes one log line, from which
     /// the template's metrics are made. An error fails the invocation, which is what the alarm counts.
-    pub async fn handle(&self, event: LambdaEvent<Event>) -> Result<(), Error> {
+    pub(crate) async fn clean(&self, older_than: Duration, deadline: SystemTime) -> Result<(), Error> {
         let started = Instant::now();
-        let last_call = event.context.deadline() - MARGIN;
-        let slice = self.slice(event.payload, last_call).await;
+        let slice = self.slice(older_than, deadline - MARGIN).await;
         let registry = self.registry.as_ref();
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match slice {
@@ -76,19 +47,14 @@ impl Worker {
         }
     }
 
-    async fn slice(&self, event: Event, last_call: SystemTime) -> Result<Slice, CleanError> {
+    async fn slice(&self, older_than: Duration, last_call: SystemTime) -> Result<Slice, CleanError> {
         let catalog = &self.catalog;
         catalog.check_layout(&self.registry).await?;
         let before = catalog.cleaning_position(&self.registry).await?;
         // What another version has written is not gone on with.
         let position = before.as_deref().and_then(|position| serde_json::from_str(position).ok());
-        let cleaning = Cleaning {
-            catalog,
-            store: &self.store,
-            registry: &self.registry,
-            older_than: Duration::from_secs(u64::from(event.older_than_days) * 24 * 60 * 60),
-            is_dry_run: false,
-        };
+        let cleaning =
+            Cleaning { catalog, store: &self.store, registry: &self.registry, older_than, is_dry_run: false };
         let should_stop = || SystemTime::now() >= last_call;
         let slice = cleaning.run(position.unwrap_or_default(), &should_stop, &|_| {}).await?;
         let after = slice.next.as_ref().map(text);

@@ -1,8 +1,4 @@
-//! The worker: the Lambda function that does what no caller waits for. On a schedule, it cleans the registry.
-//!
-//! It is apart from the API's function for its rights, since it deletes, and for its time limit.
-
-mod clean;
+//! The worker as the program that Lambda starts.
 
 use std::io;
 use std::process::ExitCode;
@@ -11,8 +7,7 @@ use lambda_runtime::{Error, service_fn};
 use layergate::aws::{self, Patience};
 use layergate::config::Config;
 use layergate::logging;
-
-use clean::Worker;
+use layergate_worker::Worker;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use layergate::manifest;
 use layergate::types::Digest;
 use tar::EntryType;
 
@@ -167,8 +168,8 @@ impl Contents for Files {
         self.read_json(&blob_file(digest))
     }
 
-    fn blob_size(&self, blob: &Blob) -> Result<Option<u64>, Error> {
-        self.size(&blob.file)
+    fn blob_size(&self, blob: &manifest::Blob) -> Result<Option<u64>, Error> {
+        self.size(&blob_file(&blob.record.digest))
     }
 
     fn open_blob(&self, blob: &Blob) -> io::Result<Box<dyn Read + Send>> {

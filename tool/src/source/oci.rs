@@ -2,11 +2,13 @@
 //!
 //! Source: [OCI image specification](https://github.com/opencontainers/image-spec/blob/main/image-layout.md).
 
-use oci_spec::image::{Descriptor, ImageIndex};
+use layergate::manifest::{self, Descriptor};
+use layergate::types::Digest;
+use oci_spec::image::{Descriptor as Root, ImageIndex};
 use serde_json::{Value, json};
 
 use super::files::Files;
-use super::image::{Contents, DEEPEST_INDEX, INDEXES, collect, manifest, parse, unusable};
+use super::image::{Contents, DEEPEST_INDEX, collect, images_of};
 use super::{SourceImage, start};
 use crate::error::Error;
 
@@ -15,26 +17,27 @@ const NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.im
 
 /// The image that `choice` names, or the only one; with all the images below it.
 pub fn images(files: &Files, choice: Option<&str>) -> Result<Vec<SourceImage>, Error> {
-    let mut index: Value = parse(files.name(), "index.json", &required(files, "index.json")?)?;
+    let index = required(files, "index.json")?;
+    let mut index: Value = serde_json::from_slice(&index).map_err(|error| unusable(files, error))?;
     if index["manifests"].is_null() {
         index["manifests"] = json!([]); // umoci's word for none
     }
-    let index = serde_json::from_value::<ImageIndex>(index)
-        .map_err(|error| unusable(files.name(), "index.json", &error))?;
+    let index: ImageIndex = serde_json::from_value(index).map_err(|error| unusable(files, error))?;
     let chosen = choose(files, index.manifests(), choice)?;
     let mut images = Vec::new();
     collect(files, &chosen, 0, &mut images)?;
     Ok(images)
 }
 
-fn choose(files: &Files, roots: &[Descriptor], choice: Option<&str>) -> Result<Descriptor, Error> {
+fn choose(files: &Files, roots: &[Root], choice: Option<&str>) -> Result<Descriptor, Error> {
+    let usable = |root: &Root| Descriptor::try_from(root).map_err(|error| unusable(files, error));
     let Some(choice) = choice else {
         // Several tags of one image are several descriptors of it.
         let Some(first) = roots.first() else {
             return Err(Error::Source(format!("{} holds no image: its index.json is empty", files.name())));
         };
         if roots.iter().all(|root| root.digest() == first.digest()) {
-            return Ok(first.clone());
+            return usable(first);
         }
         return Err(Error::Source(format!(
             "{} holds more than one image; choose one with --image: {}",
@@ -42,10 +45,12 @@ fn choose(files: &Files, roots: &[Descriptor], choice: Option<&str>) -> Result<D
             start(roots.iter().map(label).collect::<Vec<_>>().join(", "))
         )));
     };
-    if let Some(named) = roots.iter().find(|root| names(root).any(|name| name == choice)) {
-        return Ok(named.clone());
+    let named = roots.iter().find(|root| names(root).any(|name| name == choice));
+    if let Some(root) = named.or_else(|| roots.iter().find(|root| root.digest().as_ref() == choice)) {
+        return usable(root);
     }
-    if let Some(found) = find(files, roots, choice, 0, &mut Vec::new())? {
+    let usable: Vec<_> = roots.iter().filter_map(|root| usable(root).ok()).collect();
+    if let Some(found) = find(files, usable, choice, 0, &mut Vec::new())? {
         return Ok(found);
     }
     Err(Error::Source(format!(
@@ -58,21 +63,20 @@ fn choose(files: &Files, roots: &[Descriptor], choice: Option<&str>) -> Result<D
 /// Looks for a digest, in the indexes too.
 fn find(
     files: &Files,
-    descriptors: &[Descriptor],
+    descriptors: Vec<Descriptor>,
     digest: &str,
     depth: usize,
-    seen: &mut Vec<oci_spec::image::Digest>,
+    seen: &mut Vec<Digest>,
 ) -> Result<Option<Descriptor>, Error> {
     for descriptor in descriptors {
-        if descriptor.digest().as_ref() == digest {
-            return Ok(Some(descriptor.clone()));
+        if descriptor.digest.to_string() == digest {
+            return Ok(Some(descriptor));
         }
-        let is_index = INDEXES.contains(&descriptor.media_type().as_ref());
-        if is_index && depth < DEEPEST_INDEX && !seen.contains(descriptor.digest()) {
-            seen.push(descriptor.digest().clone());
-            let bytes = manifest(files, descriptor)?;
-            let index: ImageIndex = parse(files.name(), descriptor.digest().as_ref(), &bytes)?;
-            if let Some(found) = find(files, index.manifests(), digest, depth + 1, seen)? {
+        let is_index = manifest::is_index(&descriptor.media_type);
+        if is_index && depth < DEEPEST_INDEX && !seen.contains(&descriptor.digest) {
+            let images = images_of(files, &descriptor)?;
+            seen.push(descriptor.digest);
+            if let Some(found) = find(files, images, digest, depth + 1, seen)? {
                 return Ok(Some(found));
             }
         }
@@ -80,12 +84,17 @@ fn find(
     Ok(None)
 }
 
-fn names(descriptor: &Descriptor) -> impl Iterator<Item = &str> {
+/// The refusal of an index.json that is none.
+fn unusable(files: &Files, error: impl Into<manifest::Error>) -> Error {
+    Error::Source(format!("index.json in {} {}", files.name(), error.into()))
+}
+
+fn names(descriptor: &Root) -> impl Iterator<Item = &str> {
     let annotations = descriptor.annotations().as_ref();
     NAMES.iter().filter_map(move |name| annotations?.get(*name)).map(String::as_str)
 }
 
-fn label(descriptor: &Descriptor) -> String {
+fn label(descriptor: &Root) -> String {
     names(descriptor).next().unwrap_or(descriptor.digest().as_ref()).to_owned()
 }
 

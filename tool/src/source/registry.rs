@@ -3,13 +3,13 @@
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use layergate::catalog::ImageId;
+use layergate::catalog::{ImageId, LayerRecord};
+use layergate::manifest::{self, Descriptor};
 use layergate::types::Digest;
 use layergate::upstream::{self, Danger, Manifest, Trust, Upstream};
-use oci_spec::image::{Descriptor, MediaType};
 use tokio::runtime::Handle;
 
-use super::image::{Contents, collect, is_foreign};
+use super::image::{Contents, collect};
 use super::{Blob, SourceImage, credentials};
 use crate::error::Error;
 use crate::reference::UpstreamImage;
@@ -45,11 +45,12 @@ impl Registry {
 
     /// The image, after all the images below it.
     pub fn images(&self) -> Result<Vec<SourceImage>, Error> {
-        let digest = &self.root.digest;
-        let of_root = oci_spec::image::Digest::try_from(digest.canonical())
-            .map_err(|error| Error::Source(format!("the image {digest} cannot be used: {error}")))?;
-        let media_type = MediaType::from(self.root.media_type.as_str());
-        let root = Descriptor::new(media_type, self.root.bytes.len() as u64, of_root);
+        let root = Descriptor {
+            digest: self.root.digest.clone(),
+            media_type: self.root.media_type.clone(),
+            size: self.root.bytes.len() as u64,
+            platform: None,
+        };
         let mut images = Vec::new();
         collect(self, &root, 0, &mut images)?;
         Ok(images)
@@ -57,11 +58,11 @@ impl Registry {
 
     /// Whether the registry gives a blob, as far as can be told without reading it.
     pub async fn check(&self, blob: &Blob) -> Result<(), Error> {
-        self.ask_for(blob).await.map_err(|error| blob_error(&self.name, &blob.record.digest, &error))
+        self.ask_for(&blob.record).await.map_err(|error| blob_error(&self.name, &blob.record.digest, &error))
     }
 
-    async fn ask_for(&self, blob: &Blob) -> Result<(), upstream::Error> {
-        self.upstream.blob(&blob.record.digest, blob.record.size)?.open().await
+    async fn ask_for(&self, blob: &LayerRecord) -> Result<(), upstream::Error> {
+        self.upstream.blob(&blob.digest, blob.size)?.open().await
     }
 }
 
@@ -88,13 +89,11 @@ impl Contents for Registry {
     }
 
     /// A registry says whether it has a blob when that is read. It need not have foreign layers, so it is asked.
-    fn blob_size(&self, blob: &Blob) -> Result<Option<u64>, Error> {
-        if !is_foreign(&blob.record.media_type) {
+    fn blob_size(&self, blob: &manifest::Blob) -> Result<Option<u64>, Error> {
+        if !blob.is_foreign {
             return Ok(Some(blob.record.size));
         }
-        let opened =
-            wait_for(async { self.upstream.blob(&blob.record.digest, blob.record.size)?.open().await });
-        match opened {
+        match wait_for(self.ask_for(&blob.record)) {
             Ok(()) => Ok(Some(blob.record.size)),
             Err(upstream::Error::NotFound) => Ok(None),
             Err(error) => Err(blob_error(&self.name, &blob.record.digest, &error)),

@@ -1,0 +1,46 @@
+//! The worker: the Lambda function that does what no caller waits for. On a schedule, it cleans the registry.
+//!
+//! It is apart from the API's function for its rights, since it deletes, and for its time limit.
+
+mod clean;
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use lambda_runtime::{Error, LambdaEvent};
+use layergate::catalog::Catalog;
+use layergate::config::Config;
+use layergate::store::Store;
+use layergate::types::RegistryId;
+use layergate::worker::Event;
+
+/// The worker.
+#[derive(Debug)]
+pub struct Worker {
+    catalog: Catalog,
+    store: Store,
+    registry: RegistryId,
+}
+
+impl Worker {
+    /// A worker for the table, the bucket and the registry that `config` names.
+    pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
+        Self {
+            catalog: Catalog::new(sdk, config),
+            store: Store::new(sdk, config),
+            registry: config.default_registry_id.clone(),
+        }
+    }
+
+    /// Does what an event asks for, and writes one log line about it. An error fails the invocation.
+    pub async fn handle(&self, event: LambdaEvent<Event>) -> Result<(), Error> {
+        let (event, context) = event.into_parts();
+        match event {
+            Event::Clean { older_than_days } => {
+                let older_than = Duration::from_secs(u64::from(older_than_days) * 24 * 60 * 60);
+                // Boxed, because the compiler gives up on futures that are nested this deep.
+                Box::pin(self.clean(older_than, context.deadline())).await
+            }
+        }
+    }
+}
