@@ -42,6 +42,8 @@ pub enum Backend {
     Kms,
     /// Runs the worker.
     Lambda,
+    /// Holds the credentials for other registries.
+    SecretsManager,
 }
 
 impl fmt::Display for Backend {
@@ -51,6 +53,7 @@ impl fmt::Display for Backend {
             Self::S3 => "S3",
             Self::Kms => "KMS",
             Self::Lambda => "Lambda",
+            Self::SecretsManager => "Secrets Manager",
         })
     }
 }

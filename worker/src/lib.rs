@@ -1,8 +1,12 @@
-//! The worker: the Lambda function that does what no caller waits for. On a schedule, it cleans the registry.
+//! The worker: the Lambda function that does what takes longer than a request. It fetches images and layers from other
+//! registries when the API's function asks for them, and on a schedule it cleans the registry.
 //!
-//! It is apart from the API's function for its rights, since it deletes, and for its time limit.
+//! It is apart from the API's function for its rights, since it writes, deletes and reads secrets, and for its time limit.
 
 mod clean;
+mod fill;
+mod secrets;
+mod source;
 
 use std::time::Duration;
 
@@ -12,13 +16,16 @@ use layergate::catalog::Catalog;
 use layergate::config::Config;
 use layergate::store::Store;
 use layergate::types::RegistryId;
-use layergate::worker::Event;
+use layergate::worker::{Event, Validation};
+
+use secrets::Secrets;
 
 /// The worker.
 #[derive(Debug)]
 pub struct Worker {
     catalog: Catalog,
     store: Store,
+    secrets: Secrets,
     registry: RegistryId,
 }
 
@@ -28,18 +35,28 @@ impl Worker {
         Self {
             catalog: Catalog::new(sdk, config),
             store: Store::new(sdk, config),
+            secrets: Secrets::new(sdk, config.secrets_manager_endpoint.as_deref()),
             registry: config.default_registry_id.clone(),
         }
     }
 
-    /// Does what an event asks for, and writes one log line about it. An error fails the invocation.
-    pub async fn handle(&self, event: LambdaEvent<Event>) -> Result<(), Error> {
+    /// Does what an event asks for, and writes one log line about it. Only a validation has an answer. An error fails the
+    /// invocation.
+    pub async fn handle(&self, event: LambdaEvent<Event>) -> Result<Option<Validation>, Error> {
         let (event, context) = event.into_parts();
         match event {
             Event::Clean { older_than_days } => {
                 let older_than = Duration::from_secs(u64::from(older_than_days) * 24 * 60 * 60);
                 // Boxed, because the compiler gives up on futures that are nested this deep.
-                Box::pin(self.clean(older_than, context.deadline())).await
+                Box::pin(self.clean(older_than, context.deadline())).await?;
+                Ok(None)
+            }
+            Event::Fill(event) => {
+                Box::pin(self.fill(&event, context.deadline())).await;
+                Ok(None)
+            }
+            Event::Validate { ecr_repository_prefix } => {
+                Ok(Some(Box::pin(self.validate(&ecr_repository_prefix)).await))
             }
         }
     }

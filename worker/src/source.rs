@@ -1,6 +1,7 @@
 //! The upstream registries of the rules, and what the worker shows them.
 
 use layergate::catalog::{FillFailure, Rule};
+use layergate::fault::with_causes;
 use layergate::types::{RegistryId, Repository, RulePrefix};
 use layergate::upstream::{self, Credentials, Host, Trust, Upstream, UpstreamRegistry, Url};
 use layergate::worker::Validation;
@@ -49,7 +50,7 @@ impl Worker {
                 let credentials = self.secrets.credentials(arn).await;
                 let realm = rule.realm.as_deref().map(Url::parse).transpose().map_err(no_rule)?;
                 let credentials =
-                    credentials.map_err(|error| Failure::new(FillFailure::SecretUnusable, error))?;
+                    credentials.map_err(|error| Failure::new(FillFailure::SecretUnusable, with_causes(&error)))?;
                 Some(Credentials { realm, ..credentials })
             }
         };
