@@ -1,5 +1,5 @@
-//! Why a request to DynamoDB, S3 or KMS failed. What a client is told about it is decided in [`ecr`](crate::ecr); what a
-//! user of the tool is told, in the tool.
+//! Why a request to DynamoDB, S3, KMS or Secrets Manager failed. What a client is told about it is decided in
+//! [`ecr`](crate::ecr); what a user of the tool is told, in the tool.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -12,7 +12,7 @@ pub type Cause = Box<dyn StdError + Send + Sync>;
 /// A failure below the API.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// DynamoDB, S3 or KMS failed, or could not be reached.
+    /// DynamoDB, S3, KMS or Secrets Manager failed, or could not be reached.
     #[error(transparent)]
     Backend(Box<BackendFault>),
     /// A record in the table lacks an attribute, or the attribute is in the wrong form.
@@ -40,6 +40,8 @@ pub enum Backend {
     S3,
     /// Holds the key of the registry's tokens.
     Kms,
+    /// Holds the credentials for other registries.
+    SecretsManager,
 }
 
 impl fmt::Display for Backend {
@@ -48,11 +50,12 @@ impl fmt::Display for Backend {
             Self::DynamoDb => "DynamoDB",
             Self::S3 => "S3",
             Self::Kms => "KMS",
+            Self::SecretsManager => "Secrets Manager",
         })
     }
 }
 
-/// A request to DynamoDB, S3 or KMS that did not succeed.
+/// A request to DynamoDB, S3, KMS or Secrets Manager that did not succeed.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{backend}{}{}{}",
@@ -90,7 +93,7 @@ pub enum Kind {
 
 impl Fault {
     /// The fault for an error of an SDK.
-    pub(crate) fn of<E>(backend: Backend, error: SdkError<E>) -> Self
+    pub fn of<E>(backend: Backend, error: SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {

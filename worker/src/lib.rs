@@ -3,6 +3,7 @@
 //! It is apart from the API's function for its rights, since it deletes, and for its time limit.
 
 mod clean;
+pub mod secrets;
 
 use std::time::Duration;
 
