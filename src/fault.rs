@@ -96,7 +96,7 @@ pub enum Kind {
 
 impl Fault {
     /// The fault for an error of an SDK.
-    pub(crate) fn of<E>(backend: Backend, error: SdkError<E>) -> Self
+    pub fn of<E>(backend: Backend, error: SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {

@@ -27,6 +27,7 @@ mod protocol;
 mod publish;
 mod registry;
 mod registry_faults;
+mod secrets;
 mod settings;
 mod sources;
 mod support;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use layergate::catalog::{Claimed, Fill, FillFailure, ImageId, PublishError, Wanted};
 use layergate::fault::Fault;
 use layergate::publish::UploadError;
-use layergate::types::{Digest, DownloadUrl, Repository};
+use layergate::types::{Digest, Repository};
 use layergate::upstream;
 use layergate::worker::FillEvent;
 use tokio_util::sync::CancellationToken;

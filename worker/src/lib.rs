@@ -5,7 +5,7 @@
 
 mod clean;
 mod fill;
-mod secrets;
+pub mod secrets;
 mod source;
 
 use std::time::Duration;
