@@ -330,7 +330,8 @@ impl Service {
             if !needs_upstream(&found) {
                 return Ok(found);
             }
-            let fetched = self.fetched_image(pull_through, repository, &name.id, found.ok(), longest_wait).await;
+            let fetched =
+                self.fetched_image(pull_through, repository, &name.id, found.ok(), longest_wait).await;
             Ok(match fetched {
                 Ok(image) if name.digest.as_ref().is_some_and(|digest| image.digest != *digest) => {
                     Err(Mismatch::OtherDigest)

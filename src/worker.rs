@@ -70,7 +70,9 @@ impl FillEvent {
         };
         match wanted {
             Wanted::Layer(digest) => Self { layer_digest: Some(digest.canonical()), ..event },
-            Wanted::Image(ImageId::Digest(digest)) => Self { image_digest: Some(digest.canonical()), ..event },
+            Wanted::Image(ImageId::Digest(digest)) => {
+                Self { image_digest: Some(digest.canonical()), ..event }
+            }
             Wanted::Image(ImageId::Tag(tag)) => Self { image_tag: Some(tag.to_string()), ..event },
         }
     }

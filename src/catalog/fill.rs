@@ -173,7 +173,11 @@ pub struct Fill {
 
 impl Catalog {
     /// How a fill goes, read with strong consistency; `None` if there is none, or it was given up. One request.
-    pub async fn fill_state(&self, repository: &Repository, wanted: &Wanted) -> Result<Option<FillState>, Fault> {
+    pub async fn fill_state(
+        &self,
+        repository: &Repository,
+        wanted: &Wanted,
+    ) -> Result<Option<FillState>, Fault> {
         let record = self.record(keys::fill(repository, wanted)).await?;
         record.as_ref().map_or(Ok(None), FillState::read)
     }

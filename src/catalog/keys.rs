@@ -1,7 +1,7 @@
 //! The table's keys. [`catalog`](super) describes them.
 
-use super::fill::Wanted;
 use super::ImageId;
+use super::fill::Wanted;
 use crate::types::{Digest, ImageTag, RegistryId, Repository, RulePrefix};
 
 /// A partition key and a sort key.

@@ -195,7 +195,8 @@ impl Catalog {
              layers = :layers, images = :images, begun_at = :begun_at, revision = :revision{}",
             if upstream.is_some() { ", upstream = :upstream" } else { " REMOVE upstream" }
         );
-        let values = [media_type, size, image_size, layers, images].into_iter().chain(numbers).chain(upstream);
+        let values =
+            [media_type, size, image_size, layers, images].into_iter().chain(numbers).chain(upstream);
         vec![
             self.update(keys::image(repository, &image.digest), &change, values, Some(condition)),
             self.update(

@@ -51,9 +51,12 @@ impl BeforeStored {
 
 impl Rule {
     fn read(item: &Item) -> Result<Self, Fault> {
-        let optional = |name| item.contains_key(name).then(|| string(item, name).map(str::to_owned)).transpose();
-        let strings = |name: &str| item.get(name).and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default();
-        let prefix = string(item, "sk")?.strip_prefix(keys::RULE_PREFIX).and_then(|name| RulePrefix::parse(name).ok());
+        let optional =
+            |name| item.contains_key(name).then(|| string(item, name).map(str::to_owned)).transpose();
+        let strings =
+            |name: &str| item.get(name).and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default();
+        let prefix =
+            string(item, "sk")?.strip_prefix(keys::RULE_PREFIX).and_then(|name| RulePrefix::parse(name).ok());
         let account = |id: String| AccountId::parse(&id).map_err(|_| Fault::BrokenRecord("accounts"));
         Ok(Self {
             prefix: prefix.ok_or(Fault::BrokenRecord("sk"))?,

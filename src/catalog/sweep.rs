@@ -117,7 +117,11 @@ impl Catalog {
     }
 
     /// Those of the first layers that a repository lists, at most `count`, that are stored. Two requests.
-    pub async fn some_stored_layers(&self, repository: &Repository, count: usize) -> Result<Vec<Digest>, Fault> {
+    pub async fn some_stored_layers(
+        &self,
+        repository: &Repository,
+        count: usize,
+    ) -> Result<Vec<Digest>, Fault> {
         let page = i32::try_from(count).unwrap_or(i32::MAX);
         let mut rows = self.rows(keys::repository_partition(repository), keys::LAYER_PREFIX, page);
         let layer = |row: &_| digest(string(row, "sk")?.strip_prefix(keys::LAYER_PREFIX).unwrap_or_default());

@@ -68,7 +68,11 @@ impl Catalog {
             let checked_at = (source == TagSource::Upstream).then(|| ("checked_at", now()));
             let mut items = vec![
                 self.count_change(repository, image, Condition::is_published()),
-                self.put(keys::tag(repository, tag), pointer.clone().into_iter().chain(checked_at), Some(is_unchanged)),
+                self.put(
+                    keys::tag(repository, tag),
+                    pointer.clone().into_iter().chain(checked_at),
+                    Some(is_unchanged),
+                ),
                 self.put(keys::tag_of_image(repository, image, tag), [], None),
                 self.put(keys::tag_listing(repository, image, tag), [], None),
                 self.put(keys::tag_name_listing(repository, tag), pointer, None),

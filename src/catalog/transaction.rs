@@ -134,7 +134,9 @@ impl Condition {
         Self { expression, value: Some((":now", number_value(now))) }
     }
 
-    pub(super) fn split(condition: Option<Self>) -> (Option<String>, Option<HashMap<String, AttributeValue>>) {
+    pub(super) fn split(
+        condition: Option<Self>,
+    ) -> (Option<String>, Option<HashMap<String, AttributeValue>>) {
         let Some(Self { expression, value }) = condition else { return (None, None) };
         let values = value.map(|(name, value)| HashMap::from([(name.to_owned(), value)]));
         (Some(expression.to_owned()), values)

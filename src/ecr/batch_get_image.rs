@@ -134,7 +134,9 @@ fn other_digest() -> (&'static str, String) {
 fn upstream(failure: FillFailure) -> (&'static str, String) {
     let code = match failure {
         FillFailure::NotFound => return not_found(),
-        FillFailure::AccessDenied | FillFailure::SecretUnusable | FillFailure::NoRule => "UpstreamAccessDenied",
+        FillFailure::AccessDenied | FillFailure::SecretUnusable | FillFailure::NoRule => {
+            "UpstreamAccessDenied"
+        }
         FillFailure::TooManyRequests => "UpstreamTooManyRequests",
         _ => "UpstreamUnavailable",
     };

@@ -92,7 +92,9 @@ impl From<PublishError> for Failure {
                 Self::new(FillFailure::BeingDeleted, "the repository is being deleted")
             }
             PublishError::ImageDeleted => Self::new(FillFailure::BeingDeleted, "the image is being deleted"),
-            PublishError::GivenUp => Self::new(FillFailure::BeingDeleted, "a cleaner has given up the intent"),
+            PublishError::GivenUp => {
+                Self::new(FillFailure::BeingDeleted, "a cleaner has given up the intent")
+            }
         }
     }
 }
@@ -102,7 +104,11 @@ impl Worker {
     pub(crate) async fn fill(&self, event: &FillEvent, deadline: SystemTime) {
         let started = Instant::now();
         let Some((repository, wanted, lease_id)) = event.parse() else {
-            tracing::error!(outcome = FillFailure::Fault.name(), cause = "the event is not one of a fill", "fill");
+            tracing::error!(
+                outcome = FillFailure::Fault.name(),
+                cause = "the event is not one of a fill",
+                "fill"
+            );
             return;
         };
         let claimed = self.catalog.claim_fill(repository.clone(), wanted.clone(), lease_id).await;
@@ -188,7 +194,9 @@ impl Worker {
         let intent = self.catalog.announce(&repository.registry, digests).await?;
         let result = match self.catalog.wait_for_cleaners(&intent, PATIENCE_WITH_CLEANERS).await {
             Ok(None) => work(&intent).await,
-            Ok(Some(Claimed { .. })) => Err(Failure::new(FillFailure::BeingDeleted, "a cleaner is removing it")),
+            Ok(Some(Claimed { .. })) => {
+                Err(Failure::new(FillFailure::BeingDeleted, "a cleaner is removing it"))
+            }
             Err(fault) => Err(fault.into()),
         };
         // If this fails, the intent counts for a day, and does no harm.

@@ -32,7 +32,8 @@ impl Worker {
         let rule = self.catalog.rule_for(repository).await?.ok_or_else(|| no_rule("no rule is for it"))?;
         let name = rule.upstream_name(repository).ok_or_else(|| no_rule("no rule is for it"))?;
         let Opened { registry, credentials, trust } = self.open(&rule).await?;
-        let upstream = registry.repository(&name).map_err(|error| no_rule(format!("the upstream's name {error}")))?;
+        let upstream =
+            registry.repository(&name).map_err(|error| no_rule(format!("the upstream's name {error}")))?;
         let name = upstream.to_string();
         let upstream = Upstream::new(upstream, credentials, trust)
             .map_err(|error| Failure::new(FillFailure::Unavailable, error))?;
@@ -49,8 +50,8 @@ impl Worker {
             Some(arn) => {
                 let credentials = self.secrets.credentials(arn).await;
                 let realm = rule.realm.as_deref().map(Url::parse).transpose().map_err(no_rule)?;
-                let credentials =
-                    credentials.map_err(|error| Failure::new(FillFailure::SecretUnusable, with_causes(&error)))?;
+                let credentials = credentials
+                    .map_err(|error| Failure::new(FillFailure::SecretUnusable, with_causes(&error)))?;
                 Some(Credentials { realm, ..credentials })
             }
         };

@@ -25,7 +25,8 @@ impl Worker {
             ImageId::Tag(tag) => source.upstream.digest_of(tag).await?,
         };
         let by_digest = ImageId::Digest(digest.clone());
-        let is_here = self.catalog.published_image(repository, &by_digest, Consistency::Strong).await?.is_some();
+        let is_here =
+            self.catalog.published_image(repository, &by_digest, Consistency::Strong).await?.is_some();
         let bytes = match is_here {
             true => 0,
             false => self.import(repository, &source, source.upstream.manifest(&digest).await?).await?,

@@ -217,7 +217,11 @@ impl Filler {
         layergate::publish::image(catalog, &self.repository, &image, &intent).await.map_err(failed)?;
         catalog.retire(&intent).await?;
         let tag = ImageTag::parse(&format!("filled-in-{n}")).map_err(|_| "a tag is wrong")?;
-        Ok(self.catalog.tag_image(&self.repository, &image.digest, &tag, TagSource::Publisher).await.map_err(failed)?)
+        Ok(self
+            .catalog
+            .tag_image(&self.repository, &image.digest, &tag, TagSource::Publisher)
+            .await
+            .map_err(failed)?)
     }
 }
 
