@@ -185,13 +185,11 @@ impl Service {
     ) -> Result<Image, Refusal<MissingImage>> {
         let found = self.stored_image(caller, repository, id).await;
         match (&found, &self.pull_through) {
-            (Ok(image), Some(pull_through)) if is_due(image) => {
-                self.fetched_image(pull_through, repository, id, found.ok(), longest_wait).await
-            }
-            (Err(Refusal::Denied | Refusal::NoRepository | Refusal::Missing(_)), Some(pull_through))
+            (Ok(image), _) if !is_due(image) => found,
+            (Ok(_) | Err(Refusal::Denied | Refusal::NoRepository | Refusal::Missing(_)), Some(pull_through))
                 if self.is_under_rule(caller, repository).await? =>
             {
-                self.fetched_image(pull_through, repository, id, None, longest_wait).await
+                self.fetched_image(pull_through, repository, id, found.ok(), longest_wait).await
             }
             _ => found,
         }

@@ -110,8 +110,10 @@ impl Worker {
                     layer.size
                 }
             };
-            // Refused if the image was deleted and cleaned meanwhile: it stays deleted, and so does its layer.
-            self.catalog.finish_layer(fill, digest, intent).await?;
+            if !self.catalog.finish_layer(fill, digest, intent).await? {
+                // The image was deleted and cleaned meanwhile: it stays deleted, and so does its layer.
+                self.catalog.end_fill(fill).await?;
+            }
             Ok(bytes)
         })
         .await
