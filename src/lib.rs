@@ -16,9 +16,9 @@
 //!
 //! The rest is not in the API's function. [`publish`] brings verified bytes into the store and images into the catalog;
 //! `upstream`, behind the feature of that name, fetches them from other registries, and `manifest`, behind the same
-//! feature, says what an image consists of. All three are for the tool, the package `layergate-tool`. [`clean`] removes
-//! what no image needs any more, for the tool and for the worker, the package `layergate-worker`.
-//! [`worker`] is what that is asked for.
+//! feature, says what an image consists of. [`clean`] removes what no image needs any more. All of them are for the tool, the
+//! package `layergate-tool`, and for the worker, the package `layergate-worker`. [`pull_through`] has the worker fetch what
+//! is not here yet; [`worker`] is how it is asked.
 
 pub mod access;
 pub mod aws;
