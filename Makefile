@@ -159,7 +159,8 @@ build-echo-and-load:
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench --no-default-features
 
 # PART and BEFORE reach the program as variables of its environment.
-bench: build build-echo-and-load $(BENCH)/tools ## Measure all, or only PART=function, growth, clean, local or registry; BEFORE=PATH compares with another bootstrap
+bench: build build-echo-and-load $(BENCH)/tools ## Measure all, or only PART=function, growth, clean, local, registry or pull-through; BEFORE=PATH compares with another bootstrap
+	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-worker --bins
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench --bin bench
 	cp benches/python/function.py $(BENCH)/python
 	cp benches/node/*.js $(BENCH)/node

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::Result;
 
-const MIB: usize = 1024 * 1024;
+/// A mebibyte.
+pub const MIB: usize = 1024 * 1024;
 
 /// The media type of an image's manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -33,20 +34,23 @@ pub fn write_index(folder: &Path, images: &[Vec<&[u8]>]) -> Result<()> {
     layout(folder, &json_blob(folder, INDEX, &index)?)
 }
 
-/// Writes a layout of one image with one layer of so many random MiB; gives the layer's digest.
-pub fn write_large(folder: &Path, mebibytes: usize) -> Result<String> {
+/// Writes a layout of one image with so many layers of so many random bytes; gives the layers' digests.
+pub fn write_random(folder: &Path, layers: usize, bytes: usize) -> Result<Vec<String>> {
     let random = SystemRandom::new();
     let mut block = vec![0; MIB];
-    let layer = blob(folder, LAYER, |file| {
-        for _ in 0..mebibytes {
-            random.fill(&mut block).map_err(|_| "no random bytes")?;
-            file.write_all(&block)?;
-        }
-        Ok(())
-    })?;
-    let (manifest, digests) = image_of(folder, &[layer])?;
+    let mut layer = || {
+        blob(folder, LAYER, |file| {
+            for start in (0..bytes).step_by(MIB) {
+                let block = &mut block[..MIB.min(bytes - start)];
+                random.fill(block).map_err(|_| "no random bytes")?;
+                file.write_all(block)?;
+            }
+            Ok(())
+        })
+    };
+    let (manifest, digests) = image_of(folder, &(0..layers).map(|_| layer()).collect::<Result<Vec<_>>>()?)?;
     layout(folder, &manifest)?;
-    digests.into_iter().next().ok_or_else(|| "no layer was written".into())
+    Ok(digests)
 }
 
 /// The digest of what a layout was written of, an image's manifest or an index.

@@ -17,7 +17,7 @@ use layergate_bench::statistics::median;
 use layergate_bench::{Result, image, report};
 use serde_json::{Value, json};
 
-use crate::distribution::{self, Registry};
+use crate::distribution::{Registry, Storage};
 
 const SAMPLE: &str = "examples/hello-image";
 const LAYER: &str = "sha256:abd571529ee041da3b30e9ce413f689f2b8b061a45f476ed0d333203b51041b1";
@@ -41,10 +41,11 @@ pub fn run(requests_per_call: Option<f64>) -> Result<Value> {
 }
 
 fn redirects(stack: &Stack, requests_per_call: Option<f64>) -> Result<Value> {
-    distribution::give(stack, Path::new(SAMPLE), "hello", "1.0")?;
     let s3 = address(&stack.environment, "AWS_ENDPOINT_URL_S3")?;
+    let storage = Storage::in_s3(stack, s3);
+    storage.give(Path::new(SAMPLE), "hello", "1.0")?;
     let requests_per_redirect = requests_per_redirect(stack, s3)?;
-    let registry = Registry::start(stack, s3)?;
+    let registry = Registry::start(&storage)?;
     let contestants = [
         ("layergate local", Request::of_stack(stack)),
         ("distribution's registry", Request::of_registry(registry.address)),
@@ -96,7 +97,7 @@ fn redirects(stack: &Stack, requests_per_call: Option<f64>) -> Result<Value> {
 /// How many requests to S3 the registry makes for an answer.
 fn requests_per_redirect(stack: &Stack, s3: SocketAddr) -> Result<f64> {
     let counter = Counter::start(s3)?;
-    let registry = Registry::start(stack, counter.address)?;
+    let registry = Registry::start(&Storage::in_s3(stack, counter.address))?;
     let before = counter.requests();
     let mut connection = connect(registry.address)?;
     for _ in 0..COUNTED_CALLS {
@@ -214,7 +215,7 @@ fn pass(client: TcpStream, to: SocketAddr, requests: &AtomicU64) -> Result<()> {
 /// Publishes an image of one large layer.
 fn publish(stack: &Stack) -> Result<Value> {
     let folder = stack.folder.path().join("large");
-    let digest = image::write_large(&folder, LARGE_LAYER_MIB)?;
+    let layers = image::write_random(&folder, 1, LARGE_LAYER_MIB * image::MIB)?;
     let path = folder.to_str().ok_or("the folder's name is not text")?;
 
     let mut command = stack.command(&["publish", "--create-repository", path, "large:1.0"]);
@@ -236,7 +237,7 @@ fn publish(stack: &Stack) -> Result<Value> {
 
     let mut connection = connect(stack.address)?;
     let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: {TARGET}");
-    let body = json!({"repositoryName": "large", "layerDigest": digest}).to_string();
+    let body = json!({"repositoryName": "large", "layerDigest": layers[0]}).to_string();
     connection.send_bytes(&message(&head, body.as_bytes()))?;
     let answer = connection.receive()?.ok_or("the stack closed")?;
     if answer.word(1) != "200" {

@@ -1,5 +1,5 @@
 //! `make bench`: the function beside others, what commands and calls cost as a repository grows, a clean of a large registry,
-//! the local stack beside CNCF's registry, a large publish, and pulls.
+//! the local stack beside CNCF's registry, a large publish, pulls, and pulls through.
 //!
 //! Prints tables, and writes the figures as JSON and the chart `benches/bench.svg`. The variable `PART` chooses one
 //! part; `BEFORE` is another build of the function, to compare this one with.
@@ -15,9 +15,12 @@ mod function;
 mod growth;
 mod local;
 mod meter;
+mod pull_through;
 mod ready;
 mod registry;
 mod runtime_api;
+mod skopeo;
+mod worker;
 
 use std::fs;
 use std::process::ExitCode;
@@ -25,7 +28,7 @@ use std::process::ExitCode;
 use layergate_bench::{Result, paths, process, report};
 use serde_json::json;
 
-const PARTS: [&str; 5] = ["function", "growth", "clean", "local", "registry"];
+const PARTS: [&str; 6] = ["function", "growth", "clean", "local", "registry", "pull-through"];
 
 fn main() -> ExitCode {
     match run() {
@@ -71,6 +74,10 @@ fn run() -> Result<()> {
     }
     if is_wanted("registry") {
         results["registry"] = registry::run()?;
+    }
+    if is_wanted("pull-through") {
+        results["pull_through"] = pull_through::run()?;
+        results["worker"] = worker::run()?;
     }
 
     let figures = paths::folder()?.join("bench.json");

@@ -1,20 +1,17 @@
 //! The registry protocol: the local stack beside CNCF distribution's registry on the same S3, request by request and in
 //! whole pulls.
 
-use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use layergate_bench::http::{Connection, connect};
 use layergate_bench::stack::{Stack, address};
 use layergate_bench::statistics::{median, milliseconds};
 use layergate_bench::{Result, image, report};
-use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
-use crate::distribution::{self, Registry};
+use crate::distribution::{Registry, Storage};
+use crate::skopeo;
 
 const IMAGE: &str = "registry";
 const TAG: &str = "1.0";
@@ -43,28 +40,20 @@ type Times = (Duration, Duration);
 pub fn run() -> Result<Value> {
     let stack = Stack::start(&[])?;
     let folder = stack.folder.path().join("image");
-    let (manifest, layers) = write_image(&folder)?;
+    let layers = image::write_random(&folder, LAYERS, LAYER_BYTES)?;
+    let manifest = image::root(&folder)?;
     let path = folder.to_str().ok_or("the folder's name is not text")?;
     stack.run(&["publish", "--create-repository", path, &format!("{IMAGE}:{TAG}")])?;
-    distribution::give(&stack, &folder, IMAGE, TAG)?;
     let s3 = address(&stack.environment, "AWS_ENDPOINT_URL_S3")?;
-    let registry = Registry::start(&stack, s3)?;
+    let storage = Storage::in_s3(&stack, s3);
+    storage.give(&folder, IMAGE, TAG)?;
+    let registry = Registry::start(&storage)?;
 
     let addresses = [stack.address, registry.address];
     let requests = requests(addresses, s3, &manifest, &layers)?;
     let pulls = pulls(&stack, addresses, &manifest)?;
     stack.process.stop()?;
     Ok(json!({"requests": requests, "pulls": pulls}))
-}
-
-/// Writes a layout of the image; gives the digests of its manifest and of its layers.
-fn write_image(folder: &Path) -> Result<(String, Vec<String>)> {
-    let mut layers = vec![vec![0; LAYER_BYTES]; LAYERS];
-    for layer in &mut layers {
-        SystemRandom::new().fill(layer).map_err(|_| "no random bytes")?;
-    }
-    let layers = image::write(folder, &layers.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
-    Ok((image::root(folder)?, layers))
 }
 
 /// Single requests, one after the other.
@@ -149,28 +138,13 @@ fn head(host: SocketAddr, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {}", image::MANIFEST)
 }
 
-/// Whole pulls by skopeo, which checks the digest of each blob itself.
+/// Whole pulls by skopeo.
 fn pulls(stack: &Stack, addresses: [SocketAddr; 2], manifest: &str) -> Result<Value> {
+    let image = format!("{IMAGE}:{TAG}");
     let mut seconds = [Vec::new(), Vec::new()];
     for _ in 0..PULLS {
         for (address, seconds) in addresses.iter().zip(&mut seconds) {
-            let folder = stack.folder.path().join("pulled");
-            let mut command = Command::new("skopeo");
-            command
-                .args(["--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"])
-                .arg(format!("docker://{address}/{IMAGE}:{TAG}"))
-                .arg(format!("dir:{}", folder.display()))
-                .stdout(Stdio::null());
-            let started = Instant::now();
-            let output = command.output().map_err(|error| format!("skopeo: {error}"))?;
-            seconds.push(started.elapsed().as_secs_f64());
-            if !output.status.success() {
-                return Err(format!("skopeo: {}", String::from_utf8_lossy(&output.stderr)).into());
-            }
-            if image::digest_of(&fs::read(folder.join("manifest.json"))?) != manifest {
-                return Err("skopeo pulled another image".into());
-            }
-            fs::remove_dir_all(folder)?;
+            seconds.push(skopeo::pull(*address, &image, manifest, &stack.folder.path().join("pulled"))?);
         }
     }
     let [ours, theirs] = seconds.each_ref().map(|seconds| median(seconds));

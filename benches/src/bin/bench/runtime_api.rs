@@ -17,17 +17,20 @@ const REQUEST_ID: &str = "5f1e1a0c-7d32-4b6e-9f55-0f6f5f2a8e11";
 /// Longer than any call of any of the functions may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a function is told that a call may take: the longest that Lambda has.
+const TIME_LIMIT: Duration = Duration::from_secs(15 * 60);
+
 /// When an event was handed out, and when its answer was there.
 pub type Call = (Instant, Instant);
 
-/// Hands one event to one function, over and over.
+/// Hands an event to one function, over and over.
 pub struct RuntimeApi {
     pub address: SocketAddr,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    event: String,
+    event: Mutex<String>,
     is_right: fn(&Value) -> bool,
     state: Mutex<State>,
     changed: Condvar,
@@ -50,6 +53,7 @@ impl RuntimeApi {
     pub fn serve(event: String, is_right: fn(&Value) -> bool) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
+        let event = Mutex::new(event);
         let shared = Arc::new(Shared { event, is_right, state: Mutex::default(), changed: Condvar::new() });
         let server = shared.clone();
         thread::spawn(move || {
@@ -73,6 +77,14 @@ impl RuntimeApi {
     pub fn offer(&self, calls: usize) {
         self.shared.lock().to_do = calls;
         self.shared.changed.notify_all();
+    }
+
+    /// Hands out another event, once, and waits until it is answered. Returns how long that took.
+    pub fn call(&self, event: String) -> Result<Duration> {
+        *self.shared.event() = event;
+        self.offer(1);
+        let (started, answered) = *self.finished()?.first().ok_or("no call was made")?;
+        Ok(answered - started)
     }
 
     /// Waits until the process asks for an event.
@@ -104,6 +116,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn event(&self) -> MutexGuard<'_, String> {
+        self.event.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn serve(&self, stream: TcpStream, process: u64) {
         // An error is the end of the connection, as when its process was ended.
         let _ = stream.set_nodelay(true);
@@ -114,7 +130,7 @@ impl Shared {
                 if !self.next(process) {
                     return;
                 }
-                let deadline = SystemTime::now() + Duration::from_secs(6);
+                let deadline = SystemTime::now() + TIME_LIMIT;
                 let deadline = deadline.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
                 let head = format!(
                     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
@@ -122,7 +138,7 @@ impl Shared {
                      Lambda-Runtime-Trace-Id: Root=1-6740a1b2-0123456789abcdef01234567\r\n\
                      Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:222222222222:function:f"
                 );
-                connection.send(&head, self.event.as_bytes())
+                connection.send(&head, self.event().as_bytes())
             } else {
                 let answer = serde_json::from_slice(request.body).unwrap_or(Value::Null);
                 let right = request.word(1).ends_with("/response") && (self.is_right)(&answer);

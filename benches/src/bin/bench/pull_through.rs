@@ -1,0 +1,227 @@
+//! Pulls of an image that only an upstream registry has, and again when it is stored: through a rule of the local stack, and
+//! through CNCF distribution's registry as a proxy.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use layergate::catalog::{Consistency, LayerState};
+use layergate::types::{Digest, RegistryId, Repository, RepositoryName};
+use layergate_bench::stack::{Stack, address};
+use layergate_bench::statistics::{median, percentile};
+use layergate_bench::{Result, image, report};
+use serde_json::{Value, json};
+use tokio::runtime::Builder;
+
+use crate::distribution::{Registry, Storage};
+use crate::growth::catalog;
+use crate::skopeo;
+
+/// An image of 200 MiB.
+const LAYERS: usize = 20;
+const LAYER_BYTES: usize = 10 * image::MIB;
+
+/// The image in the upstream.
+pub const NAME: &str = "image";
+pub const TAG: &str = "1.0";
+/// The prefix of the rule that it is pulled through.
+pub const PREFIX: &str = "cache";
+
+/// Contestants take turns, so many times.
+const ROUNDS: usize = 5;
+
+/// How long after a pull all layers are stored, at the latest.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const S3: &str = "AWS_ENDPOINT_URL_S3";
+
+/// How the upstream gives its layers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Upstream {
+    SendsBytes,
+    Redirects,
+}
+
+/// What the image is pulled through.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Through {
+    Nothing,
+    /// A rule, with this for `--before-stored`.
+    Rule(&'static str),
+    ProxyOnS3,
+    ProxyInFolder,
+}
+
+use Through::{Nothing, ProxyInFolder, ProxyOnS3, Rule};
+use Upstream::{Redirects, SendsBytes};
+
+const CONTESTANTS: [(Upstream, Through); 9] = [
+    (SendsBytes, Nothing),
+    (SendsBytes, Rule("wait")),
+    (SendsBytes, ProxyOnS3),
+    (SendsBytes, ProxyInFolder),
+    (Redirects, Nothing),
+    (Redirects, Rule("redirect")),
+    (Redirects, Rule("wait")),
+    (Redirects, ProxyOnS3),
+    (Redirects, ProxyInFolder),
+];
+
+/// The seconds of the first pulls, and of the second.
+type Pulls = [Vec<f64>; 2];
+
+/// Measures; prints tables and gives the figures.
+pub fn run() -> Result<Value> {
+    let mut rows: Vec<Pulls> = vec![Pulls::default(); CONTESTANTS.len()];
+    for _ in 0..ROUNDS {
+        for ((upstream, through), row) in CONTESTANTS.into_iter().zip(&mut rows) {
+            let pulls = pulls(upstream, through)
+                .map_err(|error| format!("{}, {}: {error}", upstream.name(), through.name()))?;
+            row.iter_mut().zip(pulls).for_each(|(row, seconds)| row.push(seconds));
+        }
+    }
+    Ok(print(&rows))
+}
+
+/// Pulls a new image twice, with everything started for it.
+fn pulls(upstream: Upstream, through: Through) -> Result<[f64; 2]> {
+    let elsewhere = Stack::start(&[])?; // for its S3 and its folder
+    let folder = elsewhere.folder.path();
+    let storage = match upstream {
+        SendsBytes => Storage::in_folder(folder.join("upstream")),
+        Redirects => Storage::in_s3(&elsewhere, address(&elsewhere.environment, S3)?),
+    };
+    let layout = folder.join("layout");
+    let layers = image::write_random(&layout, LAYERS, LAYER_BYTES)?;
+    storage.give(&layout, NAME, TAG)?;
+    let pull = Pull { layers, manifest: image::root(&layout)?, folder: &folder.join("pulled") };
+    let upstream = Registry::start(&storage)?;
+    let stack = Stack::start(&[])?;
+    match through {
+        Nothing => pull.twice(upstream.address, NAME, |_| Ok(true)),
+        Rule(before_stored) => {
+            create_rule(&stack, upstream.address, before_stored)?;
+            pull.twice(stack.address, &format!("{PREFIX}/{NAME}"), is_stored(&stack)?)
+        }
+        ProxyOnS3 | ProxyInFolder => {
+            let storage = match through {
+                ProxyOnS3 => Storage::in_s3(&stack, address(&stack.environment, S3)?),
+                _ => Storage::in_folder(stack.folder.path().join("proxy")),
+            };
+            let proxy = Registry::proxy(&storage, upstream.address)?;
+            pull.twice(proxy.address, NAME, |layer| Ok(storage.has(NAME, layer)))
+        }
+    }
+}
+
+/// Makes the rule that images are pulled through.
+pub fn create_rule(stack: &Stack, upstream: SocketAddr, before_stored: &str) -> Result<()> {
+    let upstream = format!("http://{upstream}");
+    let options = ["--upstream", &upstream, "--before-stored", before_stored];
+    stack.run(&[&["pull-through", "create", PREFIX], &options[..]].concat())
+}
+
+/// The repository that the rule makes for the image.
+pub fn repository(stack: &Stack) -> Result<Repository> {
+    let registry = RegistryId::parse(&stack.environment["DEFAULT_REGISTRY_ID"]).map_err(|_| "no registry")?;
+    let name = RepositoryName::parse(&format!("{PREFIX}/{NAME}")).map_err(|_| "no repository")?;
+    Ok(Repository { registry, name })
+}
+
+/// Whether the stack has stored a layer of the image.
+pub fn is_stored(stack: &Stack) -> Result<impl Fn(&str) -> Result<bool>> {
+    let (catalog, repository) = (catalog(stack)?, repository(stack)?);
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    Ok(move |layer: &str| {
+        let layer = Digest::parse(layer).map_err(|_| "a digest is wrong")?;
+        let state = runtime.block_on(catalog.layer(&repository, &layer, Consistency::Strong))?;
+        Ok(matches!(state, LayerState::Referenced(_)))
+    })
+}
+
+/// What is pulled, and into which folder.
+struct Pull<'a> {
+    layers: Vec<String>,
+    manifest: String,
+    folder: &'a Path,
+}
+
+impl Pull<'_> {
+    /// Pulls, waits until all layers are stored, and pulls again.
+    fn twice(
+        &self,
+        registry: SocketAddr,
+        name: &str,
+        is_stored: impl Fn(&str) -> Result<bool>,
+    ) -> Result<[f64; 2]> {
+        let pull = || skopeo::pull(registry, &format!("{name}:{TAG}"), &self.manifest, self.folder);
+        let first = pull()?;
+        let pulled = Instant::now();
+        for layer in &self.layers {
+            while !is_stored(layer)? {
+                if pulled.elapsed() > PATIENCE {
+                    return Err(format!("{layer} was pulled and is not stored").into());
+                }
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+        Ok([first, pull()?])
+    }
+}
+
+impl Upstream {
+    fn name(self) -> &'static str {
+        match self {
+            SendsBytes => "the upstream sends bytes",
+            Redirects => "the upstream redirects",
+        }
+    }
+}
+
+impl Through {
+    fn name(self) -> String {
+        match self {
+            Nothing => "from the upstream itself".to_owned(),
+            Rule(before_stored) => format!("layergate local, {before_stored}"),
+            ProxyOnS3 => "distribution's proxy on S3".to_owned(),
+            ProxyInFolder => "distribution's proxy on files".to_owned(),
+        }
+    }
+}
+
+fn print(rows: &[Pulls]) -> Value {
+    println!(
+        "An image of {LAYERS} layers of {} MiB, pulled by skopeo through a cache: {ROUNDS} pulls of each kind\n",
+        LAYER_BYTES / image::MIB
+    );
+    let headings = ["", "first pull, s: median", "best", "second pull, s: median", "best"];
+    let best = |seconds: &Vec<f64>| percentile(seconds, 0.0);
+    let named = || CONTESTANTS.into_iter().zip(rows);
+    let cells = named().map(|((upstream, through), [first, second])| {
+        let figures = [median(first), best(first), median(second), best(second)];
+        let name = format!("{}: {}", upstream.name(), through.name());
+        std::iter::once(name).chain(figures.map(|seconds| format!("{seconds:.2}"))).collect()
+    });
+    report::table(&headings, &cells.collect::<Vec<Vec<_>>>());
+
+    let middle = |contestant, pull: usize| {
+        named().find(|(named, _)| *named == contestant).map_or(f64::NAN, |(_, row)| median(&row[pull]))
+    };
+    let rules = CONTESTANTS.into_iter().filter(|(_, through)| matches!(through, Rule(_)));
+    let targets = rules.flat_map(|(upstream, through)| {
+        ["first", "second"].into_iter().enumerate().map(move |(pull, which)| {
+            let proxies = [ProxyOnS3, ProxyInFolder].map(|proxy| middle((upstream, proxy), pull));
+            let name = format!("{}: {which} pull, {} / the faster proxy", upstream.name(), through.name());
+            (name, middle((upstream, through), pull) / proxies[0].min(proxies[1]), 1.0)
+        })
+    });
+    let targets = report::targets(&targets.collect::<Vec<_>>());
+    let figures = named().map(|((upstream, through), [first, second])| {
+        json!({
+            "upstream": upstream.name(), "through": through.name(),
+            "first_seconds": first, "second_seconds": second,
+        })
+    });
+    json!({"rows": figures.collect::<Vec<_>>(), "targets": targets})
+}

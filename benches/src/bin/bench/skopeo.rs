@@ -1,0 +1,31 @@
+//! skopeo, as a client that pulls.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use layergate_bench::{Result, image};
+
+/// Pulls an image, such as `NAME:TAG`, into a folder, which goes again. Returns the seconds from the start of skopeo's process
+/// to its end. skopeo checks the digest of each blob itself; here it is checked that it is the right image.
+pub fn pull(registry: SocketAddr, image: &str, manifest: &str, folder: &Path) -> Result<f64> {
+    let mut command = Command::new("skopeo");
+    command
+        .args(["--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"])
+        .arg(format!("docker://{registry}/{image}"))
+        .arg(format!("dir:{}", folder.display()))
+        .stdout(Stdio::null());
+    let started = Instant::now();
+    let output = command.output().map_err(|error| format!("skopeo: {error}"))?;
+    let seconds = started.elapsed().as_secs_f64();
+    if !output.status.success() {
+        return Err(format!("skopeo: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    if image::digest_of(&fs::read(folder.join("manifest.json"))?) != manifest {
+        return Err("skopeo pulled another image".into());
+    }
+    fs::remove_dir_all(folder)?;
+    Ok(seconds)
+}
