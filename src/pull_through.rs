@@ -62,11 +62,11 @@ impl PullThrough {
 
     /// Waits until `lookup` finds the thing. To be called only for what a stored manifest names, or for an image in a
     /// repository that a rule is for. Six requests to DynamoDB and one to Lambda at first, and one for each further look.
-    pub async fn wait_for<T>(
+    pub async fn wait_for<T, F: Future<Output = Result<Option<T>, Fault>>>(
         &self,
         catalog: &Catalog,
         (repository, wanted): (&Repository, &Wanted),
-        lookup: impl AsyncFn() -> Result<Option<T>, Fault>,
+        lookup: impl Fn() -> F,
         wait: Wait,
     ) -> Result<Waited<T>, Fault> {
         let mut waits = FIRST_WAITS.into_iter().chain(std::iter::repeat(LATER_WAITS));
