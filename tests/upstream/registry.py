@@ -1,0 +1,110 @@
+"""docker-registry, the reference implementation, and what it needs for each of its ways to answer."""
+
+import base64
+import json
+import re
+import select
+import shutil
+import subprocess
+import threading
+import time
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from tests.local_stack import PATIENCE, LocalStack, stop
+
+USERNAME, PASSWORD, TOKEN = "alice", "pass:word", "the-token"
+# As they are in the header of a request.
+CREDENTIALS = base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()
+
+
+class Registry:
+    """docker-registry on a port that the system picks, stopped when the `with` block ends."""
+
+    def __init__(self, folder: Path, environment: dict, **settings):
+        folder.mkdir(exist_ok=True)
+        self.log, self.environment = folder / "registry.log", environment
+        http = {"addr": "127.0.0.1:0", **settings.pop("http", {})}
+        # JSON is YAML.
+        (folder / "registry.yml").write_text(json.dumps({"version": 0.1, "http": http, **settings}))
+        self.config = folder / "registry.yml"
+
+    def __enter__(self):
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                ["docker-registry", "serve", self.config], stdout=log, stderr=log, env=self.environment
+            )
+        deadline = time.monotonic() + PATIENCE
+        while not (listening := re.search(r"listening on (127\.0\.0\.1:\d+)", self.log.read_text())):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.__exit__()
+                raise RuntimeError(f"the registry did not start:\n{self.log.read_text()}")
+            select.select([], [], [], 0.05)
+        self.host = listening[1]
+        return self
+
+    def __exit__(self, *_):
+        stop(self.process)
+
+    def asked(self, repository: str) -> list[str]:
+        """The requests so far that were about a repository, by its access log."""
+        return re.findall(rf'"((?:GET|HEAD) /v2/{re.escape(repository)}/[^ "]*)', self.log.read_text())
+
+
+def in_files(folder: Path) -> dict:
+    """The setting for a storage in a folder: the registry sends the bytes itself."""
+    return {"filesystem": {"rootdirectory": str(folder)}}
+
+
+def in_s3(folder: Path, stack: LocalStack, endpoint: str) -> dict:
+    """The setting for the same storage in a stack's S3, which the registry knows by `endpoint`: it redirects there.
+
+    Not pushed there: docker-registry pushes in a way that the embedded S3 does not have.
+    """
+    shutil.copytree(folder, stack.data / "s3/upstream")
+    return {
+        "s3": {
+            "bucket": "upstream",
+            "region": stack.environment["AWS_REGION"],
+            "regionendpoint": endpoint,
+            "accesskey": stack.environment["AWS_ACCESS_KEY_ID"],
+            "secretkey": stack.environment["AWS_SECRET_ACCESS_KEY"],
+        }
+    }
+
+
+class TokenServer(ThreadingHTTPServer):
+    """Gives a token to whoever shows the right credentials, and keeps what it was asked."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), TokenRequest)
+        self.scopes = []
+        url = f"http://127.0.0.1:{self.server_port}/token"
+        # The registry's setting. It takes any token.
+        self.auth = {"silly": {"realm": url, "service": "registry"}}
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.serve_forever)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
+
+class TokenRequest(BaseHTTPRequestHandler):
+    def do_GET(self):
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        self.server.scopes += query.get("scope", [])
+        is_right = self.headers["Authorization"] == f"Basic {CREDENTIALS}"
+        body = json.dumps({"token": TOKEN} if is_right else {}).encode()
+        self.send_response(200 if is_right else 401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
