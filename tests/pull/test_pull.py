@@ -74,7 +74,7 @@ def main() -> int:
                 *refused(clients, folder / "refused", with_login, outside, single),
                 ("an outsider pulls what was granted", partial(granted, skopeo, outside, images[0], folder)),
                 *logged_in(docker, ctr, podman, [buildah, skopeo], with_login, images[0], folder / "logged-in"),
-                ("no log has a token, a password or a signed URL", partial(no_secret_in_logs, stacks)),
+                ("no log has a token, a password or a signed URL", partial(no_secret_in_logs, stacks, {})),
             ]
         )
 

@@ -23,7 +23,7 @@ class Registry:
     """docker-registry on a port that the system picks, stopped when the `with` block ends."""
 
     def __init__(self, folder: Path, environment: dict, **settings):
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.log, self.environment = folder / "registry.log", environment
         http = {"addr": "127.0.0.1:0", **settings.pop("http", {})}
         # JSON is YAML.
@@ -47,9 +47,13 @@ class Registry:
     def __exit__(self, *_):
         stop(self.process)
 
+    def requests(self) -> list[str]:
+        """The requests so far, by its access log."""
+        return re.findall(r'"((?:GET|HEAD) /v2/[^ "]*)', self.log.read_text())
+
     def asked(self, repository: str) -> list[str]:
-        """The requests so far that were about a repository, by its access log."""
-        return re.findall(rf'"((?:GET|HEAD) /v2/{re.escape(repository)}/[^ "]*)', self.log.read_text())
+        """Those that were about a repository."""
+        return [request for request in self.requests() if f" /v2/{repository}/" in request]
 
 
 def in_files(folder: Path) -> dict:

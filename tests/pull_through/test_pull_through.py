@@ -1,0 +1,155 @@
+"""Pulls through the local stack from docker-registry, the reference implementation, in each of its ways to answer.
+
+docker, containerd, podman, buildah and skopeo pull what the stack does not have yet, and pull it again. What each then has
+is compared with what was pushed to the upstream, and the upstream's access log tells what it was asked for. Then
+upstreams are stopped, or refuse; then images are published beside a rule for everything. At last the logs are read: no
+secret is in them.
+
+Run it with `make test-pull-through`. The tools come from Debian's packages, which takes root.
+"""
+
+import json
+import sys
+from contextlib import ExitStack
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from tests.container_tools import environment_in
+from tests.local_stack import LAYERGATE, LocalStack, run_table, temporary_folder
+from tests.pull.all_clients import all_clients, install_clients
+from tests.pull.clients import Login, Skopeo, pulls
+from tests.pull.images import sources
+from tests.pull.logs import no_secret_in_logs
+from tests.pull.refusals import WRONG_PASSWORD
+from tests.pull_through.pulls import FORMS, WHOLE, Pullers
+from tests.pull_through.upstreams import (
+    FOLDER,
+    Storage,
+    Upstream,
+    create_rule,
+    redirects,
+    redirects_worker,
+    secret,
+    sends_bytes,
+    wants_token,
+)
+from tests.upstream.registry import CREDENTIALS, PASSWORD, TOKEN
+
+# Repositories of the upstreams: of one, clients get the manifest and nothing else; of the other, nothing.
+INSPECTED, UNPULLED = f"{FOLDER}/inspected", f"{FOLDER}/unpulled"
+
+
+def upstream_issue(reason: str) -> str:
+    return f"There was an issue getting this from the upstream registry of the pull through cache rule: {reason}"
+
+
+def sent(stack: LocalStack, folder: Path, storage: Storage, pullers: Pullers):
+    """Pulls from a registry that sends the bytes itself, and then is stopped."""
+    with sends_bytes(stack, folder, storage) as upstream:
+        yield from pullers.first_and_second(upstream)
+        inspects(pullers.clients.skopeo, f"{upstream.reference(INSPECTED)}:1.0")
+    yield from pullers.again(upstream, "while the upstream is down")
+    reason = upstream_issue("the upstream registry cannot be reached or failed")
+    for what, repository in {"an image": UNPULLED, "layers": INSPECTED}.items():
+        reference = f"{upstream.reference(repository)}:1.0"
+        yield from pullers.refused(f"{what} of an upstream that is down", reference, reason, {})
+    delete_rule(upstream)
+    yield from pullers.again(upstream, "without the rule")
+
+
+def redirected(stack: LocalStack, folder: Path, storage: Storage, pullers: Pullers):
+    """Pulls from a registry that redirects, to where the pullers are redirected too."""
+    with redirects(stack, folder, storage) as upstream:
+        yield from pullers.first_and_second(upstream)
+
+
+def awaited(stack: LocalStack, folder: Path, storage: Storage, pullers: Pullers):
+    """Pulls from a registry that redirects the worker. Nobody else goes there."""
+    with redirects_worker(stack, folder, storage) as upstream:
+        yield from pullers.first_and_second(upstream)
+
+
+def authorized(stack: LocalStack, folder: Path, storage: Storage, pullers: Pullers):
+    """Pulls from a registry that wants a token; and what comes of rules without the right credentials for it."""
+    with wants_token(stack, folder, storage) as upstream:
+        yield from pullers.first_and_second(upstream)
+        yield "the rule is valid", partial(validates, stack, upstream.prefix, None)
+        refused = "the upstream registry refused access"
+        rules = {
+            "no-secret": ([], refused),
+            "wrong-secret": (["--credential-arn", secret(stack, "wrong", WRONG_PASSWORD)], refused),
+            "missing-secret": (["--credential-arn", secret(stack, "missing", None)], "the secret of the rule cannot be used"),
+        }
+        for prefix, (options, reason) in rules.items():
+            create_rule(stack, prefix, upstream.registry, *options)
+            reference = f"{upstream._replace(prefix=prefix).reference(UNPULLED)}:1.0"
+            yield from pullers.refused(f"a rule with {prefix}", reference, upstream_issue(reason), {})
+            yield f"a rule with {prefix} is not valid", partial(validates, stack, prefix, reason)
+
+
+def published(stack: LocalStack, folder: Path, storage: Storage, pullers: Pullers):
+    """Pulls of what was published, beside a rule for everything."""
+    with sends_bytes(stack, folder, storage, "ROOT") as upstream:
+        images = []
+        for source in sources(folder, storage.environment):
+            source.publish(stack)
+            images += source.images()
+        for client in pullers.clients:
+            for image in images:
+                reference = f"{stack.host}/{image.repository}:1.0"
+                test = partial(asks_nobody, upstream, partial(pulls, client, image, reference, pullers.login))
+                yield f"{client.name}: {image.repository} for {image.platform}, published beside a rule for all", test
+
+
+def asks_nobody(upstream: Upstream, pull):
+    seen = upstream.registry.requests()
+    pull()
+    assert upstream.registry.requests() == seen, "the upstream was asked"
+
+
+def inspects(skopeo: Skopeo, reference: str):
+    """skopeo gets a manifest, and nothing of what it names."""
+    skopeo.lines("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{reference}")
+
+
+def validates(stack: LocalStack, prefix: str, reason: str | None):
+    """The tool says what is wrong with a rule, if anything is."""
+    done = stack.layergate("pull-through", "validate", prefix)
+    said = json.loads(done.stdout)
+    assert said["isValid"] == (done.returncode == 0) == (reason is None), done
+    assert (reason or "") in said.get("failure", ""), done
+
+
+def delete_rule(upstream: Upstream):
+    done = upstream.stack.layergate("pull-through", "delete", upstream.prefix)
+    assert done.returncode == 0, done.stderr
+
+
+def main() -> int:
+    if not Path(LAYERGATE).is_file():
+        sys.exit(f"there is no {LAYERGATE}; make test-pull-through builds it")
+    install_clients("docker-registry")
+    with temporary_folder() as folder, ExitStack() as running:
+        environment = environment_in(folder / "tools")
+        clients = running.enter_context(all_clients(folder, environment))
+        storage = Storage(folder / "upstream", environment)
+        forms = {f"{FOLDER}/{client.name}-{form}": form for client in clients for form in FORMS}
+        pushed = storage.push({**forms, WHOLE: "index", INSPECTED: "single", UNPULLED: "single"})
+        pullers = Pullers(clients, Login.none(folder / "login"), pushed)
+        stacks, tables = [], []
+        for table in [sent, redirected, awaited, authorized, published]:
+            stacks.append(running.enter_context(LocalStack(folder / table.__name__)))
+            tables.append(table(stacks[-1], folder / f"registry-{table.__name__}", storage, pullers))
+        secrets = {
+            "the upstream's password": PASSWORD,
+            "the upstream's token": TOKEN,
+            "the credentials for the upstream": CREDENTIALS,
+        }
+        logs = ("no log has a token, a password or a signed URL", partial(no_secret_in_logs, stacks, secrets))
+        # Each table starts its upstream, and stops it, when its rows are run.
+        return run_table(chain(*tables, [logs]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
