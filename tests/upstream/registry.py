@@ -6,12 +6,11 @@ import re
 import select
 import shutil
 import subprocess
-import threading
 import time
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.http_server import Handler, Server
 from tests.local_stack import PATIENCE, LocalStack, stop
 
 USERNAME, PASSWORD, TOKEN = "alice", "pass:word", "the-token"
@@ -78,37 +77,21 @@ def in_s3(folder: Path, stack: LocalStack, endpoint: str) -> dict:
     }
 
 
-class TokenServer(ThreadingHTTPServer):
+class TokenServer(Server):
     """Gives a token to whoever shows the right credentials, and keeps what it was asked."""
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), TokenRequest)
+        super().__init__(TokenRequest)
         self.scopes = []
-        url = f"http://127.0.0.1:{self.server_port}/token"
         # The registry's setting. It takes any token.
-        self.auth = {"silly": {"realm": url, "service": "registry"}}
-
-    def __enter__(self):
-        self.thread = threading.Thread(target=self.serve_forever)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.shutdown()
-        self.thread.join()
-        self.server_close()
+        self.auth = {"silly": {"realm": f"http://{self.host}/token", "service": "registry"}}
 
 
-class TokenRequest(BaseHTTPRequestHandler):
+class TokenRequest(Handler):
     def do_GET(self):
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
         self.server.scopes += query.get("scope", [])
         is_right = self.headers["Authorization"] == f"Basic {CREDENTIALS}"
         body = json.dumps({"token": TOKEN} if is_right else {}).encode()
-        self.send_response(200 if is_right else 401)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
+        self.answer_headers(200 if is_right else 401, [("Content-Length", str(len(body)))])
         self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
