@@ -22,9 +22,10 @@ pub const WAIT_OF_ECR: Duration = Duration::from_secs(4);
 /// Source: [API Gateway quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html).
 pub const WAIT_OF_REGISTRY: Duration = Duration::from_secs(24);
 
-/// How long it is waited before each look, at most; and between all further looks.
-const FIRST_WAITS: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(500)];
-const LATER_WAITS: Duration = Duration::from_secs(1);
+/// How long it is waited before each of the first looks, at most, in milliseconds; and before all further ones. Small layers
+/// take a tenth of a second.
+const FIRST_WAITS: [u64; 4] = [100, 150, 250, 500];
+const LATER_WAITS: u64 = 1000;
 
 /// Asks for what is not here yet.
 #[derive(Debug)]
@@ -62,11 +63,11 @@ impl PullThrough {
 
     /// Waits until `lookup` finds the thing. To be called only for what a stored manifest names, or for an image in a
     /// repository that a rule is for. Six requests to DynamoDB and one to Lambda at first, and one for each further look.
-    pub async fn wait_for<T>(
+    pub async fn wait_for<T, F: Future<Output = Result<Option<T>, Fault>>>(
         &self,
         catalog: &Catalog,
         (repository, wanted): (&Repository, &Wanted),
-        lookup: impl AsyncFn() -> Result<Option<T>, Fault>,
+        lookup: impl Fn() -> F,
         wait: Wait,
     ) -> Result<Waited<T>, Fault> {
         let mut waits = FIRST_WAITS.into_iter().chain(std::iter::repeat(LATER_WAITS));
@@ -92,7 +93,8 @@ impl PullThrough {
                 return Ok(Waited::NotYet);
             }
             // Not all at the same moments who wait for the same thing.
-            let pause = waits.next().unwrap_or(LATER_WAITS).mul_f64(0.75 + 0.25 * fastrand::f64()).min(left);
+            let longest_pause = Duration::from_millis(waits.next().unwrap_or(LATER_WAITS));
+            let pause = longest_pause.mul_f64(0.75 + 0.25 * fastrand::f64()).min(left);
             tokio::time::sleep(pause).await;
             left -= pause;
         }

@@ -150,7 +150,7 @@ impl Service {
             state = self.confirmed(repository, lookup).await?;
         }
         if let (LayerState::Upstream, Some(pull_through)) = (&state, &self.pull_through) {
-            let lookup = async || {
+            let lookup = || async {
                 let state = self.catalog.layer(repository, digest, Consistency::Strong).await?;
                 Ok(Some(state).filter(|state| *state != LayerState::Upstream))
             };
@@ -186,9 +186,10 @@ impl Service {
         let found = self.stored_image(caller, repository, id).await;
         match (&found, &self.pull_through) {
             (Ok(image), _) if !is_due(image) => found,
-            (Ok(_) | Err(Refusal::Denied | Refusal::NoRepository | Refusal::Missing(_)), Some(pull_through))
-                if self.is_under_rule(caller, repository).await? =>
-            {
+            (
+                Ok(_) | Err(Refusal::Denied | Refusal::NoRepository | Refusal::Missing(_)),
+                Some(pull_through),
+            ) if self.is_under_rule(caller, repository).await? => {
                 self.fetched_image(pull_through, repository, id, found.ok(), longest_wait).await
             }
             _ => found,
@@ -204,7 +205,7 @@ impl Service {
         stored: Option<Image>,
         longest_wait: Duration,
     ) -> Result<Image, Refusal<MissingImage>> {
-        let lookup = async || {
+        let lookup = || async {
             let image = self.catalog.published_image(repository, id, Consistency::Strong).await?;
             Ok(image.filter(|image| !is_due(image)))
         };
@@ -324,7 +325,7 @@ impl Service {
             return found;
         }
         let found = found.unwrap_or_else(|_| names.iter().map(|_| Err(Mismatch::Absent)).collect());
-        let images = names.iter().zip(found).map(async |(name, found)| {
+        let images = names.iter().zip(found).map(|(name, found)| async move {
             if !needs_upstream(&found) {
                 return Ok(found);
             }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::reference::account_id;
 
-/// Run the whole stack on this machine: the function, and an embedded DynamoDB, S3 and KMS
+/// Run the whole stack on this machine: the functions, and the services of AWS that they use
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Where the data is; created if missing

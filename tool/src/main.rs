@@ -9,6 +9,7 @@ mod login;
 mod output;
 mod progress;
 mod publish;
+mod pull_through;
 mod reference;
 mod repository;
 mod session;
@@ -51,6 +52,9 @@ enum Command {
     /// List and delete images
     #[command(subcommand)]
     Image(image::Command),
+    /// Manage pull through cache rules: which other registries images come from that are not here
+    #[command(subcommand)]
+    PullThrough(pull_through::Command),
     /// Print a password for the registry at API_URL; the user that goes with it is AWS
     Login,
     /// Answer a kubelet's request for credentials, as a plugin of it
@@ -82,6 +86,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Publish(arguments) => publish::run(arguments, format, interruption()?).await,
         Command::Repository(command) => repository::run(command, format).await,
         Command::Image(command) => image::run(command, format).await,
+        Command::PullThrough(command) => pull_through::run(command, format).await,
         Command::Login => login::run(format).await,
         Command::CredentialProvider => credential_provider::run().await,
         Command::Clean(arguments) => clean::run(arguments, format, interruption()?).await,

@@ -1,9 +1,11 @@
-//! The whole stack in one process on loopback: an embedded DynamoDB, S3 and KMS with their data in a directory, and
-//! a stand-in for API Gateway that calls the function's own handler.
+//! The whole stack in one process on loopback: an embedded DynamoDB, S3, KMS and Secrets Manager with their data in a
+//! directory, an embedded Lambda that runs the worker, and a stand-in for API Gateway that calls the function's own handler.
 
 mod engines;
 mod gateway;
 mod kms;
+mod lambda;
+mod secrets;
 mod uploads;
 
 use std::fs::{File, OpenOptions, Permissions};
@@ -53,7 +55,7 @@ pub struct LocalStack {
     pub url: String,
     /// The file whose `export` lines point the tool and the AWS CLI at this stack.
     pub environment_file: PathBuf,
-    /// Its DynamoDB and its S3.
+    /// Its services of AWS.
     pub engines: Engines,
     gateway: tokio::task::JoinHandle<()>,
     stop: CancellationToken,
@@ -143,12 +145,15 @@ fn environment(engines: &Engines, url: &str) -> String {
         ("AWS_ENDPOINT_URL_DYNAMODB", engines.dynamodb_url.clone()),
         ("AWS_ENDPOINT_URL_S3", engines.s3_url.clone()),
         ("AWS_ENDPOINT_URL_KMS", engines.kms_url.clone()),
+        ("AWS_ENDPOINT_URL_LAMBDA", engines.lambda_url.clone()),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", engines.secrets_manager_url.clone()),
         ("AWS_ENDPOINT_URL_ECR", url.to_owned()),
         ("API_URL", url.to_owned()),
         ("TABLE_NAME", config.table_name),
         ("BUCKET_NAME", config.bucket_name),
         ("DEFAULT_REGISTRY_ID", config.default_registry_id.to_string()),
         ("TOKEN_KEY_ID", config.token_key_id.unwrap_or_default()),
+        ("WORKER_FUNCTION_NAME", config.worker_function_name.unwrap_or_default()),
     ];
     let mut lines = "unset AWS_PROFILE AWS_SESSION_TOKEN AWS_IGNORE_CONFIGURED_ENDPOINT_URLS\n".to_owned();
     for (name, value) in variables {

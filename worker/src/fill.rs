@@ -8,7 +8,7 @@ mod layer;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use layergate::catalog::{Claimed, Fill, FillFailure, ImageId, PublishError, Wanted};
+use layergate::catalog::{Fill, FillFailure, ImageId, Intent, PublishError, Wanted};
 use layergate::fault::Fault;
 use layergate::publish::UploadError;
 use layergate::types::{Digest, Repository};
@@ -184,26 +184,27 @@ impl Worker {
         }
     }
 
-    /// Does `work` under an intent that names these digests, so that no cleaner removes what it relies on.
-    async fn with_intent<T>(
+    /// Announces that these digests are relied on, so that no cleaner removes them.
+    async fn announce(
         &self,
         repository: &Repository,
         digests: impl IntoIterator<Item = Digest>,
-        work: impl AsyncFnOnce(&layergate::catalog::Intent) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+    ) -> Result<Intent, Failure> {
         let intent = self.catalog.announce(&repository.registry, digests).await?;
-        let result = match self.catalog.wait_for_cleaners(&intent, PATIENCE_WITH_CLEANERS).await {
-            Ok(None) => work(&intent).await,
-            Ok(Some(Claimed { .. })) => {
+        match self.catalog.wait_for_cleaners(&intent, PATIENCE_WITH_CLEANERS).await? {
+            None => Ok(intent),
+            Some(_) => {
+                self.catalog.retire(&intent).await?;
                 Err(Failure::new(FillFailure::BeingDeleted, "a cleaner is removing it"))
             }
-            Err(fault) => Err(fault.into()),
-        };
-        // If this fails, the intent counts for a day, and does no harm.
-        if !matches!(result, Err(Failure::Fault(_))) {
-            let _ = self.catalog.retire(&intent).await;
         }
-        result
+    }
+
+    /// Ends an intent. A service that has just failed is not asked again. The intent then counts for a day, and does no harm.
+    async fn retire<T>(&self, intent: &Intent, result: &Result<T, Failure>) {
+        if !matches!(result, Err(Failure::Fault(_))) {
+            let _ = self.catalog.retire(intent).await;
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The embedded DynamoDB, S3 and KMS.
+//! The embedded services of AWS.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,9 +16,12 @@ use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::kms::{self, Kms};
+use super::lambda::{self, Lambda};
+use super::secrets::SecretsManager;
 use super::uploads::ListMultipartUploads;
 use layergate::aws::{self, Patience};
 use layergate::catalog::Catalog;
@@ -26,6 +29,7 @@ use layergate::config::{Authorization, Config};
 use layergate::fault::Fault;
 use layergate::store::Store;
 use layergate::types::RegistryId;
+use layergate_worker::Worker;
 
 use super::{GRACE, LocalError, listen, without_delay};
 
@@ -41,7 +45,7 @@ pub(super) const ACCESS_KEY_ID: &str = "layergate-local";
 /// Long enough for S3 clients at work; a URL from here is of use on this machine only.
 const URL_EXPIRY: Duration = Duration::from_secs(3600);
 
-/// An embedded DynamoDB, S3 and KMS, with their table, bucket and key.
+/// An embedded DynamoDB, S3, KMS, Secrets Manager and Lambda, with their table, bucket, key and worker.
 #[derive(Debug)]
 pub struct Engines {
     /// The endpoint of DynamoDB.
@@ -50,9 +54,15 @@ pub struct Engines {
     pub s3_url: String,
     /// The endpoint of KMS.
     pub kms_url: String,
+    /// The endpoint of Secrets Manager.
+    pub secrets_manager_url: String,
+    /// The endpoint of Lambda, which has the worker.
+    pub lambda_url: String,
     /// The secret that S3 verifies signatures with; new at every start.
     pub secret_access_key: String,
-    servers: [JoinHandle<()>; 3],
+    servers: Vec<JoinHandle<()>>,
+    /// What the worker is at.
+    invocations: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -84,37 +94,35 @@ impl Engines {
         service.set_route(ListMultipartUploads(files));
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, secret_access_key.as_str()));
         let service = service.build();
-        let listener = listen(0).await?;
-        let s3_url = url(&listener)?;
-        let stopped = stop.clone().cancelled_owned();
-        let s3 = tokio::spawn(async move {
-            let router = Router::new().fallback(move |request| answer(service.clone(), request));
-            if let Err(error) =
-                axum::serve(without_delay(listener), router).with_graceful_shutdown(stopped).await
-            {
-                tracing::error!(%error, "the embedded S3 stopped");
-            }
-        });
+        let router = Router::new().fallback(move |request| answer(service.clone(), request));
+        let (s3_url, s3) = serve(router, &stop, "S3").await?;
 
         let key = Arc::new(Kms::open(directory)?);
-        let listener = listen(0).await?;
-        let kms_url = url(&listener)?;
-        let stopped = stop.clone().cancelled_owned();
-        let kms = tokio::spawn(async move {
-            let answer = move |request| {
-                let key = key.clone();
-                async move { key.answer(request).await }
-            };
-            let router = Router::new().fallback(answer);
-            if let Err(error) =
-                axum::serve(without_delay(listener), router).with_graceful_shutdown(stopped).await
-            {
-                tracing::error!(%error, "the embedded KMS stopped");
-            }
-        });
+        let router = Router::new().fallback(async move |request| key.answer(request).await);
+        let (kms_url, kms) = serve(router, &stop, "KMS").await?;
 
-        let servers = [dynamodb, s3, kms];
-        let engines = Self { dynamodb_url, s3_url, kms_url, secret_access_key, servers, stop };
+        let secrets = Arc::new(SecretsManager::new(directory));
+        let router = Router::new().fallback(async move |request| secrets.answer(request).await);
+        let (secrets_manager_url, secrets_manager) = serve(router, &stop, "Secrets Manager").await?;
+
+        let mut engines = Self {
+            dynamodb_url,
+            s3_url,
+            kms_url,
+            secrets_manager_url,
+            lambda_url: String::new(),
+            secret_access_key,
+            servers: vec![dynamodb, s3, kms, secrets_manager],
+            invocations: TaskTracker::new(),
+            stop,
+        };
+        let worker = Worker::new(&engines.sdk_config_for(Patience::Person), &engines.config());
+        let lambda = Lambda::new(worker, engines.invocations.clone(), engines.stop.clone());
+        let router = Router::new().fallback(async move |request| lambda.answer(request).await);
+        let (lambda_url, lambda) = serve(router, &engines.stop, "Lambda").await?;
+        engines.lambda_url = lambda_url;
+        engines.servers.push(lambda);
+
         let (sdk, config) = (engines.sdk_config(), engines.config());
         let catalog = Catalog::new(&sdk, &config);
         let made = async {
@@ -145,19 +153,28 @@ impl Engines {
             dynamodb_endpoint: Some(self.dynamodb_url.clone()),
             s3_endpoint: Some(self.s3_url.clone()),
             kms_endpoint: Some(self.kms_url.clone()),
+            worker_function_name: Some(lambda::FUNCTION_NAME.to_owned()),
+            lambda_endpoint: Some(self.lambda_url.clone()),
+            secrets_manager_endpoint: Some(self.secrets_manager_url.clone()),
         }
     }
 
     /// Region and credentials for these engines.
     pub fn sdk_config(&self) -> SdkConfig {
+        self.sdk_config_for(Patience::Client)
+    }
+
+    fn sdk_config_for(&self, patience: Patience) -> SdkConfig {
         let credentials =
             Credentials::new(ACCESS_KEY_ID, self.secret_access_key.as_str(), None, None, "layergate local");
         let credentials = SharedCredentialsProvider::new(credentials);
-        aws::with_credentials(REGION.to_owned(), credentials, Patience::Client)
+        aws::with_credentials(REGION.to_owned(), credentials, patience)
     }
 
-    /// Stops them: requests that are being answered end first.
+    /// Stops them: what is being fetched and answered gets a little time to end.
     pub async fn stop(self) {
+        self.invocations.close();
+        let _ = tokio::time::timeout(GRACE, self.invocations.wait()).await;
         self.stop.cancel();
         for mut server in self.servers {
             if tokio::time::timeout(GRACE, &mut server).await.is_err() {
@@ -165,6 +182,24 @@ impl Engines {
             }
         }
     }
+}
+
+/// Serves on a port that the system picks, until `stop` is cancelled. Returns where.
+async fn serve(
+    router: Router,
+    stop: &CancellationToken,
+    name: &'static str,
+) -> Result<(String, JoinHandle<()>), LocalError> {
+    let listener = listen(0).await?;
+    let url = url(&listener)?;
+    let stopped = stop.clone().cancelled_owned();
+    let server = tokio::spawn(async move {
+        let serving = axum::serve(without_delay(listener), router).with_graceful_shutdown(stopped);
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the embedded {name} stopped");
+        }
+    });
+    Ok((url, server))
 }
 
 fn url(listener: &tokio::net::TcpListener) -> Result<String, LocalError> {

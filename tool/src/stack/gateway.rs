@@ -27,7 +27,7 @@ use layergate::types::AccountId;
 use super::without_delay;
 
 /// The function's timeout in the template.
-const FUNCTION_TIMEOUT: Duration = Duration::from_secs(6);
+const FUNCTION_TIMEOUT: Duration = Duration::from_secs(29);
 
 /// API Gateway's largest payload, in bytes.
 /// Source: [API Gateway quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html).

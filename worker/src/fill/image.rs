@@ -1,6 +1,6 @@
 //! An image: its manifest is fetched and verified. Its layers, and the images of an index, come when they are asked for.
 
-use layergate::catalog::{Consistency, Fill, FillFailure, ImageId, NewImage, TagSource};
+use layergate::catalog::{Consistency, Fill, FillFailure, ImageId, Intent, NewImage, TagSource};
 use layergate::manifest::{self, Content};
 use layergate::publish::{self, Uploads};
 use layergate::types::Repository;
@@ -79,13 +79,22 @@ impl Worker {
         }
         let layers = image.layers.iter().map(|layer| layer.digest.clone());
         let digests: Vec<_> = layers.chain([image.digest.clone()]).collect();
-        self.with_intent(repository, digests, async |intent| {
-            let stop = CancellationToken::new(); // a manifest is sent in an instant
-            let uploads = Uploads::new(self.store.clone(), repository.registry.clone(), stop);
-            uploads.manifest(&image.digest, &image.media_type, bytes).await?;
-            Ok(publish::image(&self.catalog, repository, &image, intent).await?)
-        })
-        .await?;
-        Ok(size)
+        let intent = self.announce(repository, digests).await?;
+        let published = self.publish(repository, &image, bytes, &intent).await;
+        self.retire(&intent, &published).await;
+        published.map(|()| size)
+    }
+
+    async fn publish(
+        &self,
+        repository: &Repository,
+        image: &NewImage,
+        manifest: Vec<u8>,
+        intent: &Intent,
+    ) -> Result<(), Failure> {
+        let stop = CancellationToken::new(); // a manifest is sent in an instant
+        let uploads = Uploads::new(self.store.clone(), repository.registry.clone(), stop);
+        uploads.manifest(&image.digest, &image.media_type, manifest).await?;
+        Ok(publish::image(&self.catalog, repository, image, intent).await?)
     }
 }

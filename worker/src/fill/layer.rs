@@ -4,7 +4,7 @@
 use std::sync::Mutex as StdMutex;
 use std::time::{Duration, Instant};
 
-use layergate::catalog::{BeforeStored, Consistency, Fill, LayerRecord, LayerState};
+use layergate::catalog::{BeforeStored, Consistency, Fill, Intent, LayerRecord, LayerState};
 use layergate::publish::Uploads;
 use layergate::types::{Digest, DownloadUrl, Repository};
 use layergate::upstream::{self, Blob, Upstream};
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::Worker;
+use crate::source::Source;
 
 /// After what time the upstream is asked for a new URL.
 const URL_LIFE: Duration = Duration::from_secs(40);
@@ -78,44 +79,55 @@ impl Worker {
             media_type: description.media_type,
         };
         let source = self.source(repository).await?;
-        self.with_intent(repository, [digest.clone()], async |intent| {
-            let blob = open(&source.upstream, &layer).await?;
-            self.pin_realm(&source).await?;
-            if let (BeforeStored::Redirect, Some(url)) = (source.rule.before_stored, blob.redirect()) {
-                if !self.catalog.renew_fill(fill, Some(url)).await? {
-                    return Err(Failure::LostLease);
-                }
-                *redirect.0.lock().await = Some(Vetted {
-                    url: url.clone(),
-                    since: Instant::now(),
-                    upstream: source.upstream.clone(),
-                    layer: layer.clone(),
-                });
+        let intent = self.announce(repository, [digest.clone()]).await?;
+        let stored = self.store_layer(fill, (repository, &source, &layer), redirect, stop, &intent).await;
+        self.retire(&intent, &stored).await;
+        stored
+    }
+
+    async fn store_layer(
+        &self,
+        fill: &Fill,
+        (repository, source, layer): (&Repository, &Source, &LayerRecord),
+        redirect: &Redirect,
+        stop: &CancellationToken,
+        intent: &Intent,
+    ) -> Result<u64, Failure> {
+        let blob = open(&source.upstream, layer).await?;
+        self.pin_realm(source).await?;
+        if let (BeforeStored::Redirect, Some(url)) = (source.rule.before_stored, blob.redirect()) {
+            if !self.catalog.renew_fill(fill, Some(url)).await? {
+                return Err(Failure::LostLease);
             }
-            let uploads = Uploads::new(self.store.clone(), repository.registry.clone(), stop.clone());
-            // What another repository has stored was verified. That the upstream gives it for this one, too, it has said.
-            let bytes = match uploads.holds(&layer).await? {
-                true => 0,
-                false => {
-                    let opened = StdMutex::new(Some(blob));
-                    let open = || {
-                        let opened = opened.lock().ok().and_then(|mut opened| opened.take());
-                        let blob = match opened {
-                            Some(blob) => blob,
-                            None => source.upstream.blob(&layer.digest, layer.size)?,
-                        };
-                        Ok(blob.into_reader())
+            *redirect.0.lock().await = Some(Vetted {
+                url: url.clone(),
+                since: Instant::now(),
+                upstream: source.upstream.clone(),
+                layer: layer.clone(),
+            });
+        }
+        let uploads = Uploads::new(self.store.clone(), repository.registry.clone(), stop.clone());
+        // What another repository has stored was verified. That the upstream gives it for this one, too, it has said.
+        let bytes = match uploads.holds(layer).await? {
+            true => 0,
+            false => {
+                let opened = StdMutex::new(Some(blob));
+                let open = || {
+                    let opened = opened.lock().ok().and_then(|mut opened| opened.take());
+                    let blob = match opened {
+                        Some(blob) => blob,
+                        None => source.upstream.blob(&layer.digest, layer.size)?,
                     };
-                    uploads.blob(&layer, open, |_| {}).await?;
-                    layer.size
-                }
-            };
-            if !self.catalog.finish_layer(fill, digest, intent).await? {
-                // The image was deleted and cleaned meanwhile: it stays deleted, and so does its layer.
-                self.catalog.end_fill(fill).await?;
+                    Ok(blob.into_reader())
+                };
+                uploads.blob(layer, open, |_| {}).await?;
+                layer.size
             }
-            Ok(bytes)
-        })
-        .await
+        };
+        if !self.catalog.finish_layer(fill, &layer.digest, intent).await? {
+            // The image was deleted and cleaned meanwhile: it stays deleted, and so does its layer.
+            self.catalog.end_fill(fill).await?;
+        }
+        Ok(bytes)
     }
 }

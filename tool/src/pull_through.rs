@@ -1,0 +1,261 @@
+//! `layergate pull-through`.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use layergate::aws;
+use layergate::catalog::{BeforeStored, Rule};
+use layergate::config::Config;
+use layergate::types::{AccountId, RegistryId, RepositoryName, RulePrefix};
+use layergate::upstream::{Host, UpstreamRegistry};
+use layergate::worker::{Validation, Worker};
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::output::Format;
+use crate::reference::{account_id, host, repository_name};
+use crate::session::Session;
+
+/// What to do with pull through cache rules.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Create a rule: images of the repositories PREFIX/NAME come from another registry when they are pulled
+    Create(Box<Create>),
+    /// List the rules of the registry
+    List,
+    /// Show a rule
+    Show {
+        #[arg(value_parser = rule_prefix)]
+        prefix: RulePrefix,
+    },
+    /// Delete a rule. The repositories that it made stay, with what is stored of them
+    Delete {
+        #[arg(value_parser = rule_prefix)]
+        prefix: RulePrefix,
+    },
+    /// Have the worker log in to a rule's registry, and say what came of it
+    Validate {
+        #[arg(value_parser = rule_prefix)]
+        prefix: RulePrefix,
+    },
+}
+
+/// A rule to create.
+#[derive(Debug, clap::Args)]
+pub struct Create {
+    /// What the repositories' names begin with; ROOT for all that no other rule is for
+    #[arg(value_parser = rule_prefix)]
+    prefix: RulePrefix,
+    /// The other registry, as https://HOST; with http://, it and the hosts of --allow-host are reached without TLS
+    #[arg(long, value_name = "URL", value_parser = upstream_url)]
+    upstream: UpstreamRegistry,
+    /// What names in the other registry begin with, in place of PREFIX
+    #[arg(long, value_name = "P", value_parser = repository_name)]
+    upstream_prefix: Option<RepositoryName>,
+    /// The secret with the other registry's credentials. Its name begins with ecr-pullthroughcache/
+    #[arg(long, value_name = "ARN", value_parser = credential_arn)]
+    credential_arn: Option<String>,
+    /// What is given of a layer that is not stored yet: the URL that the other registry redirects to, or nothing until it
+    /// is stored
+    #[arg(long, value_enum, default_value = "redirect")]
+    before_stored: BeforeStoredArgument,
+    /// Another account that may read the repositories that the rule makes
+    #[arg(long, value_name = "ACCOUNT", value_parser = account_id)]
+    grant: Vec<AccountId>,
+    /// A host with a private address that the other registry may lead to, or that it is
+    #[arg(long, value_name = "HOST", value_parser = host)]
+    allow_host: Vec<Host>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum BeforeStoredArgument {
+    Redirect,
+    Wait,
+}
+
+/// A rule, by ECR's names and, for what ECR does not have, in its style.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    ecr_repository_prefix: String,
+    upstream_registry_url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_repository_prefix: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential_arn: Option<String>,
+    registry_id: String,
+    before_stored: &'static str,
+    /// The accounts, besides the registry's own, that may read the repositories that it makes.
+    accounts: Vec<String>,
+    allowed_hosts: Vec<String>,
+    /// In seconds since 1970.
+    created_at: u64,
+}
+
+impl Shown {
+    fn new(registry: &RegistryId, rule: Rule) -> Self {
+        Self {
+            ecr_repository_prefix: rule.prefix.to_string(),
+            upstream_registry_url: rule.upstream_url,
+            upstream_repository_prefix: rule.upstream_prefix,
+            credential_arn: rule.credential_arn,
+            registry_id: registry.to_string(),
+            before_stored: rule.before_stored.name(),
+            accounts: rule.accounts.iter().map(ToString::to_string).collect(),
+            allowed_hosts: rule.allowed_hosts,
+            created_at: rule.created_at,
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {}", self.ecr_repository_prefix, self.upstream_registry_url)?;
+        if let Some(prefix) = &self.upstream_repository_prefix {
+            write!(f, "/{prefix}")?;
+        }
+        let secret = self.credential_arn.as_deref().unwrap_or("none");
+        writeln!(f, ", before stored: {}, credentials: {secret}", self.before_stored)?;
+        self.accounts.iter().try_for_each(|account| writeln!(f, "  granted to {account}"))?;
+        self.allowed_hosts.iter().try_for_each(|host| writeln!(f, "  may lead to {host}"))
+    }
+}
+
+/// The members of a list of rules besides the rules: none.
+#[derive(Debug, Serialize)]
+struct Nothing {}
+
+/// What came of a validation, by ECR's names.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Validated {
+    ecr_repository_prefix: String,
+    registry_id: String,
+    #[serde(flatten)]
+    validation: Validation,
+}
+
+impl fmt::Display for Validated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.validation.failure {
+            None => writeln!(f, "{} is valid", self.ecr_repository_prefix),
+            Some(failure) => writeln!(f, "{} is not valid: {failure}", self.ecr_repository_prefix),
+        }
+    }
+}
+
+/// Runs the command.
+pub async fn run(command: Command, format: Format) -> Result<(), Error> {
+    let session = Session::open().await?;
+    let (catalog, registry) = (&session.catalog, &session.registry);
+    match command {
+        Command::Create(create) => {
+            let prefix = create.prefix.clone();
+            if !catalog.create_rule(registry, &rule(*create)).await? {
+                return Err(Error::Conflict(format!(
+                    "there is a rule '{prefix}' already in registry {registry}; delete it first to change it"
+                )));
+            }
+            format.print(&show(&session, &prefix).await?)
+        }
+        Command::List => {
+            let mut rules = catalog.rules(registry);
+            let mut list = format.begin_list(&Nothing {}, "pullThroughCacheRules")?;
+            while let Some(rule) = rules.next().await?
+                && list.print(&Shown::new(registry, rule))?
+            {}
+            list.end()
+        }
+        Command::Show { prefix } => format.print(&show(&session, &prefix).await?),
+        Command::Delete { prefix } => {
+            let shown = show(&session, &prefix).await?;
+            if !catalog.delete_rule(registry, &prefix).await? {
+                return Err(no_such_rule(&prefix, registry));
+            }
+            format.print(&shown)
+        }
+        Command::Validate { prefix } => {
+            show(&session, &prefix).await?;
+            let validation = worker().await?.validate(&prefix).await?;
+            let is_valid = validation.is_valid;
+            format.print(&Validated {
+                ecr_repository_prefix: prefix.to_string(),
+                registry_id: registry.to_string(),
+                validation,
+            })?;
+            match is_valid {
+                true => Ok(()),
+                false => Err(Error::Registry(format!("the rule '{prefix}' cannot be used as it is"))),
+            }
+        }
+    }
+}
+
+fn rule(create: Create) -> Rule {
+    Rule {
+        prefix: create.prefix,
+        upstream_url: create.upstream.to_string(),
+        upstream_prefix: create.upstream_prefix.map(|prefix| prefix.to_string()),
+        credential_arn: create.credential_arn,
+        before_stored: match create.before_stored {
+            BeforeStoredArgument::Redirect => BeforeStored::Redirect,
+            BeforeStoredArgument::Wait => BeforeStored::Wait,
+        },
+        accounts: create.grant,
+        allowed_hosts: create.allow_host.iter().map(ToString::to_string).collect(),
+        realm: None,
+        created_at: 0, // the catalog knows better
+    }
+}
+
+async fn show(session: &Session, prefix: &RulePrefix) -> Result<Shown, Error> {
+    let rule = session.catalog.rule(&session.registry, prefix).await?;
+    let rule = rule.ok_or_else(|| no_such_rule(prefix, &session.registry))?;
+    Ok(Shown::new(&session.registry, rule))
+}
+
+fn no_such_rule(prefix: &RulePrefix, registry: &RegistryId) -> Error {
+    Error::NotFound(format!(
+        "there is no rule '{prefix}' in registry {registry}; 'layergate pull-through list' lists them"
+    ))
+}
+
+/// The worker that the settings name.
+async fn worker() -> Result<Worker, Error> {
+    let config = Config::from_env(|name| std::env::var(name).ok())?;
+    Worker::new(&aws::from_standard_chain().await, &config).ok_or_else(|| {
+        Error::Usage("WORKER_FUNCTION_NAME is not set; 'make outputs' prints it for a deployment".to_owned())
+    })
+}
+
+fn rule_prefix(value: &str) -> Result<RulePrefix, String> {
+    RulePrefix::parse(value).map_err(|constraint| format!("the prefix {constraint}"))
+}
+
+fn upstream_url(value: &str) -> Result<UpstreamRegistry, String> {
+    UpstreamRegistry::parse(value).map_err(|error| format!("it {error}"))
+}
+
+/// Source: `credentialArn` of
+/// [CreatePullThroughCacheRule](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreatePullThroughCacheRule.html).
+fn credential_arn(value: &str) -> Result<String, String> {
+    const FORM: &str = "it must be arn:aws:secretsmanager:REGION:ACCOUNT:secret:ecr-pullthroughcache/NAME";
+    let parts: Vec<_> = value.splitn(7, ':').collect();
+    match parts[..] {
+        ["arn", partition, "secretsmanager", region, account, "secret", name]
+            if partition.starts_with("aws")
+                && !region.is_empty()
+                && AccountId::parse(account).is_ok()
+                && name.strip_prefix("ecr-pullthroughcache/").is_some_and(is_secret_name) =>
+        {
+            Ok(value.to_owned())
+        }
+        _ => Err(FORM.to_owned()),
+    }
+}
+
+/// Source: [CreateSecret](https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html), `Name`.
+fn is_secret_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+=.@-".contains(&byte);
+    (1..=512).contains(&name.len()) && name.bytes().all(is_allowed)
+}
