@@ -73,7 +73,7 @@ test-pull: ## Pull from the local stack with docker, containerd, podman, buildah
 	$(BUILD_FOR_TESTS)
 	python3 -m tests.pull.test_pull
 
-test-pull-through: ## Pull with the same clients what docker-registry has, in each of its ways to answer (installed by apt-get, as root)
+test-pull-through: ## Pull what docker-registry has with docker, containerd, podman and skopeo (installed by apt-get, as root)
 	$(BUILD_FOR_TESTS)
 	python3 -m tests.pull_through.test_pull_through
 

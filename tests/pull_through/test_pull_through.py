@@ -1,6 +1,6 @@
 """Pulls through the local stack from docker-registry, the reference implementation, in each of its ways to answer.
 
-docker, containerd, podman, buildah and skopeo pull what the stack does not have yet, and pull it again. What each then has
+docker, containerd, podman and skopeo pull what the stack does not have yet, and pull it again. What each then has
 is compared with what was pushed to the upstream, and the upstream's access log tells what it was asked for. Then
 upstreams are stopped, or refuse; then images are published beside a rule for everything. At last the logs are read: no
 secret is in them.
@@ -10,6 +10,7 @@ Run it with `make test-pull-through`. The tools come from Debian's packages, whi
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain
@@ -22,7 +23,7 @@ from tests.pull.clients import Login, Skopeo, pulls
 from tests.pull.images import sources
 from tests.pull.logs import no_secret_in_logs
 from tests.pull.refusals import WRONG_PASSWORD
-from tests.pull_through.pulls import FORMS, WHOLE, Pullers
+from tests.pull_through.pulls import BY_DIGEST, FORMS, INSPECTED, UNPULLED, WHOLE, Pullers, layer_is_refused
 from tests.pull_through.upstreams import (
     FOLDER,
     Storage,
@@ -36,26 +37,27 @@ from tests.pull_through.upstreams import (
 )
 from tests.upstream.registry import CREDENTIALS, PASSWORD, TOKEN
 
-# Repositories of the upstreams: of one, clients get the manifest and nothing else; of the other, nothing.
-INSPECTED, UNPULLED = f"{FOLDER}/inspected", f"{FOLDER}/unpulled"
-
-
-def upstream_issue(reason: str) -> str:
-    return f"There was an issue getting this from the upstream registry of the pull through cache rule: {reason}"
-
 
 def sent(stack: LocalStack, folder: Path, storage: Storage, pullers: Pullers):
     """Pulls from a registry that sends the bytes itself, and then is stopped."""
     with sends_bytes(stack, folder, storage) as upstream:
         yield from pullers.first_and_second(upstream)
-        inspects(pullers.clients.skopeo, f"{upstream.reference(INSPECTED)}:1.0")
+        yield from pullers.in_other_ways(upstream)
+        inspects(pullers.skopeo, f"{upstream.reference(INSPECTED)}:1.0")
     yield from pullers.again(upstream, "while the upstream is down")
-    reason = upstream_issue("the upstream registry cannot be reached or failed")
-    for what, repository in {"an image": UNPULLED, "layers": INSPECTED}.items():
-        reference = f"{upstream.reference(repository)}:1.0"
-        yield from pullers.refused(f"{what} of an upstream that is down", reference, reason, {})
+    reason = "the upstream registry cannot be reached or failed"
+    image, layers = (f"{upstream.reference(repository)}:1.0" for repository in [UNPULLED, INSPECTED])
+    status = "424 Failed Dependency"
+    yield from pullers.refused("an image of an upstream that is down", image, reason, {"ctr": status})
+    status = "invalid status code from registry 424 (Failed Dependency)"
+    yield from pullers.refused(
+        "layers of an upstream that is down", layers, reason, {"podman": status, "skopeo": status}
+    )
+    layer = pullers.pushed[INSPECTED].images()[0].layers[0]
+    test = partial(layer_is_refused, upstream, INSPECTED, layer, reason)
+    yield "the registry and ECR's API say that the upstream is down", test
     delete_rule(upstream)
-    yield from pullers.again(upstream, "without the rule")
+    yield from pullers.again(upstream, "without the rule", ["single"])
 
 
 def redirected(stack: LocalStack, folder: Path, storage: Storage, pullers: Pullers):
@@ -67,7 +69,7 @@ def redirected(stack: LocalStack, folder: Path, storage: Storage, pullers: Pulle
 def awaited(stack: LocalStack, folder: Path, storage: Storage, pullers: Pullers):
     """Pulls from a registry that redirects the worker. Nobody else goes there."""
     with redirects_worker(stack, folder, storage) as upstream:
-        yield from pullers.first_and_second(upstream)
+        yield from pullers.first_and_second(upstream, ["single"])
 
 
 def authorized(stack: LocalStack, folder: Path, storage: Storage, pullers: Pullers):
@@ -76,15 +78,16 @@ def authorized(stack: LocalStack, folder: Path, storage: Storage, pullers: Pulle
         yield from pullers.first_and_second(upstream)
         yield "the rule is valid", partial(validates, stack, upstream.prefix, None)
         refused = "the upstream registry refused access"
+        wrong, missing = secret(stack, "wrong", WRONG_PASSWORD), secret(stack, "missing", None)
         rules = {
             "no-secret": ([], refused),
-            "wrong-secret": (["--credential-arn", secret(stack, "wrong", WRONG_PASSWORD)], refused),
-            "missing-secret": (["--credential-arn", secret(stack, "missing", None)], "the secret of the rule cannot be used"),
+            "wrong-secret": (["--credential-arn", wrong], refused),
+            "missing-secret": (["--credential-arn", missing], "the secret of the rule cannot be used"),
         }
         for prefix, (options, reason) in rules.items():
             create_rule(stack, prefix, upstream.registry, *options)
             reference = f"{upstream._replace(prefix=prefix).reference(UNPULLED)}:1.0"
-            yield from pullers.refused(f"a rule with {prefix}", reference, upstream_issue(reason), {})
+            yield from pullers.refused(f"a rule with {prefix}", reference, reason, {"ctr": "403 Forbidden"})
             yield f"a rule with {prefix} is not valid", partial(validates, stack, prefix, reason)
 
 
@@ -102,10 +105,10 @@ def published(stack: LocalStack, folder: Path, storage: Storage, pullers: Puller
                 yield f"{client.name}: {image.repository} for {image.platform}, published beside a rule for all", test
 
 
-def asks_nobody(upstream: Upstream, pull):
-    seen = upstream.registry.requests()
+def asks_nobody(upstream: Upstream, pull: Callable):
+    seen = upstream.seen()
     pull()
-    assert upstream.registry.requests() == seen, "the upstream was asked"
+    assert upstream.seen() == seen, f"the upstream was asked: {upstream.seen()}, after {seen}"
 
 
 def inspects(skopeo: Skopeo, reference: str):
@@ -132,10 +135,13 @@ def main() -> int:
     install_clients("docker-registry")
     with temporary_folder() as folder, ExitStack() as running:
         environment = environment_in(folder / "tools")
-        clients = running.enter_context(all_clients(folder, environment))
+        # podman and buildah pull with the same code.
+        docker, ctr, podman, _, skopeo = running.enter_context(all_clients(folder, environment))
+        clients = [docker, ctr, podman, skopeo]
         storage = Storage(folder / "upstream", environment)
         forms = {f"{FOLDER}/{client.name}-{form}": form for client in clients for form in FORMS}
-        pushed = storage.push({**forms, WHOLE: "index", INSPECTED: "single", UNPULLED: "single"})
+        others = {WHOLE: "index", **dict.fromkeys([BY_DIGEST, INSPECTED, UNPULLED], "single")}
+        pushed = storage.push({**forms, **others})
         pullers = Pullers(clients, Login.none(folder / "login"), pushed)
         stacks, tables = [], []
         for table in [sent, redirected, awaited, authorized, published]:

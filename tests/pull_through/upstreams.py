@@ -69,6 +69,8 @@ class SlowStore(Proxy):
 class Upstream(NamedTuple):
     """A running registry, with a rule for it."""
 
+    # How it answers.
+    description: str
     stack: LocalStack
     registry: Registry
     # What names begin with in the stack's registry.
@@ -91,9 +93,9 @@ class Upstream(NamedTuple):
         )
 
     def blobs_asked(self, repository: str) -> Counter:
-        """How often it was asked for each blob, by digest."""
+        """How often it was asked for each blob, by digest. To be told to come with a token does not count."""
         requests = self.registry.asked(repository)
-        return Counter(request.rsplit("/", 1)[1] for request in requests if "/blobs/" in request)
+        return Counter(path.rsplit("/", 1)[1] for path, status in requests if "/blobs/" in path and status != "401")
 
 
 def create_rule(stack: LocalStack, prefix: str, registry: Registry, *options: str):
@@ -115,7 +117,7 @@ def sends_bytes(stack: LocalStack, folder: Path, storage: Storage, prefix: str =
     """A registry that sends the bytes itself."""
     with Registry(folder, storage.environment, storage=in_files(storage.files)) as registry:
         create_rule(stack, prefix, registry)
-        yield Upstream(stack, registry, prefix)
+        yield Upstream("sent", stack, registry, prefix)
 
 
 @contextmanager
@@ -124,16 +126,16 @@ def redirects(stack: LocalStack, folder: Path, storage: Storage):
     # More than it takes the worker to say where, and the puller to look.
     with in_slow_store(stack, folder, storage, seconds=15) as (registry, store):
         create_rule(stack, "s3", registry)
-        yield Upstream(stack, registry, "s3", store, downloads=2)
+        yield Upstream("redirected", stack, registry, "s3", store, downloads=2)
 
 
 @contextmanager
 def redirects_worker(stack: LocalStack, folder: Path, storage: Storage):
     """A registry that redirects to an S3, for a rule that has pullers wait."""
-    # More than it takes a puller to look twice.
-    with in_slow_store(stack, folder, storage, seconds=1) as (registry, store):
+    # More than it takes a puller to look a few times.
+    with in_slow_store(stack, folder, storage, seconds=0.6) as (registry, store):
         create_rule(stack, "s3", registry, "--before-stored", "wait")
-        yield Upstream(stack, registry, "s3", store, downloads=1)
+        yield Upstream("redirected and waited for", stack, registry, "s3", store, downloads=1)
 
 
 @contextmanager
@@ -151,4 +153,4 @@ def wants_token(stack: LocalStack, folder: Path, storage: Storage):
         files = in_files(storage.files)
         with Registry(folder, storage.environment, storage=files, auth=tokens.auth) as registry:
             create_rule(stack, "private", registry, "--credential-arn", secret(stack, "right", PASSWORD))
-            yield Upstream(stack, registry, "private", tokens=tokens)
+            yield Upstream("for a token", stack, registry, "private", tokens=tokens)

@@ -46,13 +46,13 @@ class Registry:
     def __exit__(self, *_):
         stop(self.process)
 
-    def requests(self) -> list[str]:
-        """The requests so far, by its access log."""
-        return re.findall(r'"((?:GET|HEAD) /v2/[^ "]*)', self.log.read_text())
+    def requests(self) -> list[tuple]:
+        """The requests so far, by its access log: the path and the answer's status of each."""
+        return re.findall(r'"(?:GET|HEAD) (/v2/[^ "]*) [^"]*" (\d+)', self.log.read_text())
 
-    def asked(self, repository: str) -> list[str]:
+    def asked(self, repository: str) -> list[tuple]:
         """Those that were about a repository."""
-        return [request for request in self.requests() if f" /v2/{repository}/" in request]
+        return [(path, status) for path, status in self.requests() if path.startswith(f"/v2/{repository}/")]
 
 
 def in_files(folder: Path) -> dict:
