@@ -48,7 +48,8 @@ class Pullers(NamedTuple):
             blobs = {image.config, *image.layers}
             pull = partial(pulls, client, image, f"{name}:1.0", self.login)
             test = partial(first_and_second, upstream, image.repository, blobs, pull)
-            yield f"{client.name}: {form} for {image.platform}, {upstream.description}, first and second pull", test
+            what = f"{form} for {image.platform} from a registry that {upstream.description}"
+            yield f"{client.name}: {what}, first and second pull", test
 
     def in_other_ways(self, upstream: Upstream):
         """The table of what only one client pulls twice."""

@@ -22,7 +22,7 @@ from tests.pull.all_clients import all_clients, install_clients
 from tests.pull.clients import Login, Skopeo, pulls
 from tests.pull.images import sources
 from tests.pull.logs import no_secret_in_logs
-from tests.pull.refusals import WRONG_PASSWORD
+from tests.pull.refusals import WRONG_PASSWORD, Refusal, is_refused
 from tests.pull_through.pulls import BY_DIGEST, FORMS, INSPECTED, UNPULLED, WHOLE, Pullers, layer_is_refused
 from tests.pull_through.upstreams import (
     FOLDER,
@@ -103,6 +103,12 @@ def published(stack: LocalStack, folder: Path, storage: Storage, pullers: Puller
                 reference = f"{stack.host}/{image.repository}:1.0"
                 test = partial(asks_nobody, upstream, partial(pulls, client, image, reference, pullers.login))
                 yield f"{client.name}: {image.repository} for {image.platform}, published beside a rule for all", test
+        skopeo, login, name = pullers.skopeo, pullers.login, f"{stack.host}/{UNPULLED}"
+        image = pullers.pushed[UNPULLED].images()[0]
+        yield "skopeo: from the upstream by the rule for all", partial(pulls, skopeo, image, f"{name}:1.0", login)
+        sentence = f"The image with tag 'missing' does not exist within the repository with name '{UNPULLED}'"
+        refusal = Refusal("", f"{name}:missing", login, sentence, {})
+        yield "skopeo: refused for a tag that the upstream does not have", partial(is_refused, skopeo, refusal)
 
 
 def asks_nobody(upstream: Upstream, pull: Callable):
@@ -129,6 +135,17 @@ def delete_rule(upstream: Upstream):
     assert done.returncode == 0, done.stderr
 
 
+def no_secret_of_upstreams(stacks: list):
+    for stack in stacks:
+        assert '"fill"' in (stack.data / "log").read_text(), f"no worker has written to the log in {stack.data}"
+    secrets = {
+        "the upstream's password": PASSWORD,
+        "the upstream's token": TOKEN,
+        "the credentials for the upstream": CREDENTIALS,
+    }
+    no_secret_in_logs(stacks, secrets)
+
+
 def main() -> int:
     if not Path(LAYERGATE).is_file():
         sys.exit(f"there is no {LAYERGATE}; make test-pull-through builds it")
@@ -147,12 +164,7 @@ def main() -> int:
         for table in [sent, redirected, awaited, authorized, published]:
             stacks.append(running.enter_context(LocalStack(folder / table.__name__)))
             tables.append(table(stacks[-1], folder / f"registry-{table.__name__}", storage, pullers))
-        secrets = {
-            "the upstream's password": PASSWORD,
-            "the upstream's token": TOKEN,
-            "the credentials for the upstream": CREDENTIALS,
-        }
-        logs = ("no log has a token, a password or a signed URL", partial(no_secret_in_logs, stacks, secrets))
+        logs = ("no log has a token, a password or a signed URL", partial(no_secret_of_upstreams, stacks))
         # Each table starts its upstream, and stops it, when its rows are run.
         return run_table(chain(*tables, [logs]))
 

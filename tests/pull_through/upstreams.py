@@ -69,7 +69,7 @@ class SlowStore(Proxy):
 class Upstream(NamedTuple):
     """A running registry, with a rule for it."""
 
-    # How it answers.
+    # What it does when it is asked.
     description: str
     stack: LocalStack
     registry: Registry
@@ -117,7 +117,7 @@ def sends_bytes(stack: LocalStack, folder: Path, storage: Storage, prefix: str =
     """A registry that sends the bytes itself."""
     with Registry(folder, storage.environment, storage=in_files(storage.files)) as registry:
         create_rule(stack, prefix, registry)
-        yield Upstream("sent", stack, registry, prefix)
+        yield Upstream("sends bytes", stack, registry, prefix)
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def redirects(stack: LocalStack, folder: Path, storage: Storage):
     # More than it takes the worker to say where, and the puller to look.
     with in_slow_store(stack, folder, storage, seconds=15) as (registry, store):
         create_rule(stack, "s3", registry)
-        yield Upstream("redirected", stack, registry, "s3", store, downloads=2)
+        yield Upstream("redirects pullers too", stack, registry, "s3", store, downloads=2)
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def redirects_worker(stack: LocalStack, folder: Path, storage: Storage):
     # More than it takes a puller to look a few times.
     with in_slow_store(stack, folder, storage, seconds=0.6) as (registry, store):
         create_rule(stack, "s3", registry, "--before-stored", "wait")
-        yield Upstream("redirected and waited for", stack, registry, "s3", store, downloads=1)
+        yield Upstream("redirects the worker alone", stack, registry, "s3", store, downloads=1)
 
 
 @contextmanager
@@ -153,4 +153,4 @@ def wants_token(stack: LocalStack, folder: Path, storage: Storage):
         files = in_files(storage.files)
         with Registry(folder, storage.environment, storage=files, auth=tokens.auth) as registry:
             create_rule(stack, "private", registry, "--credential-arn", secret(stack, "right", PASSWORD))
-            yield Upstream("for a token", stack, registry, "private", tokens=tokens)
+            yield Upstream("wants a token", stack, registry, "private", tokens=tokens)
