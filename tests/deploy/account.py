@@ -22,8 +22,9 @@ class Account:
     def __init__(self, port: int, folder: Path) -> None:
         self.folder = folder
         self.url = f"http://127.0.0.1:{port}"
-        # The tool and the function look at no endpoint but those of these services.
-        self.engines = {f"AWS_ENDPOINT_URL_{service}": self.url for service in ("DYNAMODB", "S3", "KMS")}
+        # The tool and the functions look at no endpoint but those of these services.
+        services = ("DYNAMODB", "KMS", "LAMBDA", "S3", "SECRETS_MANAGER")
+        self.engines = {f"AWS_ENDPOINT_URL_{service}": self.url for service in services}
         self.credentials = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         self.environment = kept | self.credentials | self.engines | {

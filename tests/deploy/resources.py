@@ -286,6 +286,7 @@ def table(name: str, properties: Properties) -> None:
         DeletionProtectionEnabled=properties["DeletionProtectionEnabled"],
         **({"SSESpecification": specification} if specification else {}),
     )
+    client.update_time_to_live(TableName=name, TimeToLiveSpecification=properties["TimeToLiveSpecification"])
 
 
 @makes("AWS::S3::BucketPolicy")

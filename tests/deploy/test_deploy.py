@@ -51,6 +51,13 @@ def variables(aws: Account, outputs: dict[str, str]) -> dict[str, str]:
     return live(aws, outputs)["Environment"]["Variables"]
 
 
+def work(aws: Account, outputs: dict[str, str], event: dict) -> dict | None:
+    """What the worker answers to an event."""
+    worker = client(aws, "lambda").get_function_configuration(FunctionName=outputs["WORKER_FUNCTION_NAME"])
+    given = worker["Environment"]["Variables"] | {"AWS_REGION": "us-east-1"} | aws.credentials | aws.engines
+    return answer(ROOT / ".aws-sam/build/Worker/bootstrap", given, event)
+
+
 def why(aws: Account, stack: str) -> str:
     """What CloudFormation said last of a stack."""
     events = client(aws, "cloudformation").describe_stack_events(StackName=stack)["StackEvents"]
@@ -114,11 +121,20 @@ def test_what_was_built_is_a_registry_to_log_in_to(aws: Account, outputs: dict[s
 
 
 def test_what_was_built_cleans_the_registry(aws: Account, outputs: dict[str, str]) -> None:
-    worker = client(aws, "lambda").get_function_configuration(FunctionName=resources(aws, "layergate")["Worker"])
-    given = worker["Environment"]["Variables"] | {"AWS_REGION": "us-east-1"} | aws.credentials | aws.engines
-    [schedule] = client(aws, "events").list_targets_by_rule(Rule=resources(aws, "layergate")["WorkerClean"])["Targets"]
-    bootstrap = ROOT / ".aws-sam/build/Worker/bootstrap"
-    assert answer(bootstrap, given, json.loads(schedule["Input"])) is None
+    [schedule] = client(aws, "events").list_targets_by_rule(Rule=resources(aws, "layergate")["CleanRule"])["Targets"]
+    assert work(aws, outputs, json.loads(schedule["Input"])) is None
+
+
+def test_what_was_built_knows_the_rules_of_this_registry(aws: Account, outputs: dict[str, str]) -> None:
+    said = work(aws, outputs, {"validate": {"ecrRepositoryPrefix": "docker-hub"}})
+    assert said["isValid"] is False
+    assert "there is no rule 'docker-hub'" in said["failure"]
+
+
+def test_the_function_asks_the_worker_and_what_is_over_leaves_the_table(aws: Account, outputs: dict[str, str]) -> None:
+    assert variables(aws, outputs)["WORKER_FUNCTION_NAME"] == outputs["WORKER_FUNCTION_NAME"]
+    expiry = client(aws, "dynamodb").describe_time_to_live(TableName=outputs["TABLE_NAME"])["TimeToLiveDescription"]
+    assert (expiry["TimeToLiveStatus"], expiry["AttributeName"]) == ("ENABLED", "expires_at")
 
 
 # ---- What a change of each parameter changes
@@ -127,13 +143,11 @@ def test_what_was_built_cleans_the_registry(aws: Account, outputs: dict[str, str
 ALWAYS = {"Add ApiDeployment", "Modify ApiStage", "Modify RegistryStage", "Remove ApiDeployment"}
 VERSION = {"Modify Function", "Add FunctionVersion", "Remove FunctionVersion", "Modify FunctionAliaslive"}
 WATCHED = (
-    "Clean", "DailyCalls", "FunctionDuration", "FunctionErrors", "FunctionThrottles", "ServerErrors", "TableThrottles",
+    "DailyCalls", "FailedFills", "FunctionErrors", "FunctionThrottles", "ServerErrors", "TableLatency", "TableThrottles",
+    "WorkerErrors",
 )  # fmt: skip
 # All that is there only if the registry is cleaned.
-CLEANING = (
-    "CleanAlarm", "FreedBytes", "Worker", "WorkerClean", "WorkerCleanPermission", "WorkerEventInvokeConfig", "WorkerLogs",
-    "WorkerRole",
-)  # fmt: skip
+CLEANING = ("CleanPermission", "CleanRule", "FreedBytes")
 ALARMS = {f"Modify {name}Alarm" for name in WATCHED}
 LOGS = {"Modify AccessLogs", "Modify FunctionLogs", "Modify WorkerLogs"}
 CODEDEPLOY = {"ServerlessDeploymentApplication", "FunctionDeploymentGroup"}
@@ -155,8 +169,9 @@ CHANGES = [
     ("ProvisionedConcurrency", 2, {"Modify FunctionAliaslive", "Modify FunctionDeploymentGroup"}),
     ("ReservedConcurrency", 10, {"Modify Function"}),
     ("Canary", "false", {"Modify FunctionAliaslive"} | {f"Remove {name}" for name in CODEDEPLOY}),
+    ("WorkerConcurrency", 5, {"Modify Worker"}),
     ("CleanSchedule", "", {f"Remove {name}" for name in CLEANING}),
-    ("CleanOlderThanDays", 30, {"Modify WorkerClean"}),
+    ("CleanOlderThanDays", 30, {"Modify CleanRule"}),
     ("ThrottleRate", 10, set()),
     ("ThrottleBurst", 10, set()),
     ("LogRetentionDays", 90, LOGS),
@@ -166,7 +181,10 @@ CHANGES = [
     (
         "EncryptionKeyArn",
         KEY,
-        {"Modify Table", "Modify Bucket", "Modify FunctionRole", "Modify PublisherPolicy", "Modify CleanerPolicy"},
+        {
+            "Modify Table", "Modify Bucket", "Modify FunctionRole", "Modify PublisherPolicy", "Modify CleanerPolicy",
+            "Modify PullThroughPolicy",
+        },  # fmt: skip
     ),
 ]
 
@@ -326,6 +344,7 @@ def test_the_teardown_leaves_what_it_says(aws: Account, outputs: dict[str, str])
     iam.attach_role_policy(RoleName="puller", PolicyArn=outputs["PULLER_POLICY_ARN"])
     iam.attach_group_policy(GroupName="pullers", PolicyArn=outputs["PULLER_POLICY_ARN"])
     iam.attach_user_policy(UserName="publisher", PolicyArn=outputs["PUBLISHER_POLICY_ARN"])
+    iam.attach_user_policy(UserName="publisher", PolicyArn=outputs["PULL_THROUGH_POLICY_ARN"])
     logs_role = resources(aws, "layergate")["ApiLogsWriter"]
 
     # In any other order it fails: first while there are other ways in, then while somebody holds a policy.

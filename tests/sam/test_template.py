@@ -1,28 +1,11 @@
 """What must stay true of the templates; of template.yaml, asserted of what SAM makes of it."""
 
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
-from samtranslator.parser.parser import Parser
-from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
-
-ROOT = Path(__file__).parents[2]
-
-# Only to fill in ARNs: nothing is called.
-os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
-
-
-def translated(**parameters: str) -> dict:
-    """The resources that SAM makes with these parameters, and with the others' defaults."""
-    template = yaml_parse((ROOT / "template.yaml").read_text())
-    # As `sam deploy` does, once it has uploaded the function.
-    for name in ("Function", "Worker"):
-        template["Resources"][name]["Properties"]["CodeUri"] = f"s3://bucket/{name}.zip"
-    return Translator({}, Parser()).translate(template, parameters)["Resources"]
+from translation import ROOT, only, translated
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +16,6 @@ def resources() -> dict:
 @pytest.fixture(scope="module")
 def front_door() -> dict:
     return yaml_parse((ROOT / "front-door.yaml").read_text())["Resources"]
-
-
-def only(resources: dict, kind: str) -> dict:
-    [found] = [resource for resource in resources.values() if resource["Type"] == kind]
-    return found["Properties"]
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +29,6 @@ def log_format(resources: dict) -> str:
     formats = [stage["AccessLogSetting"]["Format"] for stage in stages]
     assert formats == [{"Fn::FindInMap": ["AccessLog", "Line", "Format"]}] * len(stages)
     return yaml_parse((ROOT / "template.yaml").read_text())["Mappings"]["AccessLog"]["Line"]["Format"]
-
-
-def statements(resources: dict, name: str) -> list[dict]:
-    properties = resources[name]["Properties"]
-    documents = [properties["PolicyDocument"]] if "PolicyDocument" in properties else []
-    documents += [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
-    found = [statement for document in documents for statement in document["Statement"]]
-    # Those that only some values of the parameters bring, too.
-    return [statement["Fn::If"][1] if "Fn::If" in statement else statement for statement in found]
-
-
-def listed(value) -> list:
-    return value if isinstance(value, list) else [value]
-
-
-def actions(found: list[dict]) -> set[str]:
-    return {action for statement in found for action in listed(statement["Action"])}
 
 
 # ---- Who may call, and as whom
@@ -135,140 +96,6 @@ def test_other_accounts_are_let_in_only_if_they_are_named(api: dict) -> None:
     assert otherwise == {"Ref": "AWS::NoValue"}
 
 
-# ---- What the function, the publishers and CodeDeploy may do
-
-# The permission of each call that the code makes.
-PERMISSIONS = {
-    "batch_get_item": "dynamodb:BatchGetItem",
-    "get_item": "dynamodb:GetItem",
-    "query": "dynamodb:Query",
-    # The items of transact_write_items, which has no permission of its own.
-    "ConditionCheck": "dynamodb:ConditionCheckItem",
-    "Delete": "dynamodb:DeleteItem",
-    "Put": "dynamodb:PutItem",
-    "Update": "dynamodb:UpdateItem",
-    "transact_write_items": None,
-    "get_object": "s3:GetObject",
-    "head_object": "s3:GetObject",
-    "generate_mac": "kms:GenerateMac",
-    "put_object": "s3:PutObject",
-    "create_multipart_upload": "s3:PutObject",
-    "upload_part": "s3:PutObject",
-    "complete_multipart_upload": "s3:PutObject",
-    "abort_multipart_upload": "s3:AbortMultipartUpload",
-    "list_multipart_uploads": "s3:ListBucketMultipartUploads",
-    "list_objects_v2": "s3:ListBucket",
-    "delete_objects": "s3:DeleteObject",
-    # The local stack makes its own table and bucket.
-    "create_bucket": None,
-    "create_table": None,
-    "head_bucket": None,
-    "wait_until_table_exists": None,
-}
-
-
-def permissions(*patterns: str) -> set[str]:
-    """What the code in these files needs."""
-    text = "".join(path.read_text() for pattern in patterns for path in sorted((ROOT / "src").glob(pattern)))
-    calls = set(re.findall(r"\bclient\s*\.\s*([a-z0-9_]+)\(", text))
-    items = set(re.findall(r"\b(ConditionCheck|Delete|Put|Update)::builder\(", text))
-    return {PERMISSIONS[call] for call in calls | items} - {None}
-
-
-def test_the_function_may_do_what_it_does_and_no_more(resources: dict) -> None:
-    calls = permissions("catalog.rs", "store.rs", "access/*.rs")
-    assert calls == {"dynamodb:GetItem", "dynamodb:Query", "s3:GetObject", "kms:GenerateMac"}
-    logs = {"logs:CreateLogStream", "logs:PutLogEvents"}
-    traces = {"xray:PutTelemetryRecords", "xray:PutTraceSegments"}
-    key = {"kms:Decrypt"}
-    assert actions(statements(resources, "FunctionRole")) == calls | logs | traces | key
-    assert "ManagedPolicyArns" not in resources["FunctionRole"]["Properties"]
-    assert resources["Function"]["Properties"]["Role"] == {"Fn::GetAtt": ["FunctionRole", "Arn"]}
-
-
-def test_publishers_may_do_what_the_tool_does_and_no_more(resources: dict) -> None:
-    # The tool reads single records and never an object; that it may list shows it which objects are missing.
-    calls = permissions("catalog.rs", "catalog/*.rs", "store/upload.rs")
-    key = {"kms:Decrypt", "kms:GenerateDataKey"}
-    assert actions(statements(resources, "PublisherPolicy")) == calls | key | {"s3:ListBucket"}
-
-
-def test_a_key_is_used_only_where_one_is_given_and_through_its_services(resources: dict) -> None:
-    for name in ("FunctionRole", "PublisherPolicy", "CleanerPolicy"):
-        [key] = [found for found in statements(resources, name) if "kms:Decrypt" in listed(found["Action"])]
-        assert key["Resource"] == {"Ref": "EncryptionKeyArn"}
-        services = [service["Fn::Sub"].split(".")[0] for service in key["Condition"]["StringEquals"]["kms:ViaService"]]
-        assert services == ["dynamodb", "s3"]
-
-
-def test_the_worker_may_clean_and_no_more(resources: dict) -> None:
-    worker = resources["Worker"]["Properties"]
-    assert worker["Role"] == {"Fn::GetAtt": ["WorkerRole", "Arn"]}
-    # Besides the policy of whoever cleans.
-    assert actions(statements(resources, "WorkerRole")) == {"logs:CreateLogStream", "logs:PutLogEvents"}
-    settings = {"TABLE_NAME", "BUCKET_NAME", "DEFAULT_REGISTRY_ID"}
-    assert worker["Environment"]["Variables"].keys() == settings
-
-
-def test_the_registry_is_cleaned_by_schedule_if_there_is_one(resources: dict) -> None:
-    rule = only(resources, "AWS::Events::Rule")
-    assert rule["ScheduleExpression"] == {"Ref": "CleanSchedule"}
-    [target] = rule["Targets"]
-    assert target["Input"] == {"Fn::Sub": '{"olderThanDays":${CleanOlderThanDays}}'}
-    cleaning = {name for name, found in resources.items() if found.get("Condition") == "HasCleaning"}
-    assert {"Worker", "WorkerRole", "WorkerLogs", "FreedBytes", "CleanAlarm", "WorkerClean"} <= cleaning
-
-
-def test_codedeploy_may_move_this_alias_and_see_these_alarms(resources: dict) -> None:
-    group = only(resources, "AWS::CodeDeploy::DeploymentGroup")
-    assert group["ServiceRoleArn"] == {"Fn::GetAtt": ["DeploymentRole", "Arn"]}
-    shift, look = statements(resources, "DeploymentRole")
-    assert actions([shift]) == {"lambda:GetAlias", "lambda:GetProvisionedConcurrencyConfig", "lambda:UpdateAlias"}
-    assert shift["Resource"] == [{"Fn::GetAtt": ["Function", "Arn"]}, {"Fn::Sub": "${Function.Arn}:live"}]
-    assert actions([look]) == {"cloudwatch:DescribeAlarms"}
-    watched = [alarm["Name"]["Ref"] for alarm in group["AlarmConfiguration"]["Alarms"]]
-    assert look["Resource"] == [{"Fn::GetAtt": [alarm, "Arn"]} for alarm in watched]
-
-
-def test_no_role_has_a_policy_that_is_not_written_here_but_the_one_for_api_gateways_logs(resources: dict) -> None:
-    roles = {name: found["Properties"] for name, found in resources.items() if found["Type"] == "AWS::IAM::Role"}
-    managed = {name: role["ManagedPolicyArns"] for name, role in roles.items() if "ManagedPolicyArns" in role}
-    assert managed.keys() == {"ApiLogsWriter", "WorkerRole"}
-    assert managed["WorkerRole"] == [{"Ref": "CleanerPolicy"}]
-
-
-def test_cleaners_may_do_what_the_tool_does_and_no_more(resources: dict) -> None:
-    catalog = permissions("catalog.rs", "catalog/*.rs") - {"dynamodb:BatchGetItem"}
-    store = permissions("store/clean.rs") | {"s3:AbortMultipartUpload"}
-    found = statements(resources, "CleanerPolicy")
-    assert actions(found) == catalog | store | {"kms:Decrypt"}
-    [objects, manifests] = [one["Resource"] for one in found if "s3:DeleteObject" in listed(one["Action"])]
-    assert objects == {"Fn::Sub": "${Bucket.Arn}/layers/*"}
-    assert manifests == {"Fn::Sub": "${Bucket.Arn}/manifests/*"}
-
-
-def test_sandboxes_are_kept_ready_only_where_asked_for(resources: dict) -> None:
-    [alias] = [found for found in resources.values() if found["Type"] == "AWS::Lambda::Alias"]
-    condition, kept, none = alias["Properties"]["ProvisionedConcurrencyConfig"]["Fn::If"]
-    assert condition == "HasProvisionedConcurrency"
-    assert kept == {"ProvisionedConcurrentExecutions": {"Ref": "ProvisionedConcurrency"}}
-    assert none == {"Ref": "AWS::NoValue"}
-
-
-def test_no_resource_is_a_wildcard_but_where_aws_has_no_other(resources: dict) -> None:
-    for name, resource in resources.items():
-        if resource["Type"] in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy"):
-            for statement in statements(resources, name):
-                wild = "*" in listed(statement["Resource"])
-                assert wild == all(action.startswith("xray:") for action in listed(statement["Action"]))
-                assert not any("*" in action for action in listed(statement["Action"]))
-
-
-def test_layers_and_manifests_are_all_that_the_function_reads(resources: dict) -> None:
-    [read] = [found for found in statements(resources, "FunctionRole") if found["Action"] == "s3:GetObject"]
-    assert read["Resource"] == [{"Fn::Sub": "${Bucket.Arn}/layers/*"}, {"Fn::Sub": "${Bucket.Arn}/manifests/*"}]
-
-
 # ---- What is stored
 
 
@@ -322,6 +149,14 @@ def test_the_bucket_is_private(resources: dict) -> None:
 # ---- Deployments
 
 
+def test_sandboxes_are_kept_ready_only_where_asked_for(resources: dict) -> None:
+    [alias] = [found for found in resources.values() if found["Type"] == "AWS::Lambda::Alias"]
+    condition, kept, none = alias["Properties"]["ProvisionedConcurrencyConfig"]["Fn::If"]
+    assert condition == "HasProvisionedConcurrency"
+    assert kept == {"ProvisionedConcurrentExecutions": {"Ref": "ProvisionedConcurrency"}}
+    assert none == {"Ref": "AWS::NoValue"}
+
+
 def test_a_new_version_gets_a_tenth_of_the_calls_first(resources: dict) -> None:
     config = only(resources, "AWS::CodeDeploy::DeploymentGroup")["DeploymentConfigName"]["Fn::If"]
     # Lambda keeps no sandboxes ready for an alias that shares out its calls.
@@ -345,6 +180,38 @@ def test_the_accounts_role_for_logs_is_not_set_unless_asked_for() -> None:
 def test_a_url_lives_no_longer_than_a_roles_session_can() -> None:
     parameters = yaml_parse((ROOT / "template.yaml").read_text())["Parameters"]
     assert parameters["UrlExpirySeconds"]["MaxValue"] == 12 * 60 * 60
+
+
+# ---- The worker
+
+
+def test_the_worker_is_always_there(resources: dict) -> None:
+    kinds = ("Worker", "WorkerRole", "WorkerLogs", "WorkerEventInvokeConfig", "WorkerErrorsAlarm", "FailedFillsAlarm")
+    assert not [name for name in kinds if "Condition" in resources[name]]
+
+
+def test_the_registry_is_cleaned_by_schedule_if_there_is_one(resources: dict) -> None:
+    cleaning = {name for name, found in resources.items() if found.get("Condition") == "HasCleaning"}
+    assert cleaning == {"CleanRule", "CleanPermission", "FreedBytes"}
+    rule = only(resources, "AWS::Events::Rule")
+    assert rule["ScheduleExpression"] == {"Ref": "CleanSchedule"}
+    [target] = rule["Targets"]
+    assert target["Arn"] == {"Fn::GetAtt": ["Worker", "Arn"]}
+    assert target["Input"] == {"Fn::Sub": '{"clean":{"olderThanDays":${CleanOlderThanDays}}}'}
+    allowed = resources["CleanPermission"]["Properties"]
+    assert (allowed["Principal"], allowed["FunctionName"]) == ("events.amazonaws.com", {"Ref": "Worker"})
+    assert allowed["SourceArn"] == {"Fn::GetAtt": ["CleanRule", "Arn"]}
+
+
+def test_nothing_is_done_that_nobody_waits_for_any_more(resources: dict) -> None:
+    config = resources["WorkerEventInvokeConfig"]["Properties"]
+    assert (config["MaximumRetryAttempts"], config["MaximumEventAgeInSeconds"]) == (0, 60)
+
+
+def test_a_fill_that_was_killed_leaves_the_table(resources: dict) -> None:
+    table = only(resources, "AWS::DynamoDB::Table")
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    assert '"expires_at"' in (ROOT / "src/catalog/fill.rs").read_text()
 
 
 # ---- Bills and pages
@@ -371,10 +238,13 @@ def test_more_calls_in_a_day_than_expected_are_an_alarm(resources: dict) -> None
     assert alarm["Threshold"] == {"Ref": "DailyCalls"}
 
 
-def test_concurrency_is_reserved_only_where_asked_for(resources: dict) -> None:
-    condition, reserved, otherwise = resources["Function"]["Properties"]["ReservedConcurrentExecutions"]["Fn::If"]
-    assert condition == "HasReservedConcurrency"
-    assert reserved == {"Ref": "ReservedConcurrency"}
+@pytest.mark.parametrize(
+    ("function", "parameter"), [("Function", "ReservedConcurrency"), ("Worker", "WorkerConcurrency")]
+)
+def test_concurrency_is_reserved_only_where_asked_for(resources: dict, function: str, parameter: str) -> None:
+    condition, reserved, otherwise = resources[function]["Properties"]["ReservedConcurrentExecutions"]["Fn::If"]
+    assert condition == f"Has{parameter}"
+    assert reserved == {"Ref": parameter}
     assert otherwise == {"Ref": "AWS::NoValue"}
 
 
@@ -428,10 +298,30 @@ def test_every_error_of_the_gateway_is_one_of_the_protocol(api: dict) -> None:
 # ---- Template and code agree
 
 
-def test_the_function_is_given_every_setting_that_it_reads(resources: dict) -> None:
+# Which of the settings are of one of the two functions only.
+NOT_THE_FUNCTIONS = {"AWS_ENDPOINT_URL_SECRETS_MANAGER"}
+NOT_THE_WORKERS = {
+    "AUTHORIZATION", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_LAMBDA", "CACHE_SECONDS", "TOKEN_KEY_ID",
+    "URL_EXPIRY_SECONDS", "WORKER_FUNCTION_NAME",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "others"), [("Function", NOT_THE_FUNCTIONS), ("Worker", NOT_THE_WORKERS)])
+def test_each_function_is_given_every_setting_that_it_reads(resources: dict, function: str, others: set[str]) -> None:
     settings = set(re.findall(r"/// `([A-Z0-9_]+)`: ", (ROOT / "src/config.rs").read_text()))
-    declared = resources["Function"]["Properties"]["Environment"]["Variables"]
-    assert set(declared) == settings - {"AWS_REGION"}
+    declared = resources[function]["Properties"]["Environment"]["Variables"]
+    assert others <= settings
+    assert set(declared) == settings - {"AWS_REGION"} - others
+
+
+def test_the_function_asks_this_worker(resources: dict) -> None:
+    assert resources["Function"]["Properties"]["Environment"]["Variables"]["WORKER_FUNCTION_NAME"] == {"Ref": "Worker"}
+
+
+def test_the_function_outlives_what_a_registry_request_waits(resources: dict) -> None:
+    waits = (ROOT / "src/pull_through.rs").read_text()
+    [seconds] = re.findall(r"WAIT_OF_REGISTRY: Duration = Duration::from_secs\((\d+)\)", waits)
+    assert int(seconds) < resources["Function"]["Properties"]["Timeout"] == 29
 
 
 def test_the_local_stack_has_the_functions_timeout(resources: dict) -> None:
@@ -454,3 +344,38 @@ def test_the_bytes_that_are_counted_are_in_the_workers_log_line(resources: dict)
     metric = resources["FreedBytes"]["Properties"]
     assert '"clean"' in metric["FilterPattern"] and '"clean"' in log_line
     assert metric["MetricTransformations"][0]["MetricValue"] == "$.bytes" and "bytes," in log_line
+
+
+def test_the_outcomes_of_fills_are_in_the_workers_log_line(resources: dict) -> None:
+    log_line = (ROOT / "worker/src/fill.rs").read_text()
+    metric = resources["Fills"]["Properties"]
+    assert '"fill"' in metric["FilterPattern"] and '"fill"' in log_line
+    assert metric["MetricTransformations"][0]["Dimensions"] == [{"Key": "Outcome", "Value": "$.outcome"}]
+    assert "outcome = $outcome" in log_line
+
+
+def test_a_fill_fails_with_each_reason_but_those_that_are_nobodys_fault_here(resources: dict) -> None:
+    pattern = resources["FailedFills"]["Properties"]["FilterPattern"]
+    assert '$.message = "fill"' in pattern
+    harmless = re.findall(r'\$\.outcome != "(\w+)"', pattern)
+    assert harmless == ["OK", "NotFound", "BeingDeleted", "LostLease"]
+    reasons = (ROOT / "src/catalog/fill.rs").read_text() + (ROOT / "worker/src/fill.rs").read_text()
+    assert all(f'"{name}"' in reasons for name in harmless)
+    [transformation] = resources["FailedFills"]["Properties"]["MetricTransformations"]
+    assert "Dimensions" not in transformation
+    alarm = resources["FailedFillsAlarm"]["Properties"]
+    assert (alarm["Namespace"], alarm["MetricName"]) == tuple(
+        transformation[key] for key in ("MetricNamespace", "MetricName")
+    )
+
+
+def test_no_widget_counts_what_another_does(resources: dict) -> None:
+    body = resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    dashboard = json.loads(re.sub(r"\$\{[^}]+\}", "name", body))
+    metrics = [widget["properties"].get("metrics", []) for widget in dashboard["widgets"]]
+    searches = [line[0]["expression"] for lines in metrics for line in lines if isinstance(line[0], dict)]
+    # Both metrics have a dimension of this name, and a search without the metric's name finds both.
+    assert [re.findall(r'MetricName="(\w+)"', search) for search in searches] == [["Requests"], ["Fills"]]
+    places = [tuple(widget[key] for key in ("x", "y", "width", "height")) for widget in dashboard["widgets"]]
+    covered = [(column, row) for x, y, w, h in places for column in range(x, x + w) for row in range(y, y + h)]
+    assert len(covered) == len(set(covered))

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command, such as `sam local invoke`, with a container engine and a way for containers to reach the
-# DynamoDB and the KMS that listen on this machine's loopback at AWS_ENDPOINT_URL_DYNAMODB and AWS_ENDPOINT_URL_KMS.
+# services of AWS that the function asks. They listen on this machine's loopback at AWS_ENDPOINT_URL_DYNAMODB,
+# AWS_ENDPOINT_URL_KMS and AWS_ENDPOINT_URL_LAMBDA.
 #
 # On Linux the engine is a podman of our own that serves Docker's API, with its images, settings and socket in a
 # directory that goes when the command ends. Elsewhere it is Docker Desktop or what else answers as Docker.
@@ -8,6 +9,7 @@ set -euo pipefail
 
 readonly base_image=public.ecr.aws/lambda/provided:al2023-x86_64
 readonly dynamodb_port=${AWS_ENDPOINT_URL_DYNAMODB##*:} kms_port=${AWS_ENDPOINT_URL_KMS##*:}
+readonly lambda_port=${AWS_ENDPOINT_URL_LAMBDA##*:}
 
 # sam local asks STS whose credentials it was given, and those of a local stack are no account's: that question
 # stays on this machine, where it is refused at once.
@@ -16,6 +18,7 @@ export AWS_ENDPOINT_URL_STS=http://127.0.0.1:9 AWS_MAX_ATTEMPTS=1
 endpoints_at() {
     AWS_ENDPOINT_URL_DYNAMODB=http://$1:$dynamodb_port
     AWS_ENDPOINT_URL_KMS=http://$1:$kms_port
+    AWS_ENDPOINT_URL_LAMBDA=http://$1:$lambda_port
 }
 
 if [[ $(uname) != Linux ]]; then
@@ -74,7 +77,7 @@ else
 fi
 
 gateway=$("${engine[@]}" network inspect podman --format '{{(index .Subnets 0).Gateway}}')
-for port in "$dynamodb_port" "$kms_port"; do
+for port in "$dynamodb_port" "$kms_port" "$lambda_port"; do
     python3 "${BASH_SOURCE%/*}/relay.py" "$gateway" "$port" &
     started+=($!)
 done
