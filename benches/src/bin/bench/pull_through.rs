@@ -205,23 +205,31 @@ fn print(rows: &[Pulls]) -> Value {
     });
     report::table(&headings, &cells.collect::<Vec<Vec<_>>>());
 
-    let middle = |contestant, pull: usize| {
-        named().find(|(named, _)| *named == contestant).map_or(f64::NAN, |(_, row)| median(&row[pull]))
+    let medians = |contestant| {
+        let row = named().find(|(named, _)| *named == contestant).map(|(_, row)| row);
+        row.map_or([f64::NAN; 2], |row| row.each_ref().map(|seconds| median(seconds)))
     };
     let rules = CONTESTANTS.into_iter().filter(|(_, through)| matches!(through, Rule(_)));
-    let targets = rules.flat_map(|(upstream, through)| {
-        ["first", "second"].into_iter().enumerate().map(move |(pull, which)| {
-            let proxies = [ProxyOnS3, ProxyInFolder].map(|proxy| middle((upstream, proxy), pull));
-            let name = format!("{}: {which} pull, {} / the faster proxy", upstream.name(), through.name());
-            (name, middle((upstream, through), pull) / proxies[0].min(proxies[1]), 1.0)
-        })
+    let ratios = rules.map(|(upstream, through)| {
+        let ours = medians((upstream, through));
+        let ratios = [0, 1].map(|pull| {
+            [ProxyOnS3, ProxyInFolder].map(|proxy| ours[pull] / medians((upstream, proxy))[pull])
+        });
+        (format!("{}: {}", upstream.name(), through.name()), ratios)
     });
-    let targets = report::targets(&targets.collect::<Vec<_>>());
+    let ratios: Vec<(String, [[f64; 2]; 2])> = ratios.collect();
+    println!("The rules' medians, divided by those of the proxy\n");
+    let headings = ["", "first pull / on S3", "/ on files", "second pull / on S3", "/ on files"];
+    let cells = ratios.iter().map(|(name, ratios)| {
+        let ratios = ratios.iter().flatten().map(|ratio| format!("{ratio:.2}"));
+        std::iter::once(name.clone()).chain(ratios).collect()
+    });
+    report::table(&headings, &cells.collect::<Vec<Vec<_>>>());
     let figures = named().map(|((upstream, through), [first, second])| {
         json!({
             "upstream": upstream.name(), "through": through.name(),
             "first_seconds": first, "second_seconds": second,
         })
     });
-    json!({"rows": figures.collect::<Vec<_>>(), "targets": targets})
+    json!({"rows": figures.collect::<Vec<_>>(), "ratios": ratios})
 }
