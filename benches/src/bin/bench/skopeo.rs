@@ -15,7 +15,7 @@ use layergate_bench::{Result, image};
 pub fn pull(registry: SocketAddr, image: &str, manifest: &str, folder: &Path) -> Result<f64> {
     let mut command = Command::new("skopeo");
     command
-        .args(["--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"])
+        .args(["--insecure-policy", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false"])
         .arg(format!("docker://{registry}/{image}"))
         .arg(format!("oci:{}", folder.display()))
         .stdout(Stdio::null());
