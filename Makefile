@@ -16,7 +16,7 @@ BUILD_FOR_TESTS = $(CARGO) build $(CARGO_FLAGS) $(PACKAGES) --bins --examples
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the Lambda function (bootstrap) and the tool (layergate), in release mode
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate --bins
@@ -73,6 +73,10 @@ test-pull: ## Pull from the local stack with docker, containerd, podman, buildah
 	$(BUILD_FOR_TESTS)
 	python3 -m tests.pull.test_pull
 
+test-pull-through: ## Pull what docker-registry has with docker, containerd, podman and skopeo (installed by apt-get, as root)
+	$(BUILD_FOR_TESTS)
+	python3 -m tests.pull_through.test_pull_through
+
 test-deployed: ## Call the API at API_URL with the caller's own credentials
 ifdef API_URL
 	API_URL='$(API_URL)' $(CARGO) test $(CARGO_FLAGS) $(PACKAGES) --test black_box -- --ignored a_deployed_api
@@ -80,7 +84,7 @@ else
 	@echo 'SKIPPED: API_URL is not set, so no deployed API was called' >&2
 endif
 
-.PHONY: test-images test-upstream test-clients test-pull test-deployed
+.PHONY: test-images test-upstream test-clients test-pull test-pull-through test-deployed
 
 # --- Deploying with SAM, and running under sam local. The tools come from PyPI into folders that git ignores.
 

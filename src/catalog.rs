@@ -10,7 +10,7 @@
 //! | `image#R@<digest>` | `index#<image digest>` | that index names this image, which need not be here yet if the index comes from another registry |
 //! | `image#R@<digest>` | `tag#<tag>` | that tag names this image |
 //! | `tag#R:<tag>` | `tag` | a tag: `image_digest`; `checked_at` if it comes from another registry: when that was asked last |
-//! | `repository#R` | `repository` | the repository: `created_at`, `accounts` that may read it |
+//! | `repository#R` | `repository` | the repository: `created_at`, `accounts` that may read it; `cache` if a pull through cache rule has made it |
 //! | `repository#R` | `image#<digest>` | listing: the repository has this image: `media_type`, `manifest_size`, `image_size`, `layers`, `images`, `pushed_at` |
 //! | `repository#R` | `image#<digest>#tag#<tag>` | listing: the image has this tag |
 //! | `repository#R` | `layer#<digest>` | listing: the repository has a record of this layer |
@@ -83,7 +83,6 @@ pub use image::Image;
 pub use intent::{Claimed, Intent};
 pub use publish::{Begun, LayerRecord, NewImage, PublishError};
 pub use rule::{BeforeStored, Rule, RuleList};
-pub use tag::TagSource;
 
 /// The longest partition key, in bytes.
 /// Source: [Quotas in DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html).
@@ -140,6 +139,8 @@ pub struct RepositoryRecord {
     pub created_at: u64,
     /// The accounts, besides the registry's own, that may read it.
     pub accounts: Vec<String>,
+    /// Whether a pull through cache rule has made it. Only then it is filled from another registry.
+    pub is_cache: bool,
     /// The mark of its deletion, if that has begun: nothing can be published into the repository any more.
     pub deleting: Option<RepositoryMark>,
 }
@@ -156,6 +157,7 @@ impl RepositoryRecord {
         let is_tentative = item.contains_key("tentative");
         Ok(Self {
             created_at: number(item, "created_at")?,
+            is_cache: item.contains_key("cache"),
             accounts: item.get("accounts").and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default(),
             deleting: optional_number(item, "deleting")?.map(|id| RepositoryMark { id, is_tentative }),
         })

@@ -133,6 +133,18 @@ impl Fault {
         Self::local(backend, Kind::Garbled, "what came back is not an answer to what was asked".into())
     }
 
+    /// The fault for a function that was invoked and failed. Its own words are in its log.
+    pub(crate) fn of_function(error: String) -> Self {
+        Self::Backend(Box::new(BackendFault {
+            backend: Backend::Lambda,
+            kind: Kind::Answered,
+            status: Some(200),
+            code: Some(error),
+            request_id: None,
+            source: "the function failed".into(),
+        }))
+    }
+
     fn local(backend: Backend, kind: Kind, source: Cause) -> Self {
         Self::Backend(Box::new(BackendFault {
             backend,

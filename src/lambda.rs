@@ -152,6 +152,7 @@ impl Handler {
                 path,
                 n: request.n.as_deref(),
                 last: request.last.as_deref(),
+                waited: request.waited.as_deref(),
                 authorization: request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()),
             };
             return oci::call(&self.service, &request, subject).await.map_err(Failure::Oci);

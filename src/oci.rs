@@ -36,6 +36,8 @@ pub struct Request<'a> {
     pub n: Option<&'a str>,
     /// The query's `last`: the tag after which to go on.
     pub last: Option<&'a str>,
+    /// The query's `waited`: how often the client was sent here again, because what it asks for is on its way.
+    pub waited: Option<&'a str>,
     /// The header `Authorization`.
     pub authorization: Option<&'a str>,
 }
@@ -53,6 +55,19 @@ pub async fn call(
         http::Method::HEAD => Method::Head,
         _ => return Err(Error::ReadOnly),
     };
+    match respond(service, &caller, method, request, subject).await {
+        Err(Error::BeingFetched) => ask_again(request),
+        outcome => outcome,
+    }
+}
+
+async fn respond(
+    service: &Service,
+    caller: &Caller,
+    method: Method,
+    request: &Request<'_>,
+    subject: &mut Subject,
+) -> Result<Response<String>, Error> {
     let mut response = match Route::parse(request.path, &service.default_registry_id)? {
         Route::Base => {
             subject.operation = Some("CheckApi");
@@ -65,24 +80,36 @@ pub async fn call(
                 ImageId::Digest(digest) => subject.digest = Some(digest.clone()),
                 ImageId::Tag(tag) => subject.tag = Some(tag.clone()),
             }
-            manifest(service, &caller, &repository, &image, method).await?
+            manifest(service, caller, &repository, &image, method).await?
         }
         Route::Blob(repository, digest) => {
             subject.operation = Some("GetBlob");
             subject.repository = Some(repository.clone());
             subject.digest = Some(digest.clone());
-            blob(service, &caller, &repository, &digest, method).await?
+            blob(service, caller, &repository, &digest, method).await?
         }
         Route::Tags(repository) => {
             subject.operation = Some("ListTags");
             subject.repository = Some(repository.clone());
-            tags::list(service, &caller, &repository, request).await?
+            tags::list(service, caller, &repository, request).await?
         }
     };
     if method == Method::Head {
         response.body_mut().clear();
     }
     Ok(response)
+}
+
+/// Sends a client to the same place again, a few times: most clients take an error for the end of their pull, and all follow ten
+/// redirects, the last of which leads to S3.
+fn ask_again(request: &Request<'_>) -> Result<Response<String>, Error> {
+    const MOST_TIMES: u8 = 8;
+    let times = request.waited.and_then(|waited| waited.parse().ok()).unwrap_or(0);
+    if times >= MOST_TIMES {
+        return Err(Error::BeingFetched);
+    }
+    // Relative, so that the stage and whatever else is before the path stay.
+    temporary_redirect(&format!("?waited={}", times + 1))
 }
 
 /// Who sends a request. Only a token tells: the gateway knows nobody here.
@@ -140,14 +167,22 @@ async fn blob(
 
 /// 307, because a client must ask the other place with the same method.
 fn redirect(url: &DownloadUrl, digest: &Digest) -> Result<Response<String>, Error> {
-    let value = |text: &str| HeaderValue::from_str(text).map_err(|error| Error::Server(error.into()));
+    let mut response = temporary_redirect(url.reveal())?;
+    let digest = header_value(&digest.canonical())?;
+    response.headers_mut().insert(HeaderName::from_static("docker-content-digest"), digest);
+    Ok(response)
+}
+
+fn temporary_redirect(location: &str) -> Result<Response<String>, Error> {
     let mut response = Response::new(String::new());
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-    let headers = response.headers_mut();
-    headers.insert(LOCATION, value(url.reveal())?);
-    headers.insert(HeaderName::from_static("docker-content-digest"), value(&digest.canonical())?);
-    name_the_protocol(headers);
+    response.headers_mut().insert(LOCATION, header_value(location)?);
+    name_the_protocol(response.headers_mut());
     Ok(response)
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, Error> {
+    HeaderValue::from_str(text).map_err(|error| Error::Server(error.into()))
 }
 
 fn json(body: String) -> Response<String> {

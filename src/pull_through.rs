@@ -4,7 +4,7 @@
 //! worker says why it is not to be had, or the caller has waited for long enough. Of many callers that ask for the same
 //! thing, in whatever function instance, one asks the worker: the one that gets the lease.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
 
@@ -22,8 +22,7 @@ pub const WAIT_OF_ECR: Duration = Duration::from_secs(4);
 /// Source: [API Gateway quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html).
 pub const WAIT_OF_REGISTRY: Duration = Duration::from_secs(24);
 
-/// How long it is waited before each of the first looks, at most, in milliseconds; and before all further ones. Small layers
-/// take a tenth of a second.
+/// How long it is waited before each of the first looks, at most, in milliseconds; and before all further ones.
 const FIRST_WAITS: [u64; 4] = [100, 150, 250, 500];
 const LATER_WAITS: u64 = 1000;
 
@@ -36,8 +35,8 @@ pub struct PullThrough {
 /// How a caller waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Wait {
-    /// How long, in all.
-    pub longest: Duration,
+    /// Until when.
+    pub until: Instant,
     /// Whether it can use a URL of the upstream's. Upstreams sign theirs for GET.
     pub takes_redirect: bool,
 }
@@ -62,7 +61,8 @@ impl PullThrough {
     }
 
     /// Waits until `lookup` finds the thing. To be called only for what a stored manifest names, or for an image in a
-    /// repository that a rule is for. Six requests to DynamoDB and one to Lambda at first, and one for each further look.
+    /// repository that a rule is for. One request to DynamoDB for each look; and besides, for who asks the worker, those of
+    /// `lookup`, one to DynamoDB and one to Lambda.
     pub async fn wait_for<T, F: Future<Output = Result<Option<T>, Fault>>>(
         &self,
         catalog: &Catalog,
@@ -71,7 +71,10 @@ impl PullThrough {
         wait: Wait,
     ) -> Result<Waited<T>, Fault> {
         let mut waits = FIRST_WAITS.into_iter().chain(std::iter::repeat(LATER_WAITS));
-        let mut left = wait.longest;
+        // One of many that are asked for in one call, whose time is over before its turn came.
+        if Instant::now() >= wait.until {
+            return Ok(Waited::NotYet);
+        }
         loop {
             match catalog.fill_state(repository, wanted).await? {
                 Some(FillState::Failed(failure)) => return Ok(Waited::Failed(failure)),
@@ -79,7 +82,7 @@ impl PullThrough {
                     return Ok(Waited::AtUpstream(url));
                 }
                 Some(FillState::OnItsWay(_)) => {}
-                // Nobody is at it: it is here, or it was never asked for, or who was at it is dead.
+                // Nobody is at it: it is here, or was never asked for, or its worker was killed.
                 None => {
                     if let Some(found) = lookup().await? {
                         return Ok(Waited::Here(found));
@@ -89,6 +92,7 @@ impl PullThrough {
                     }
                 }
             }
+            let left = wait.until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(Waited::NotYet);
             }
@@ -96,7 +100,6 @@ impl PullThrough {
             let longest_pause = Duration::from_millis(waits.next().unwrap_or(LATER_WAITS));
             let pause = longest_pause.mul_f64(0.75 + 0.25 * fastrand::f64()).min(left);
             tokio::time::sleep(pause).await;
-            left -= pause;
         }
     }
 

@@ -1,7 +1,7 @@
 //! The decisions, whichever API asks: whether this caller may have this layer or this image, and where its bytes are.
 
 use std::convert::Infallible;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_config::SdkConfig;
 use futures_util::{StreamExt, stream};
@@ -154,7 +154,7 @@ impl Service {
                 let state = self.catalog.layer(repository, digest, Consistency::Strong).await?;
                 Ok(Some(state).filter(|state| *state != LayerState::Upstream))
             };
-            let wait = Wait { longest: longest_wait, takes_redirect: method == Method::Get };
+            let wait = Wait { until: Instant::now() + longest_wait, takes_redirect: method == Method::Get };
             let wanted = (repository, &Wanted::Layer(digest.clone()));
             state = match pull_through.wait_for(&self.catalog, wanted, lookup, wait).await? {
                 Waited::Here(state) => state,
@@ -183,14 +183,18 @@ impl Service {
         id: &ImageId,
         longest_wait: Duration,
     ) -> Result<Image, Refusal<MissingImage>> {
+        let until = Instant::now() + longest_wait;
         let found = self.stored_image(caller, repository, id).await;
         match (&found, &self.pull_through) {
-            (Ok(image), _) if !is_due(image) => found,
-            (
-                Ok(_) | Err(Refusal::Denied | Refusal::NoRepository | Refusal::Missing(_)),
-                Some(pull_through),
-            ) if self.is_under_rule(caller, repository).await? => {
-                self.fetched_image(pull_through, repository, id, found.ok(), longest_wait).await
+            (Ok(image), Some(pull_through))
+                if is_due(image) && self.is_under_rule(caller, repository).await.unwrap_or(false) =>
+            {
+                self.fetched_image(pull_through, repository, id, found.ok(), until).await
+            }
+            (Err(Refusal::Denied | Refusal::NoRepository | Refusal::Missing(_)), Some(pull_through))
+                if may_exist(id) && self.is_under_rule(caller, repository).await? =>
+            {
+                self.fetched_image(pull_through, repository, id, None, until).await
             }
             _ => found,
         }
@@ -203,16 +207,16 @@ impl Service {
         repository: &Repository,
         id: &ImageId,
         stored: Option<Image>,
-        longest_wait: Duration,
+        until: Instant,
     ) -> Result<Image, Refusal<MissingImage>> {
         let lookup = || async {
             let image = self.catalog.published_image(repository, id, Consistency::Strong).await?;
             Ok(image.filter(|image| !is_due(image)))
         };
         // An image that is here need not be waited for as long as one that is not.
-        let longest = if stored.is_some() { longest_wait.min(WAIT_OF_ECR) } else { longest_wait };
+        let until = if stored.is_some() { until.min(Instant::now() + WAIT_OF_ECR) } else { until };
         let wanted = (repository, &Wanted::Image(id.clone()));
-        let wait = Wait { longest, takes_redirect: false };
+        let wait = Wait { until, takes_redirect: false };
         let waited = pull_through.wait_for(&self.catalog, wanted, lookup, wait).await;
         match (waited, stored) {
             (Ok(Waited::Here(image)), _) | (_, Some(image)) => Ok(image),
@@ -239,22 +243,23 @@ impl Service {
         }
     }
 
-    /// Whether a rule is for a repository that does not have an image, and lets the caller read what comes. One query; one
-    /// request more for a caller from another account that the rule lets read.
+    /// Whether a rule is for a repository that does not have an image, and lets the caller read what comes. A repository that
+    /// was created here is not filled from elsewhere: whoever has its name there could put images into it. One query, and one
+    /// request more if there is a rule.
     async fn is_under_rule(&self, caller: &Caller, repository: &Repository) -> Result<bool, Fault> {
         let access = caller.access(repository);
         if access == Access::Denied {
             return Ok(false);
         }
         let Some(rule) = self.catalog.rule_for(repository).await? else { return Ok(false) };
-        Ok(match access {
-            Access::Denied => false,
-            Access::Allowed => true,
+        let record = self.catalog.repository(repository).await?;
+        Ok(match (record, access) {
+            (_, Access::Denied) => false,
+            (None, Access::Allowed) => true,
+            (Some(record), Access::Allowed) => record.is_cache,
             // The rule's grants are those of a repository that it makes. One that is there has its own.
-            Access::IfGrantedTo(account) => {
-                rule.accounts.contains(account)
-                    && self.catalog.repository(repository).await?.is_none_or(|record| record.grants(account))
-            }
+            (None, Access::IfGrantedTo(account)) => rule.accounts.contains(account),
+            (Some(record), Access::IfGrantedTo(account)) => record.is_cache && record.grants(account),
         })
     }
 
@@ -313,12 +318,13 @@ impl Service {
     ) -> Result<Vec<Result<Image, Mismatch>>, Refusal<Infallible>> {
         let found = self.images(caller, repository, names).await;
         let Some(pull_through) = &self.pull_through else { return found };
-        let needs_upstream = |found: &Result<Image, Mismatch>| match found {
+        let until = Instant::now() + longest_wait;
+        let needs_upstream = |name: &ImageName, found: &Result<Image, Mismatch>| match found {
             Ok(image) => is_due(image),
-            Err(mismatch) => matches!(mismatch, Mismatch::Absent),
+            Err(mismatch) => matches!(mismatch, Mismatch::Absent) && may_exist(&name.id),
         };
         let is_complete = match &found {
-            Ok(found) => !found.iter().any(needs_upstream),
+            Ok(found) => !names.iter().zip(found).any(|(name, found)| needs_upstream(name, found)),
             Err(refusal) => !matches!(refusal, Refusal::Denied | Refusal::NoRepository),
         };
         if is_complete || !self.is_under_rule(caller, repository).await? {
@@ -326,11 +332,10 @@ impl Service {
         }
         let found = found.unwrap_or_else(|_| names.iter().map(|_| Err(Mismatch::Absent)).collect());
         let images = names.iter().zip(found).map(|(name, found)| async move {
-            if !needs_upstream(&found) {
+            if !needs_upstream(name, &found) {
                 return Ok(found);
             }
-            let fetched =
-                self.fetched_image(pull_through, repository, &name.id, found.ok(), longest_wait).await;
+            let fetched = self.fetched_image(pull_through, repository, &name.id, found.ok(), until).await;
             Ok(match fetched {
                 Ok(image) if name.digest.as_ref().is_some_and(|digest| image.digest != *digest) => {
                     Err(Mismatch::OtherDigest)
@@ -492,6 +497,14 @@ impl Service {
 fn is_due(image: &Image) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     image.checked_at.is_some_and(|checked_at| now.saturating_sub(checked_at) > TAG_LIFE.as_secs())
+}
+
+/// Whether another registry could have such an image.
+fn may_exist(id: &ImageId) -> bool {
+    match id {
+        ImageId::Tag(_) => true,
+        ImageId::Digest(digest) => digest.is_verifiable(),
+    }
 }
 
 /// The worker could not fetch something because DynamoDB or S3 failed; its log has the cause.

@@ -186,6 +186,13 @@ impl Digest {
         &self.hex
     }
 
+    /// Whether bytes can have it: it is one of the two algorithms that the OCI image specification registers, and of full
+    /// length.
+    /// Source: [Registered algorithms](https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#registered-algorithms).
+    pub fn is_verifiable(&self) -> bool {
+        matches!((self.algorithm(), self.hex.len()), ("sha256", 64) | ("sha512", 128))
+    }
+
     /// The digest with its digits in lower case, as keys and records contain it.
     pub fn canonical(&self) -> String {
         format!("{}:{}", self.algorithm(), self.hex)

@@ -1,9 +1,15 @@
 //! The worker as others know it: what it is asked to do, and how it is asked.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use aws_config::SdkConfig;
+use aws_config::timeout::TimeoutConfig;
 use aws_sdk_lambda::Client;
+use aws_sdk_lambda::config::Builder;
+use aws_sdk_lambda::error::SdkError;
+use aws_sdk_lambda::operation::invoke::builders::InvokeFluentBuilder;
+use aws_sdk_lambda::operation::invoke::{InvokeError, InvokeOutput};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use serde::{Deserialize, Serialize};
@@ -12,6 +18,10 @@ use crate::catalog::{ImageId, Wanted};
 use crate::config::Config;
 use crate::fault::{Backend, Fault};
 use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName, RulePrefix};
+
+/// How long a validation may take: an upstream that does not answer is asked three times, for ten seconds each, and its
+/// token server as well.
+const LONGEST_VALIDATION: Duration = Duration::from_secs(180);
 
 /// What the worker is asked to do: the payload of an invocation.
 #[derive(Debug, Serialize, Deserialize)]
@@ -117,32 +127,41 @@ impl Worker {
     /// Source: [Asynchronous invocation](https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html).
     pub async fn fill(&self, repository: &Repository, wanted: &Wanted, lease_id: u64) -> Result<(), Fault> {
         let event = Event::Fill(FillEvent::new(repository, wanted, lease_id));
-        self.invoke(&event, InvocationType::Event).await.map(|_| ())
+        let invoked = self.invoke(&event)?.invocation_type(InvocationType::Event).send().await;
+        payload(invoked, 202).map(|_| ())
     }
 
     /// Asks whether a rule's upstream lets the registry in, and waits for the answer.
     pub async fn validate(&self, prefix: &RulePrefix) -> Result<Validation, Fault> {
         let event = Event::Validate { ecr_repository_prefix: prefix.to_string() };
-        let answer = self.invoke(&event, InvocationType::RequestResponse).await?;
-        serde_json::from_slice(&answer).map_err(|_| Fault::garbled(Backend::Lambda))
+        let invoke = self.invoke(&event)?.invocation_type(InvocationType::RequestResponse);
+        let time = TimeoutConfig::builder()
+            .operation_attempt_timeout(LONGEST_VALIDATION)
+            .operation_timeout(LONGEST_VALIDATION)
+            .build();
+        let invoked = invoke.customize().config_override(Builder::new().timeout_config(time)).send().await;
+        serde_json::from_slice(&payload(invoked, 200)?).map_err(|_| Fault::garbled(Backend::Lambda))
     }
 
-    async fn invoke(&self, event: &Event, how: InvocationType) -> Result<Vec<u8>, Fault> {
+    fn invoke(&self, event: &Event) -> Result<InvokeFluentBuilder, Fault> {
         let payload = serde_json::to_vec(event).map_err(|error| Fault::not_sent(Backend::Lambda, error))?;
         let client = self.client.get_or_init(|| {
-            let mut builder = aws_sdk_lambda::config::Builder::from(&self.sdk);
+            let mut builder = Builder::from(&self.sdk);
             if let Some(endpoint) = &self.endpoint {
                 builder = builder.endpoint_url(endpoint);
             }
             Client::from_conf(builder.build())
         });
-        let invoke = client.invoke().function_name(&self.function_name).payload(Blob::new(payload));
-        let done = invoke.invocation_type(how.clone()).send().await;
-        let done = done.map_err(|error| Fault::of(Backend::Lambda, error))?;
-        let expected = if how == InvocationType::Event { 202 } else { 200 };
-        match (done.status_code == expected, done.function_error) {
-            (true, None) => Ok(done.payload.map(Blob::into_inner).unwrap_or_default()),
-            _ => Err(Fault::garbled(Backend::Lambda)),
-        }
+        Ok(client.invoke().function_name(&self.function_name).payload(Blob::new(payload)))
+    }
+}
+
+/// What the function has returned, if Lambda answers with the status that says so.
+fn payload(invoked: Result<InvokeOutput, SdkError<InvokeError>>, status: i32) -> Result<Vec<u8>, Fault> {
+    let output = invoked.map_err(|error| Fault::of(Backend::Lambda, error))?;
+    match (output.status_code == status, output.function_error) {
+        (true, None) => Ok(output.payload.map(Blob::into_inner).unwrap_or_default()),
+        (_, Some(error)) => Err(Fault::of_function(error)),
+        _ => Err(Fault::garbled(Backend::Lambda)),
     }
 }

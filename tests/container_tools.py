@@ -1,5 +1,6 @@
-"""What the tests with container tools share: how they are installed, and what keeps them off the user's own data."""
+"""What the tests with container tools share: how they are installed, what keeps them off the user's own data, and digests."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -34,3 +35,7 @@ def environment_in(folder: Path) -> dict:
         "TMPDIR": f"{folder}/tmp",
         "XDG_RUNTIME_DIR": f"{folder}/run",
     }
+
+
+def digest_of(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"

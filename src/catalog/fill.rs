@@ -12,7 +12,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, TransactWriteItem};
 
 use super::intent::Intent;
 use super::transaction::{Condition, Outcome, key_attributes, number_value, unique_number};
@@ -20,7 +20,7 @@ use super::{Catalog, ImageId, Item, fault, garbled, keys, number, optional_numbe
 use crate::fault::Fault;
 use crate::types::{Digest, DownloadUrl, ObjectKey, Repository};
 
-/// How long the worker has to claim a fill. A cold start takes less than a second.
+/// How long the worker has to claim a fill.
 const TIME_TO_CLAIM: Duration = Duration::from_secs(30);
 
 /// How long a claimed fill counts after its worker renewed it last.
@@ -83,8 +83,11 @@ pub enum FillFailure {
     /// It cannot be reached, or failed.
     #[error("the upstream registry cannot be reached or failed")]
     Unavailable,
-    /// The image or its repository is being deleted here.
-    #[error("the image or its repository is being deleted")]
+    /// What it sends takes longer than the worker has.
+    #[error("the upstream registry is too slow for a layer of that size")]
+    TooSlow,
+    /// The image or its repository is being deleted here, or a cleaner is removing what it needs.
+    #[error("it is being deleted here; try again")]
     BeingDeleted,
     /// This service failed.
     #[error("the service failed")]
@@ -92,7 +95,7 @@ pub enum FillFailure {
 }
 
 impl FillFailure {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::AccessDenied,
         Self::SecretUnusable,
         Self::NoRule,
@@ -103,6 +106,7 @@ impl FillFailure {
         Self::ForbiddenAddress,
         Self::TooManyRequests,
         Self::Unavailable,
+        Self::TooSlow,
         Self::BeingDeleted,
         Self::Fault,
     ];
@@ -120,6 +124,7 @@ impl FillFailure {
             Self::ForbiddenAddress => "ForbiddenAddress",
             Self::TooManyRequests => "TooManyRequests",
             Self::Unavailable => "Unavailable",
+            Self::TooSlow => "TooSlow",
             Self::BeingDeleted => "BeingDeleted",
             Self::Fault => "Fault",
         }
@@ -136,6 +141,8 @@ impl FillFailure {
             | Self::ForbiddenAddress => 300,
             Self::TooManyRequests => retry_after.map_or(60, |time| time.as_secs().clamp(60, 3600)),
             Self::Unavailable => 15,
+            // It would take as long again.
+            Self::TooSlow => 3600,
             // Only so long that those who wait for it see it.
             Self::BeingDeleted | Self::Fault => 3,
         };
@@ -189,7 +196,7 @@ impl Catalog {
         let lease_id = unique_number();
         let mut item = key_attributes(keys::fill(repository, wanted));
         item.extend(until(lease_id, now + TIME_TO_CLAIM).map(|(name, value)| (name.to_owned(), value)));
-        let (condition, values) = Condition::split(Some(Condition::is_over(seconds(now))));
+        let (condition, values) = Condition::split(Some(Condition::is_free(lease_id, seconds(now))));
         let put = self.client.put_item().table_name(&self.table_name).set_item(Some(item));
         let put = put.set_condition_expression(condition).set_expression_attribute_values(values);
         match put.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
@@ -224,7 +231,7 @@ impl Catalog {
         }
     }
 
-    /// Begins a fill whose lease was taken; `None` if another worker has begun it, or its time is over.
+    /// Begins a fill whose lease was taken; `None` if another worker has begun it, or somebody else has taken the lease since.
     pub async fn claim_fill(
         &self,
         repository: Repository,
@@ -239,7 +246,7 @@ impl Catalog {
     /// Renews the lease of a fill. `redirect` is where its layer can be downloaded meanwhile. `false` if somebody else has
     /// taken the lease: then nothing more may be written.
     pub async fn renew_fill(&self, fill: &Fill, redirect: Option<&DownloadUrl>) -> Result<bool, Fault> {
-        self.write_fill(fill, redirect, Condition::has_lease_id(fill.lease_id)).await
+        self.write_fill(fill, redirect, Condition::is_at_work(fill.lease_id)).await
     }
 
     async fn write_fill(
@@ -266,7 +273,7 @@ impl Catalog {
         let object_key = [(":object_key", AttributeValue::S(object_key.to_string()))];
         let record = keys::layer(&fill.repository, layer);
         let items = vec![
-            self.delete(fill.key(), Some(Condition::has_lease_id(fill.lease_id))),
+            self.ends(fill),
             self.update(record, "SET object_key = :object_key", object_key, Some(Condition::exists())),
             self.still_counts(intent),
         ];
@@ -275,8 +282,12 @@ impl Catalog {
 
     /// Ends a fill that needs nothing more to be written. One request.
     pub async fn end_fill(&self, fill: &Fill) -> Result<(), Fault> {
-        let item = self.delete(fill.key(), Some(Condition::has_lease_id(fill.lease_id)));
-        self.transact(vec![item]).await.map(|_| ()) // refused if somebody else has the lease
+        self.transact(vec![self.ends(fill)]).await.map(|_| ()) // refused if somebody else has the lease
+    }
+
+    /// An item that ends a fill, if its lease still counts.
+    pub(super) fn ends(&self, fill: &Fill) -> TransactWriteItem {
+        self.delete(fill.key(), Some(Condition::has_lease_id(fill.lease_id)))
     }
 
     /// Ends a fill that has failed. The reason is remembered for as long as it says, or as the upstream asked for with

@@ -108,18 +108,29 @@ impl From<Fault> for PublishError {
 }
 
 impl Catalog {
-    /// Creates a repository that these accounts may read besides the registry's own; `false` if it exists.
-    pub async fn create_repository(
-        &self,
-        repository: &Repository,
-        accounts: &[AccountId],
-    ) -> Result<bool, Fault> {
-        self.claim_table().await?;
+    /// Creates a repository; `false` if it exists.
+    pub async fn create_repository(&self, repository: &Repository) -> Result<bool, Fault> {
+        self.new_repository(repository, None).await
+    }
+
+    /// Creates a repository that is filled from another registry, and that these accounts may read besides the registry's
+    /// own; `false` if it exists.
+    pub async fn create_cache(&self, repository: &Repository, accounts: &[AccountId]) -> Result<bool, Fault> {
         let ids: Vec<_> = accounts.iter().map(ToString::to_string).collect();
         let accounts = (!ids.is_empty()).then_some(("accounts", AttributeValue::Ss(ids)));
+        self.new_repository(repository, [("cache", AttributeValue::Bool(true))].into_iter().chain(accounts))
+            .await
+    }
+
+    async fn new_repository(
+        &self,
+        repository: &Repository,
+        attributes: impl IntoIterator<Item = (&str, AttributeValue)>,
+    ) -> Result<bool, Fault> {
+        self.claim_table().await?;
         let record = self.put(
             keys::repository(repository),
-            [("created_at", now())].into_iter().chain(accounts),
+            [("created_at", now())].into_iter().chain(attributes),
             Some(Condition::is_absent()),
         );
         let listing = self.put(keys::repository_listing(repository), [("created_at", now())], None);

@@ -100,7 +100,12 @@ impl Catalog {
     pub async fn create_rule(&self, registry: &RegistryId, rule: &Rule) -> Result<bool, Fault> {
         self.claim_table().await?;
         let text = |value: &String| AttributeValue::S(value.clone());
-        let set = |values: Vec<String>| (!values.is_empty()).then_some(AttributeValue::Ss(values));
+        // A set in DynamoDB has each element once, and is not empty.
+        let set = |mut values: Vec<String>| {
+            values.sort_unstable();
+            values.dedup();
+            (!values.is_empty()).then_some(AttributeValue::Ss(values))
+        };
         let attributes = [
             ("upstream_url", Some(text(&rule.upstream_url))),
             ("upstream_prefix", rule.upstream_prefix.as_ref().map(text)),

@@ -1,11 +1,15 @@
 //! Tags: each names one image.
 
+use super::fill::Fill;
 use super::image::digest_value;
 use super::publish::PublishError;
 use super::transaction::{Condition, Outcome, now};
 use super::{Catalog, Consistency, Item, digest, keys, optional_number, string};
 use crate::fault::Fault;
 use crate::types::{Digest, ImageTag, Repository};
+
+/// How many items there are before the one that ends the fill.
+const PLACE_OF_FILL: usize = 5;
 
 /// What a tag names.
 #[derive(Debug)]
@@ -14,15 +18,6 @@ pub(super) struct Tagged {
     pub(super) image: Digest,
     /// When another registry said so last, in seconds since 1970; `None` if the tag was given here.
     pub(super) checked_at: Option<u64>,
-}
-
-/// Who says that a tag names an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TagSource {
-    /// Somebody who publishes here.
-    Publisher,
-    /// The registry that the image comes from, just now.
-    Upstream,
 }
 
 impl Catalog {
@@ -56,16 +51,41 @@ impl Catalog {
         repository: &Repository,
         image: &Digest,
         tag: &ImageTag,
-        source: TagSource,
+    ) -> Result<(), PublishError> {
+        self.write_tag(repository, image, tag, None).await
+    }
+
+    /// Tags an image that came from another registry, which has just said that this is its tag, and ends the fill of the tag. A
+    /// tag that was given here meanwhile stays. Nothing is written if the lease is another's.
+    pub async fn tag_from_upstream(
+        &self,
+        fill: &Fill,
+        repository: &Repository,
+        image: &Digest,
+        tag: &ImageTag,
+    ) -> Result<(), PublishError> {
+        self.write_tag(repository, image, tag, Some(fill)).await
+    }
+
+    async fn write_tag(
+        &self,
+        repository: &Repository,
+        image: &Digest,
+        tag: &ImageTag,
+        fill: Option<&Fill>,
     ) -> Result<(), PublishError> {
         loop {
-            let former = self.tagged(repository, tag).await?;
+            let former = self.tag_as_of(repository, tag, Consistency::Strong).await?;
+            if let (Some(Tagged { checked_at: None, .. }), Some(fill)) = (&former, fill) {
+                return Ok(self.end_fill(fill).await?);
+            }
+            let former = former.map(|former| former.image);
             let is_unchanged = match &former {
                 None => Condition::is_absent(),
                 Some(former) => Condition::names(digest_value(former)),
             };
             let pointer = [("image_digest", digest_value(image))];
-            let checked_at = (source == TagSource::Upstream).then(|| ("checked_at", now()));
+            let checked_at = fill.map(|_| ("checked_at", now()));
             let mut items = vec![
                 self.count_change(repository, image, Condition::is_published()),
                 self.put(
@@ -77,6 +97,7 @@ impl Catalog {
                 self.put(keys::tag_listing(repository, image, tag), [], None),
                 self.put(keys::tag_name_listing(repository, tag), pointer, None),
             ];
+            items.extend(fill.map(|fill| self.ends(fill)));
             if let Some(former) = former.filter(|former| former != image) {
                 items.extend([
                     self.count_change(repository, &former, Condition::exists()),
@@ -87,6 +108,7 @@ impl Catalog {
             match self.transact(items).await? {
                 Outcome::Written => return Ok(()),
                 Outcome::Refused(0) => return Err(PublishError::ImageDeleted),
+                Outcome::Refused(PLACE_OF_FILL) if fill.is_some() => return Ok(()), // another worker has the lease
                 Outcome::Refused(_) => {} // the tag was changed meanwhile
             }
         }

@@ -42,104 +42,116 @@ pub(super) enum Outcome {
 #[derive(Debug, Clone)]
 pub(super) struct Condition {
     expression: &'static str,
-    value: Option<(&'static str, AttributeValue)>,
+    values: Vec<(&'static str, AttributeValue)>,
 }
 
 impl Condition {
     /// There is no such record.
     pub(super) fn is_absent() -> Self {
-        Self { expression: "attribute_not_exists(pk)", value: None }
+        Self { expression: "attribute_not_exists(pk)", values: Vec::new() }
     }
 
     /// The record is there.
     pub(super) fn exists() -> Self {
-        Self { expression: "attribute_exists(pk)", value: None }
+        Self { expression: "attribute_exists(pk)", values: Vec::new() }
     }
 
     /// The record is there, and its deletion has not begun.
     pub(super) fn is_alive() -> Self {
-        Self { expression: "attribute_exists(pk) AND attribute_not_exists(deleting)", value: None }
+        Self { expression: "attribute_exists(pk) AND attribute_not_exists(deleting)", values: Vec::new() }
     }
 
     /// The image is published, and its deletion has not begun.
     pub(super) fn is_published() -> Self {
-        Self { expression: "attribute_exists(pushed_at) AND attribute_not_exists(deleting)", value: None }
+        Self {
+            expression: "attribute_exists(pushed_at) AND attribute_not_exists(deleting)",
+            values: Vec::new(),
+        }
     }
 
     /// The image is the one whose publishing began at that time, and its deletion has not begun.
     pub(super) fn began_at(time: u64) -> Self {
         let expression = "begun_at = :begun_at AND attribute_not_exists(deleting)";
-        Self { expression, value: Some((":begun_at", number_value(time))) }
+        Self { expression, values: vec![(":begun_at", number_value(time))] }
     }
 
     /// What names the image has not changed since this revision was read, and its deletion has not begun.
     pub(super) fn has_revision(revision: u64) -> Self {
         let expression = "revision = :seen AND attribute_not_exists(deleting)";
-        Self { expression, value: Some((":seen", number_value(revision))) }
+        Self { expression, values: vec![(":seen", number_value(revision))] }
     }
 
     /// The same as [`Self::has_revision`], and the image's publishing has not ended.
     pub(super) fn is_unfinished(revision: u64) -> Self {
         let expression =
             "revision = :seen AND attribute_not_exists(deleting) AND attribute_not_exists(pushed_at)";
-        Self { expression, value: Some((":seen", number_value(revision))) }
+        Self { expression, values: vec![(":seen", number_value(revision))] }
     }
 
     /// The record is being deleted by the deletion with this id.
     pub(super) fn is_marked(deletion: u64) -> Self {
-        Self { expression: "deleting = :deletion", value: Some((":deletion", number_value(deletion))) }
+        Self { expression: "deleting = :deletion", values: vec![(":deletion", number_value(deletion))] }
     }
 
     /// The repository has a tentative mark, of the deletion with this id.
     pub(super) fn is_tentatively_marked(deletion: u64) -> Self {
         let expression = "deleting = :deletion AND attribute_exists(tentative)";
-        Self { expression, value: Some((":deletion", number_value(deletion))) }
+        Self { expression, values: vec![(":deletion", number_value(deletion))] }
     }
 
     /// The intent is there, and neither has its publishing ended nor was it given up.
     pub(super) fn has_not_ended() -> Self {
-        Self { expression: "attribute_exists(pk) AND attribute_not_exists(ended_at)", value: None }
+        Self { expression: "attribute_exists(pk) AND attribute_not_exists(ended_at)", values: Vec::new() }
     }
 
     /// The cleaner's lease still ends at this time.
     pub(super) fn has_lease(lease_ends: u64) -> Self {
-        Self { expression: "lease_ends = :seen", value: Some((":seen", number_value(lease_ends))) }
+        Self { expression: "lease_ends = :seen", values: vec![(":seen", number_value(lease_ends))] }
     }
 
     /// The tag names this image.
     pub(super) fn names(image: AttributeValue) -> Self {
-        Self { expression: "image_digest = :image", value: Some((":image", image)) }
+        Self { expression: "image_digest = :image", values: vec![(":image", image)] }
     }
 
     /// The rule still is for this upstream, and no token server is known yet.
     pub(super) fn is_unpinned(upstream_url: String) -> Self {
         let expression = "upstream_url = :upstream AND attribute_not_exists(realm)";
-        Self { expression, value: Some((":upstream", AttributeValue::S(upstream_url))) }
+        Self { expression, values: vec![(":upstream", AttributeValue::S(upstream_url))] }
     }
 
     /// The fill is that of this lease, and no worker has begun it.
     pub(super) fn is_unclaimed(lease_id: u64) -> Self {
         let expression = "lease_id = :lease AND attribute_not_exists(claimed_at)";
-        Self { expression, value: Some((":lease", number_value(lease_id))) }
+        Self { expression, values: vec![(":lease", number_value(lease_id))] }
+    }
+
+    /// The fill is that of this lease, and has not failed.
+    pub(super) fn is_at_work(lease_id: u64) -> Self {
+        let expression = "lease_id = :lease AND attribute_not_exists(failure)";
+        Self { expression, values: vec![(":lease", number_value(lease_id))] }
     }
 
     /// The fill is that of this lease.
     pub(super) fn has_lease_id(lease_id: u64) -> Self {
-        Self { expression: "lease_id = :lease", value: Some((":lease", number_value(lease_id))) }
+        Self { expression: "lease_id = :lease", values: vec![(":lease", number_value(lease_id))] }
     }
 
-    /// There is no fill, or its time was over at `now`, in seconds since 1970.
-    pub(super) fn is_over(now: u64) -> Self {
-        let expression = "attribute_not_exists(pk) OR ends_at <= :now";
-        Self { expression, value: Some((":now", number_value(now))) }
+    /// There is no fill, or its time was over at `now`, in seconds since 1970; or it is that of this lease, which was written
+    /// by an earlier try whose answer was lost.
+    pub(super) fn is_free(lease_id: u64, now: u64) -> Self {
+        let expression = "attribute_not_exists(pk) OR ends_at <= :now \
+                          OR (lease_id = :lease AND attribute_not_exists(claimed_at))";
+        Self { expression, values: vec![(":now", number_value(now)), (":lease", number_value(lease_id))] }
     }
 
     pub(super) fn split(
         condition: Option<Self>,
     ) -> (Option<String>, Option<HashMap<String, AttributeValue>>) {
-        let Some(Self { expression, value }) = condition else { return (None, None) };
-        let values = value.map(|(name, value)| HashMap::from([(name.to_owned(), value)]));
-        (Some(expression.to_owned()), values)
+        let Some(Self { expression, values }) = condition else { return (None, None) };
+        let values: HashMap<_, _> =
+            values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        (Some(expression.to_owned()), Some(values).filter(|values| !values.is_empty()))
     }
 }
 

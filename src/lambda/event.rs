@@ -37,6 +37,7 @@ pub(super) struct Request {
     /// These parameters of the query.
     pub(super) n: Option<String>,
     pub(super) last: Option<String>,
+    pub(super) waited: Option<String>,
     pub(super) headers: HeaderMap,
     pub(super) body: RequestBody,
     /// The IAM identity that the gateway verified.
@@ -96,6 +97,7 @@ impl Request {
             paths: [context.path, event.path],
             n: event.query_string_parameters.first("n").map(str::to_owned),
             last: event.query_string_parameters.first("last").map(str::to_owned),
+            waited: event.query_string_parameters.first("waited").map(str::to_owned),
             headers: event.headers,
             body: RequestBody { text: event.body.unwrap_or_default(), is_base64: event.is_base64_encoded },
             caller: caller(identity),
@@ -112,6 +114,7 @@ impl Request {
             paths: [event.raw_path, None],
             n: event.query_string_parameters.first("n").map(str::to_owned),
             last: event.query_string_parameters.first("last").map(str::to_owned),
+            waited: event.query_string_parameters.first("waited").map(str::to_owned),
             headers: event.headers,
             body: RequestBody { text: event.body.unwrap_or_default(), is_base64: event.is_base64_encoded },
             caller: iam.map_or(Caller::Anonymous, |iam| caller((iam.account_id, iam.user_arn))),

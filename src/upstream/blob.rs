@@ -52,7 +52,8 @@ impl Blob {
             StatusCode::OK if is_whole(headers, self.size) => self.at,
             _ => return Err(Error::WrongContent("it has another size")),
         };
-        self.redirect = answer.redirect;
+        // Who is sent there finds the size by itself, so it has to be said.
+        self.redirect = answer.redirect.filter(|_| headers.contains_key(CONTENT_LENGTH));
         self.body = Some(Body::new(answer.response.into_body()));
         Ok(())
     }

@@ -25,6 +25,7 @@ mod pipe;
 mod properties;
 mod protocol;
 mod publish;
+mod pull_through_rules;
 mod registry;
 mod registry_faults;
 mod secrets;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
-use layergate::catalog::{Catalog, LayerRecord, NewImage, TagSource};
+use layergate::catalog::{Catalog, LayerRecord, NewImage};
 use layergate::publish;
 use layergate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
 use layergate_tool::stack::ACCOUNT;
@@ -101,7 +101,7 @@ impl Bench {
         }
         self.catalog.retire(&intent).await.unwrap();
         let (image, tag) = (&images.last().unwrap().digest, ImageTag::parse(tag).unwrap());
-        self.catalog.tag_image(repository, image, &tag, TagSource::Publisher).await.unwrap();
+        self.catalog.tag_image(repository, image, &tag).await.unwrap();
     }
 }
 
@@ -221,7 +221,7 @@ async fn any_two_commands_on_a_repository_with_images() {
         command("delete the repository with its images", &["repository", "delete", "--force", "{R}"]),
     ];
     all_pairs_are_serializable(&commands, async |bench: &Bench, repository: &Repository| {
-        bench.catalog.create_repository(repository, &[]).await.unwrap();
+        bench.catalog.create_repository(repository).await.unwrap();
         bench.publish(&images.one, repository, "1").await;
         bench.publish(&images.single, repository, "s").await;
         bench.publish(&images.single, repository, "t").await;
@@ -245,7 +245,7 @@ async fn any_two_commands_on_a_repository_without_images() {
         command("delete the repository with its images", &["repository", "delete", "--force", "{R}"]),
     ];
     all_pairs_are_serializable(&commands, async |bench: &Bench, repository: &Repository| {
-        bench.catalog.create_repository(repository, &[]).await.unwrap();
+        bench.catalog.create_repository(repository).await.unwrap();
         bench.catalog.grant(repository, &RegistryId::parse("111111111111").unwrap()).await.unwrap();
     })
     .await;
@@ -266,7 +266,7 @@ async fn a_delete_is_not_taken_for_done_because_another_one_was_killed() {
             let words =
                 |words: &[&str]| words.iter().map(|word| word.replace("{R}", &name)).collect::<Vec<_>>();
             let (first, second) = (words(first), words(second));
-            bench.catalog.create_repository(&repository(&name), &[]).await.unwrap();
+            bench.catalog.create_repository(&repository(&name)).await.unwrap();
             bench.publish(layout, &repository(&name), "1").await;
             let Some((first, was_killed)) = kill_between(&bench.stack, step, &first, kill, &second).await
             else {

@@ -24,6 +24,8 @@ fn what_is_not_set_has_its_default() {
     assert_eq!(config.cache_life, Duration::from_secs(10));
     assert_eq!(config.authorization, Authorization::Iam);
     assert_eq!((config.dynamodb_endpoint, config.s3_endpoint), (None, None));
+    assert_eq!(config.worker_function_name, None, "nothing is fetched from other registries");
+    assert_eq!((config.lambda_endpoint, config.secrets_manager_endpoint), (None, None));
 }
 
 #[test]
@@ -38,6 +40,18 @@ fn good_values_are_taken() {
     assert_eq!(config.url_expiry, Duration::from_secs(60));
     assert_eq!(config.authorization, Authorization::Gateway);
     assert_eq!(config.dynamodb_endpoint.unwrap(), "http://127.0.0.1:8000");
+    let worker = |name| read(&[("WORKER_FUNCTION_NAME", name)]).unwrap().worker_function_name;
+    for name in ["layergate-worker", "arn:aws:lambda:us-east-1:123456789012:function:layergate_worker:7"] {
+        assert_eq!(worker(name).as_deref(), Some(name));
+    }
+    assert_eq!(worker(""), None, "empty is unset");
+    let endpoints = [
+        ("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:8001"),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "https://vpce-0a.secretsmanager.us-east-1.vpce.amazonaws.com"),
+    ];
+    let config = read(&endpoints).unwrap();
+    assert_eq!(config.lambda_endpoint.as_deref(), Some(endpoints[0].1));
+    assert_eq!(config.secrets_manager_endpoint.as_deref(), Some(endpoints[1].1));
     assert_eq!(read(&[("URL_EXPIRY_SECONDS", "604800")]).unwrap().url_expiry.as_secs(), 604_800);
     assert_eq!(read(&[("CACHE_SECONDS", "0")]).unwrap().cache_life, Duration::ZERO);
     assert_eq!(read(&[("CACHE_SECONDS", "300")]).unwrap().cache_life, Duration::from_secs(300));
@@ -63,6 +77,10 @@ fn a_bad_value_is_told_with_its_variable() {
         ("CACHE_SECONDS", "-1"),
         ("AUTHORIZATION", "none"),
         ("AUTHORIZATION", "IAM"),
+        ("WORKER_FUNCTION_NAME", "the worker"),
+        ("WORKER_FUNCTION_NAME", "layergate/worker"),
+        ("AWS_ENDPOINT_URL_LAMBDA", "127.0.0.1:8001"),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "secretsmanager"),
         ("AWS_ENDPOINT_URL_DYNAMODB", "127.0.0.1:8000"),
         ("AWS_ENDPOINT_URL_S3", "s3.example"),
         ("AWS_ENDPOINT_URL_S3", "ftp://s3.example"),

@@ -1,55 +1,24 @@
 """What stands between a client and the local stack, and the answers that it can give in the stack's place."""
 
 import json
-import threading
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+from tests.http_server import Handler, Server
 from tests.local_stack import PATIENCE
 
 
-class Wire:
+class Wire(Server):
     """A server between a client and the stack. Notes the requests, and answers those that `answers` has one for."""
 
     def __init__(self, upstream: str):
+        super().__init__(PassesOn)
         self.upstream = urlsplit(upstream)
         self.requests = []
         self.request_ids = []
         self.answers = []
-        wire = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            timeout = PATIENCE
-
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                wire.requests.append((self.path, self.headers))
-                answer = wire.answers.pop(0) if wire.answers else wire.forward(self.path, self.headers, body)
-                status, headers, body = answer
-                wire.request_ids.append(headers["x-amzn-requestid"])
-                self.send_response_only(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
         # With a stage's path, as APIs of API Gateway have it.
-        self.url = f"http://127.0.0.1:{self.server.server_port}/Prod"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
+        self.url = f"http://{self.host}/Prod"
 
     def forward(self, path, headers, body):
         connection = HTTPConnection(self.upstream.hostname, self.upstream.port, timeout=PATIENCE)
@@ -65,6 +34,18 @@ class Wire:
         self.requests.clear()
         self.request_ids.clear()
         self.answers[:] = answers
+
+
+class PassesOn(Handler):
+    def do_POST(self):
+        wire = self.server
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        wire.requests.append((self.path, self.headers))
+        answer = wire.answers.pop(0) if wire.answers else wire.forward(self.path, self.headers, body)
+        status, headers, body = answer
+        wire.request_ids.append(headers["x-amzn-requestid"])
+        self.answer_headers(status, headers.items())
+        self.wfile.write(body)
 
 
 def error_answer(status: int, code: str, message: str):

@@ -14,9 +14,9 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.container_tools import digest_of
 from tests.local_stack import PATIENCE
-from tests.pull.images import Image, digest_of
-
+from tests.pull.images import Image
 
 # The user that goes with a token as its password.
 USER = "AWS"

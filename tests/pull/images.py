@@ -1,11 +1,11 @@
 """The images that are pulled, and what each consists of, by its own files."""
 
 import gzip
-import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.container_tools import digest_of
 from tests.local_stack import ROOT, LocalStack, run
 
 SAMPLE = ROOT / "examples/hello-image"
@@ -86,7 +86,3 @@ def docker_image(folder: Path, environment: dict) -> Source:
     (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [root]}))
     return Source("of-docker", layout, root["digest"])
-
-
-def digest_of(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"

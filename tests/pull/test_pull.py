@@ -7,26 +7,22 @@ in them.
 Run it with `make test-pull`. The clients come from Debian's packages, which takes root, as do dockerd and containerd.
 """
 
-import os
 import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from tests.clients.install import install_python
-from tests.container_tools import environment_in, install
+from tests.container_tools import environment_in
 from tests.local_stack import LAYERGATE, LocalStack, run_table, temporary_folder
 from tests.pull import tokens
-from tests.pull.clients import Client, Ctr, Docker, Login, Podman, Skopeo, pulls
-from tests.pull.daemons import containerd, dockerd
+from tests.pull.all_clients import all_clients, install_clients
+from tests.pull.clients import Client, Login, pulls
 from tests.pull.images import Image, sources
 from tests.pull.logins import logged_in
 from tests.pull.logs import no_secret_in_logs
 from tests.pull.refusals import refused
 
-COMMANDS = ["docker", "dockerd", "containerd", "ctr", "podman", "buildah", "skopeo"]
-# docker's command has a package of its own since Debian 13.
-PACKAGES = ["docker.io", "docker-cli | docker.io", "containerd", "podman", "buildah", "skopeo"]
 OUTSIDER = "111111111111"
 
 
@@ -52,22 +48,12 @@ def granted(client: Client, outside: LocalStack, image: Image, folder: Path):
 def main() -> int:
     if not Path(LAYERGATE).is_file():
         sys.exit(f"there is no {LAYERGATE}; make test-pull builds it")
-    install(COMMANDS, PACKAGES)
-    if os.geteuid() != 0:
-        sys.exit("this needs root, because dockerd and containerd do")
+    install_clients()
     install_python()
-    for name in [name for name in os.environ if name.startswith(("AWS_", "DOCKER_", "REGISTRY_"))]:
-        del os.environ[name]
     with temporary_folder() as folder, ExitStack() as running:
         environment = environment_in(folder / "tools")
-        containerd_socket = running.enter_context(containerd(folder / "containerd"))
-        docker_socket = running.enter_context(dockerd(folder / "dockerd", containerd_socket))
-        docker = Docker(environment, folder, docker_socket)
-        ctr = Ctr(environment, containerd_socket)
-        podman = Podman(environment, folder / "tools/storage", "podman")
-        buildah = Podman(environment, folder / "tools/storage", "buildah")
-        skopeo = Skopeo(environment, folder)
-        clients = [docker, ctr, podman, buildah, skopeo]
+        clients = running.enter_context(all_clients(folder, environment))
+        docker, ctr, podman, buildah, skopeo = clients
 
         stack = running.enter_context(LocalStack(folder / "open"))
         with_login = running.enter_context(LocalStack(folder / "with-login", "--login"))
@@ -88,7 +74,7 @@ def main() -> int:
                 *refused(clients, folder / "refused", with_login, outside, single),
                 ("an outsider pulls what was granted", partial(granted, skopeo, outside, images[0], folder)),
                 *logged_in(docker, ctr, podman, [buildah, skopeo], with_login, images[0], folder / "logged-in"),
-                ("no log has a token, a password or a signed URL", partial(no_secret_in_logs, stacks)),
+                ("no log has a token, a password or a signed URL", partial(no_secret_in_logs, stacks, {})),
             ]
         )
 

@@ -18,7 +18,7 @@ pub enum Error {
     /// The source holds no image that can be published as it is.
     #[error("{0}")]
     Source(String),
-    /// The registry that the source is in failed, or cannot be reached.
+    /// Another registry failed, refused, or cannot be reached.
     #[error("{0}")]
     Registry(String),
     /// What the command works on does not exist.
@@ -27,7 +27,7 @@ pub enum Error {
     /// What the command works on is in a state that does not allow it.
     #[error("{0}")]
     Conflict(String),
-    /// DynamoDB or S3 failed, or cannot be reached; or the table holds what cannot be read.
+    /// A service of AWS failed, or cannot be reached; or the table holds what cannot be read.
     #[error("{}; {}", .0.with_causes(), advice(.0))]
     Service(#[from] Fault),
     /// The user interrupted the command.
@@ -73,7 +73,9 @@ fn advice_on_request(fault: &BackendFault) -> &'static str {
 
 /// Names from [Error handling with DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html),
 /// [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html) (the
-/// reasons of a cancelled transaction) and [S3's error responses](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
+/// reasons of a cancelled transaction), [S3's error responses](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html)
+/// and Lambda's [Invoke](https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html), whose function that is not there is a
+/// 404, while DynamoDB's table is a 400.
 fn advice_on_answer(status: Option<u16>, code: Option<&str>) -> &'static str {
     const IS_BUSY: &str = "it has too much to do, and trying again did not help; run it again later";
     match (status, code) {
@@ -85,7 +87,8 @@ fn advice_on_answer(status: Option<u16>, code: Option<&str>) -> &'static str {
                 | "RequestLimitExceeded"
                 | "SlowDown"
                 | "ThrottlingError"
-                | "ThrottlingException",
+                | "ThrottlingException"
+                | "TooManyRequestsException",
             ),
         ) => IS_BUSY,
         (Some(500..), _) => "it has a fault of its own, and trying again did not help; run it again later",
@@ -100,9 +103,14 @@ fn advice_on_answer(status: Option<u16>, code: Option<&str>) -> &'static str {
             "check that the credentials are of this endpoint's account"
         }
         (_, Some("AccessDenied" | "AccessDeniedException")) => {
-            "give these credentials the stack's publisher policy, or for 'layergate clean' its cleaner policy"
+            "give these credentials the stack's publisher policy, for 'layergate clean' its cleaner policy, or for \
+             'layergate pull-through' its pull through policy"
         }
         (_, Some("NoSuchBucket")) => "check the region, and that BUCKET_NAME exists there",
+        (Some(200), _) => "the worker's log says why",
+        (Some(404), Some("ResourceNotFoundException")) => {
+            "check the region, and that WORKER_FUNCTION_NAME exists there"
+        }
         (_, Some("ResourceNotFoundException")) => "check the region, and that TABLE_NAME exists there",
         (Some(400 | 403), None) => {
             "it gave no reason; check that the credentials have not expired and are of this endpoint and region, \
@@ -131,6 +139,9 @@ mod tests {
             (Some(400), Some("AccessDeniedException"), "publisher policy"),
             (Some(404), Some("NoSuchBucket"), "BUCKET_NAME"),
             (Some(400), Some("ResourceNotFoundException"), "TABLE_NAME"),
+            (Some(404), Some("ResourceNotFoundException"), "WORKER_FUNCTION_NAME"),
+            (Some(200), Some("Unhandled"), "worker's log"),
+            (Some(429), Some("TooManyRequestsException"), "too much to do"),
             (Some(403), None, "no reason"),
             (Some(400), Some("ValidationError"), "no fault that layergate expects"),
             (Some(400), Some("ItemCollectionSizeLimitExceeded"), "no fault that layergate expects"),

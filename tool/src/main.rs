@@ -27,10 +27,10 @@ use output::Format;
 
 const AFTER_HELP: &str = "\
 Settings come from the environment: TABLE_NAME, BUCKET_NAME and DEFAULT_REGISTRY_ID as the function's, API_URL for \
-logging in, and AWS's own for region, credentials and endpoints.
+logging in, WORKER_FUNCTION_NAME for validating rules, and AWS's own for region, credentials and endpoints.
 
-Exit status: 0 done, 1 a failure of this machine, DynamoDB, S3 or the source's registry, 2 bad usage or a bad \
-setting, 3 the source cannot be published, 4 no such repository or image, 5 its state does not allow it, 130 interrupted.";
+Exit status: 0 done, 1 a failure of this machine, AWS or another registry, 2 bad usage or a bad setting, 3 the source \
+cannot be published, 4 no such repository, image or rule, 5 its state does not allow it, 130 interrupted.";
 
 /// Publishes and manages the images of a layergate registry, and runs the whole stack on one machine.
 #[derive(Debug, Parser)]

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use futures_util::{StreamExt, stream};
-use layergate::catalog::{Claimed, Intent, LayerRecord, NewImage, PublishError, TagSource};
+use layergate::catalog::{Claimed, Intent, LayerRecord, NewImage, PublishError};
 use layergate::publish::{Event, UploadError, Uploads};
 use layergate::types::{Digest, ImageTag, Repository};
 use layergate::upstream::{self, Host, Trust};
@@ -110,7 +110,7 @@ pub async fn run(arguments: Arguments, format: Format, interruption: Cancellatio
             return Err(Error::Interrupted);
         }
         if is_missing {
-            session.catalog.create_repository(&repository, &[]).await?;
+            session.catalog.create_repository(&repository).await?;
         }
         // From here on nothing is slow, and stopping halfway would leave more to do than going on.
         make_visible(&session, &repository, &source.images, arguments.reference.tag.as_ref(), &intent)
@@ -308,7 +308,7 @@ async fn make_visible(
         published.map_err(|error| refusal(repository, image, error))?;
     }
     if let (Some(image), Some(tag)) = (images.last(), tag) {
-        let tagged = session.catalog.tag_image(repository, &image.digest, tag, TagSource::Publisher).await;
+        let tagged = session.catalog.tag_image(repository, &image.digest, tag).await;
         tagged.map_err(|error| refusal(repository, image, error))?;
     }
     Ok(())

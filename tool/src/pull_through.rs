@@ -88,6 +88,9 @@ struct Shown {
     /// The accounts, besides the registry's own, that may read the repositories that it makes.
     accounts: Vec<String>,
     allowed_hosts: Vec<String>,
+    /// The only token server that gets to see the credentials, once it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    realm: Option<String>,
     /// In seconds since 1970.
     created_at: u64,
 }
@@ -103,6 +106,7 @@ impl Shown {
             before_stored: rule.before_stored.name(),
             accounts: rule.accounts.iter().map(ToString::to_string).collect(),
             allowed_hosts: rule.allowed_hosts,
+            realm: rule.realm,
             created_at: rule.created_at,
         }
     }
@@ -117,7 +121,8 @@ impl fmt::Display for Shown {
         let secret = self.credential_arn.as_deref().unwrap_or("none");
         writeln!(f, ", before stored: {}, credentials: {secret}", self.before_stored)?;
         self.accounts.iter().try_for_each(|account| writeln!(f, "  granted to {account}"))?;
-        self.allowed_hosts.iter().try_for_each(|host| writeln!(f, "  may lead to {host}"))
+        self.allowed_hosts.iter().try_for_each(|host| writeln!(f, "  may lead to {host}"))?;
+        self.realm.iter().try_for_each(|realm| writeln!(f, "  credentials go to {realm}"))
     }
 }
 

@@ -111,7 +111,7 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
     match command {
         Command::Create { name } => {
             let repository = session.repository(name);
-            if !session.catalog.create_repository(&repository, &[]).await? {
+            if !session.catalog.create_repository(&repository).await? {
                 return Err(Error::Conflict(format!(
                     "the repository '{}' exists already in registry {}",
                     repository.name, repository.registry

@@ -145,7 +145,7 @@ impl Worker {
             result = &mut work => return result,
             failure = self.keep_lease(fill, &redirect) => failure,
             () = tokio::time::sleep(time) => {
-                Failure::new(FillFailure::Unavailable, "it took longer than the function's time")
+                Failure::new(FillFailure::TooSlow, "it took longer than the function's time")
             }
         };
         // An upload is aborted, and its intent ended, before this returns.
@@ -156,15 +156,13 @@ impl Worker {
         }
     }
 
-    /// Renews the lease until that fails.
+    /// Renews the lease until somebody else has it. If that cannot be done once, it may be at the next beat.
     async fn keep_lease(&self, fill: &Fill, redirect: &layer::Redirect) -> Failure {
         loop {
             tokio::time::sleep(BEAT).await;
             let url = redirect.url().await;
-            match self.catalog.renew_fill(fill, url.as_ref()).await {
-                Ok(true) => {}
-                Ok(false) => return Failure::LostLease,
-                Err(fault) => return fault.into(),
+            if let Ok(false) = self.catalog.renew_fill(fill, url.as_ref()).await {
+                return Failure::LostLease;
             }
         }
     }

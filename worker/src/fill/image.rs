@@ -1,6 +1,6 @@
 //! An image: its manifest is fetched and verified. Its layers, and the images of an index, come when they are asked for.
 
-use layergate::catalog::{Consistency, Fill, FillFailure, ImageId, Intent, NewImage, TagSource};
+use layergate::catalog::{Consistency, Fill, FillFailure, ImageId, Intent, NewImage};
 use layergate::manifest::{self, Content};
 use layergate::publish::{self, Uploads};
 use layergate::types::Repository;
@@ -21,21 +21,26 @@ impl Worker {
     ) -> Result<u64, Failure> {
         let source = self.source(repository).await?;
         let digest = match id {
-            ImageId::Digest(digest) => digest.clone(),
-            ImageId::Tag(tag) => source.upstream.digest_of(tag).await?,
+            ImageId::Digest(digest) => Ok(digest.clone()),
+            ImageId::Tag(tag) => source.upstream.digest_of(tag).await,
         };
+        self.pin_realm(&source).await?;
+        let digest = digest?;
         let by_digest = ImageId::Digest(digest.clone());
         let is_here =
             self.catalog.published_image(repository, &by_digest, Consistency::Strong).await?.is_some();
         let bytes = match is_here {
             true => 0,
-            false => self.import(repository, &source, source.upstream.manifest(&digest).await?).await?,
+            false => {
+                let manifest = source.upstream.manifest(&digest).await;
+                self.pin_realm(&source).await?;
+                self.import(repository, &source, manifest?).await?
+            }
         };
-        self.pin_realm(&source).await?;
-        if let ImageId::Tag(tag) = id {
-            self.catalog.tag_image(repository, &digest, tag, TagSource::Upstream).await?;
+        match id {
+            ImageId::Tag(tag) => self.catalog.tag_from_upstream(fill, repository, &digest, tag).await?,
+            ImageId::Digest(_) => self.catalog.end_fill(fill).await?,
         }
-        self.catalog.end_fill(fill).await?;
         Ok(bytes)
     }
 
@@ -74,8 +79,15 @@ impl Worker {
         if image.is_too_large() {
             return Err(Failure::new(FillFailure::TooLarge, "it names more than an image's record can hold"));
         }
-        if self.catalog.repository(repository).await?.is_none() {
-            self.catalog.create_repository(repository, &source.rule.accounts).await?;
+        match self.catalog.repository(repository).await? {
+            Some(record) if record.is_cache => {}
+            Some(_) => {
+                let cause = "the repository was created here, and so is not filled from elsewhere";
+                return Err(Failure::new(FillFailure::NoRule, cause));
+            }
+            None => {
+                self.catalog.create_cache(repository, &source.rule.accounts).await?;
+            }
         }
         let layers = image.layers.iter().map(|layer| layer.digest.clone());
         let digests: Vec<_> = layers.chain([image.digest.clone()]).collect();

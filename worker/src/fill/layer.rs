@@ -18,6 +18,9 @@ use crate::source::Source;
 /// After what time the upstream is asked for a new URL.
 const URL_LIFE: Duration = Duration::from_secs(40);
 
+/// How long it may take to answer that: the lease has to be renewed meanwhile.
+const TIME_TO_ASK: Duration = Duration::from_secs(5);
+
 /// Where the upstream redirects to, as long as pullers may be told.
 #[derive(Debug, Default)]
 pub(super) struct Redirect(Mutex<Option<Vetted>>);
@@ -32,14 +35,15 @@ struct Vetted {
 }
 
 impl Redirect {
-    /// The URL. Asks the upstream for a new one if it is old; there is none if it has none any more.
+    /// The URL. Asks the upstream for a new one if it is old; there is none if that does not answer at once, or redirects no
+    /// more.
     pub(super) async fn url(&self) -> Option<DownloadUrl> {
         let mut vetted = self.0.lock().await;
         let Vetted { url, since, upstream, layer } = vetted.as_ref()?;
         if since.elapsed() < URL_LIFE {
             return Some(url.clone());
         }
-        let opened = open(upstream, layer).await.ok();
+        let opened = tokio::time::timeout(TIME_TO_ASK, open(upstream, layer)).await.ok()?.ok();
         let (upstream, layer) = (upstream.clone(), layer.clone());
         let url = opened.and_then(|blob| blob.redirect().cloned());
         *vetted = url.map(|url| Vetted { url, since: Instant::now(), upstream, layer });
@@ -93,8 +97,9 @@ impl Worker {
         stop: &CancellationToken,
         intent: &Intent,
     ) -> Result<u64, Failure> {
-        let blob = open(&source.upstream, layer).await?;
+        let blob = open(&source.upstream, layer).await;
         self.pin_realm(source).await?;
+        let blob = blob?;
         if let (BeforeStored::Redirect, Some(url)) = (source.rule.before_stored, blob.redirect()) {
             if !self.catalog.renew_fill(fill, Some(url)).await? {
                 return Err(Failure::LostLease);
@@ -107,27 +112,23 @@ impl Worker {
             });
         }
         let uploads = Uploads::new(self.store.clone(), repository.registry.clone(), stop.clone());
-        // What another repository has stored was verified. That the upstream gives it for this one, too, it has said.
-        let bytes = match uploads.holds(layer).await? {
-            true => 0,
-            false => {
-                let opened = StdMutex::new(Some(blob));
-                let open = || {
-                    let opened = opened.lock().ok().and_then(|mut opened| opened.take());
-                    let blob = match opened {
-                        Some(blob) => blob,
-                        None => source.upstream.blob(&layer.digest, layer.size)?,
-                    };
-                    Ok(blob.into_reader())
-                };
-                uploads.blob(layer, open, |_| {}).await?;
-                layer.size
-            }
+        let opened = StdMutex::new(Some(blob));
+        let open = || {
+            let opened = opened.lock().ok().and_then(|mut opened| opened.take());
+            let blob = match opened {
+                Some(blob) => blob,
+                None => source.upstream.blob(&layer.digest, layer.size)?,
+            };
+            Ok(blob.into_reader())
         };
+        // What the bucket has, for another repository, is not sent again. But it is read from the upstream and verified all the
+        // same: only who has the bytes may say that this repository has them.
+        let is_sent = uploads.blob(layer, open, |_| {}).await?;
         if !self.catalog.finish_layer(fill, &layer.digest, intent).await? {
-            // The image was deleted and cleaned meanwhile: it stays deleted, and so does its layer.
+            // The image was deleted and cleaned meanwhile: it stays deleted, and so does its layer. Or somebody else has the
+            // lease, and then this does nothing.
             self.catalog.end_fill(fill).await?;
         }
-        Ok(bytes)
+        Ok(if is_sent { layer.size } else { 0 })
     }
 }

@@ -77,7 +77,7 @@ async fn fill(stack: &Stack, bucket: &Bucket) -> Result<()> {
     for n in 0..REPOSITORIES {
         let name = RepositoryName::parse(&format!("clean-{n}")).map_err(|_| "no repository")?;
         let repository = &Repository { registry: registry.clone(), name };
-        catalog.create_repository(repository, &[]).await?;
+        catalog.create_repository(repository).await?;
         let writes = (0..IMAGES).map(async |image| write(catalog, bucket, repository, image).await);
         stream::iter(writes).buffer_unordered(WRITERS).try_collect::<()>().await?;
     }

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use layergate::aws::{self, Patience};
-use layergate::catalog::{Catalog, Consistency, LayerRecord, NewImage, TagSource};
+use layergate::catalog::{Catalog, Consistency, LayerRecord, NewImage};
 use layergate::config::Config;
 use layergate::types::{AccountId, Digest, ImageTag, RegistryId, Repository, RepositoryName};
 use layergate_bench::stack::{Stack, address};
@@ -182,7 +182,7 @@ impl Filler {
             name: RepositoryName::parse(REPOSITORY).map_err(|_| "the repository has no name")?,
         };
         let catalog = catalog(stack)?;
-        catalog.create_repository(&repository, &[]).await?;
+        catalog.create_repository(&repository).await?;
         let shared =
             layers(0).iter().take(SHARED_LAYERS).map(|content| layer(content)).collect::<Result<_>>()?;
         Ok(Self { catalog, repository, shared, images: 0 })
@@ -217,11 +217,7 @@ impl Filler {
         layergate::publish::image(catalog, &self.repository, &image, &intent).await.map_err(failed)?;
         catalog.retire(&intent).await?;
         let tag = ImageTag::parse(&format!("filled-in-{n}")).map_err(|_| "a tag is wrong")?;
-        Ok(self
-            .catalog
-            .tag_image(&self.repository, &image.digest, &tag, TagSource::Publisher)
-            .await
-            .map_err(failed)?)
+        Ok(self.catalog.tag_image(&self.repository, &image.digest, &tag).await.map_err(failed)?)
     }
 }
 
