@@ -171,7 +171,6 @@ struct Filler {
     shared: Vec<LayerRecord>,
     /// How many images it has written.
     images: usize,
-    upstream: None,
 }
 
 impl Filler {
