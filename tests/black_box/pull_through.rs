@@ -223,6 +223,31 @@ async fn a_layer_that_takes_long_is_throttled_by_ecrs_api_and_waited_for_by_the_
     join_all(cases).await;
 }
 
+/// Most clients give up a pull at the first error, and all follow redirects.
+#[tokio::test]
+async fn who_has_waited_as_long_as_a_gateway_lets_is_sent_to_the_same_place_again_a_few_times() {
+    let layout = Layout::of_layers(&[b"layer"]);
+    let gate = Gate::closed();
+    let (registry, _elsewhere) = redirecting(&layout, &gate).await;
+    let stack = Stack::start().await;
+    stack.rule("hub", &registry.url, &["--before-stored", "wait"]).await;
+    stack.batch_get(REPOSITORY, "1").await;
+    let cases = [
+        ("the first time", "", 307, Some("?waited=1")),
+        ("the last time", "?waited=7", 307, Some("?waited=8")),
+        ("after that", "?waited=8", 429, None),
+        ("what nobody was sent to", "?waited=often", 307, Some("?waited=1")),
+    ];
+    let asked = cases.map(async |(description, query, status, location)| {
+        let answer = stack.pull("GET", &format!("/v2/{REPOSITORY}/blobs/{}{query}", sha256(b"layer"))).await;
+        let found = answer.headers.get("location").map(String::as_str);
+        assert_eq!((answer.status, found), (status, location), "{description}: {answer:?}");
+    });
+    join_all(asked).await;
+    gate.open();
+    stack.ask_and_download(REPOSITORY, b"layer", "once it is here").await;
+}
+
 #[tokio::test]
 async fn of_64_askers_one_makes_the_upstream_send() {
     let layout = Layout::of_layers(&[b"layer"]);
