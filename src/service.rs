@@ -187,12 +187,15 @@ impl Service {
         let found = self.stored_image(caller, repository, id).await;
         match (&found, &self.pull_through) {
             (Ok(image), Some(pull_through))
-                if is_due(image) && self.is_under_rule(caller, repository).await.unwrap_or(false) =>
+                if is_due(image) && self.is_under_rule(caller, repository, false).await.unwrap_or(false) =>
             {
                 self.fetched_image(pull_through, repository, id, found.ok(), until).await
             }
-            (Err(Refusal::Denied | Refusal::NoRepository | Refusal::Missing(_)), Some(pull_through))
-                if may_exist(id) && self.is_under_rule(caller, repository).await? =>
+            (
+                Err(refusal @ (Refusal::Denied | Refusal::NoRepository | Refusal::Missing(_))),
+                Some(pull_through),
+            ) if may_exist(id)
+                && self.is_under_rule(caller, repository, matches!(refusal, Refusal::Denied)).await? =>
             {
                 self.fetched_image(pull_through, repository, id, None, until).await
             }
@@ -244,23 +247,27 @@ impl Service {
     }
 
     /// Whether a rule is for a repository that does not have an image, and lets the caller read what comes. A repository that
-    /// was created here is not filled from elsewhere: whoever has its name there could put images into it. One query, and one
-    /// request more if there is a rule.
-    async fn is_under_rule(&self, caller: &Caller, repository: &Repository) -> Result<bool, Fault> {
+    /// was created here is not filled from elsewhere: whoever has its name there could put images into it. `is_denied` says
+    /// that there is no repository that the caller may read. One query, and one request more if there is a rule, and it
+    /// lets the caller read.
+    async fn is_under_rule(
+        &self,
+        caller: &Caller,
+        repository: &Repository,
+        is_denied: bool,
+    ) -> Result<bool, Fault> {
         let access = caller.access(repository);
         if access == Access::Denied {
             return Ok(false);
         }
         let Some(rule) = self.catalog.rule_for(repository).await? else { return Ok(false) };
-        let record = self.catalog.repository(repository).await?;
-        Ok(match (record, access) {
-            (_, Access::Denied) => false,
-            (None, Access::Allowed) => true,
-            (Some(record), Access::Allowed) => record.is_cache,
+        match access {
             // The rule's grants are those of a repository that it makes. One that is there has its own.
-            (None, Access::IfGrantedTo(account)) => rule.accounts.contains(account),
-            (Some(record), Access::IfGrantedTo(account)) => record.is_cache && record.grants(account),
-        })
+            Access::IfGrantedTo(account) if is_denied => {
+                Ok(rule.accounts.contains(account) && self.catalog.repository(repository).await?.is_none())
+            }
+            _ => Ok(self.catalog.repository(repository).await?.is_none_or(|record| record.is_cache)),
+        }
     }
 
     /// A URL to download an image's manifest from, for requests with this method, and the manifest's digest. The
@@ -327,7 +334,8 @@ impl Service {
             Ok(found) => !names.iter().zip(found).any(|(name, found)| needs_upstream(name, found)),
             Err(refusal) => !matches!(refusal, Refusal::Denied | Refusal::NoRepository),
         };
-        if is_complete || !self.is_under_rule(caller, repository).await? {
+        let is_denied = matches!(found, Err(Refusal::Denied));
+        if is_complete || !self.is_under_rule(caller, repository, is_denied).await? {
             return found;
         }
         let found = found.unwrap_or_else(|_| names.iter().map(|_| Err(Mismatch::Absent)).collect());

@@ -339,7 +339,9 @@ async fn an_outsider_cannot_tell_what_exists() {
                 seen.push((answer.headers, count.load(Ordering::SeqCst) - before));
             }
             assert_eq!(seen[0], seen[1], "{operation} ({shape:?})");
-            assert_eq!(seen[0].1, 1, "{operation}: one request to DynamoDB");
+            // Images may come from another registry, if a rule says so.
+            let requests = if operation == "BatchGetImage" { 2 } else { 1 };
+            assert_eq!(seen[0].1, requests, "{operation}: requests to DynamoDB");
         }
     }
 
@@ -394,7 +396,7 @@ async fn each_call_costs_what_the_architecture_says() {
         ("an image by its digest", "DescribeImages", json!({"imageIds": digest}), (3, 0)),
         ("a manifest by its tag", "BatchGetImage", json!({"imageIds": tag}), (3, 1)),
         ("a manifest by its digest", "BatchGetImage", json!({"imageIds": digest}), (2, 1)),
-        ("no manifest", "BatchGetImage", json!({"imageIds": [{"imageTag": "none"}, {}]}), (2, 0)),
+        ("no manifest", "BatchGetImage", json!({"imageIds": [{"imageTag": "none"}, {}]}), (3, 0)),
         ("two layers", "BatchCheckLayerAvailability", json!({"layerDigests": layers}), (3, 0)),
         ("a repository", "DescribeRepositories", json!({"repositoryNames": ["app"]}), (1, 0)),
         ("all repositories", "DescribeRepositories", json!({}), (1, 0)),

@@ -413,7 +413,9 @@ async fn an_account_reads_what_was_granted_to_it_and_cannot_tell_what_else_exist
         for path in [there, &absent] {
             let before = requests.load(Ordering::SeqCst);
             pull(&counted, "GET", path, Some(&outsider)).await;
-            assert_eq!(requests.load(Ordering::SeqCst) - before, 1, "a refusal costs the same: {path}");
+            // An image may come from another registry, if a rule says so.
+            let cost = if path.contains("/manifests/") { 2 } else { 1 };
+            assert_eq!(requests.load(Ordering::SeqCst) - before, cost, "a refusal costs the same: {path}");
         }
         let (there, absent) = (ask(there).await, ask(&absent).await);
         assert_eq!((there.status, there.code()), (403, "DENIED"), "{there:?}");

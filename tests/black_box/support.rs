@@ -1,8 +1,10 @@
 //! What the tests share: a stack of their own each, and calls through every shape of event.
 
 mod faults;
+mod lambda;
 mod layout;
 mod proxy;
+mod pull_through;
 mod registry;
 mod runtime_api;
 mod steps;
@@ -27,13 +29,15 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 pub use faults::{Fault, FaultProxy, SIGNED_TOO_EARLY};
+pub use lambda::{Delivery, Lambda};
 pub use layout::{Layout, sha256};
 pub use proxy::{count_requests, forward, serve};
+pub use pull_through::{image_digest, now, secret, verified};
 pub use registry::{pull, registry_event};
 pub use runtime_api::{RuntimeApi, as_lambda_starts};
 pub use steps::{between_steps, waiting_at, waiting_at_both};
-pub use stub_registry::{Recorder, breaking, headed};
-pub use table::{age_cleaners_and_intents, assert_consistent};
+pub use stub_registry::{Gate, Recorder, Switch, breaking, headed};
+pub use table::{age_cleaners_and_intents, assert_consistent, rows};
 
 pub const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetDownloadUrlForLayer";
 
@@ -279,7 +283,9 @@ pub async fn send_with_deadline(handler: &Handler, event: &Value, time: Duration
     let mut context = Context::default();
     context.request_id = REQUEST_ID.to_owned();
     context.deadline = u64::try_from(deadline.as_millis()).unwrap();
-    let Ok(response) = handler.handle(LambdaEvent::new(to_raw_value(event).unwrap(), context)).await;
+    // Boxed, because many of them at once would be too large for a test's stack.
+    let event = LambdaEvent::new(to_raw_value(event).unwrap(), context);
+    let Ok(response) = Box::pin(handler.handle(event)).await;
     answer(&serde_json::to_value(response).unwrap())
 }
 

@@ -15,14 +15,14 @@ fn schedule() -> Value {
 }
 
 /// The worker, which cargo builds beside the function, about to start.
-fn worker(stack: &Stack, api: &RuntimeApi) -> Command {
+pub fn worker(stack: &Stack, api: &RuntimeApi) -> Command {
     let program = Path::new(env!("CARGO_BIN_EXE_bootstrap")).with_file_name("worker");
     assert!(program.exists(), "{} is missing: run `make test`", program.display());
     as_lambda_starts(program, stack, api)
 }
 
 /// Ends it; gives the lines that it has logged, and what it has written besides.
-async fn end(mut worker: Child) -> (Vec<Value>, String) {
+pub async fn end(mut worker: Child) -> (Vec<Value>, String) {
     worker.start_kill().unwrap();
     let output = worker.wait_with_output().await.unwrap();
     let lines = String::from_utf8(output.stdout).unwrap();

@@ -125,13 +125,24 @@ def test_what_was_built_cleans_the_registry(aws: Account, outputs: dict[str, str
     assert work(aws, outputs, json.loads(schedule["Input"])) is None
 
 
-def test_what_was_built_knows_the_rules_of_this_registry(aws: Account, outputs: dict[str, str]) -> None:
-    said = work(aws, outputs, {"validate": {"ecrRepositoryPrefix": "docker-hub"}})
-    assert said["isValid"] is False
-    assert "there is no rule 'docker-hub'" in said["failure"]
+def test_what_was_built_asks_upstreams_with_the_credentials_of_secrets(aws: Account, outputs: dict[str, str]) -> None:
+    validate = {"validate": {"ecrRepositoryPrefix": "docker-hub"}}
+    assert "there is no rule 'docker-hub'" in work(aws, outputs, validate)["failure"]
+
+    # At a port where nothing listens, in place of the real one.
+    [commands] = documented("Caching other registries")
+    here = commands.replace("https://registry-1.docker.io", "http://127.0.0.1:9 --allow-host 127.0.0.1")
+    assert here != commands
+    aws.works(here, **outputs)
+    assert "cannot be reached" in work(aws, outputs, validate)["failure"]
+
+    [secret] = client(aws, "secretsmanager").list_secrets()["SecretList"]
+    client(aws, "secretsmanager").delete_secret(SecretId=secret["ARN"], ForceDeleteWithoutRecovery=True)
+    assert "the secret of the rule cannot be used" in work(aws, outputs, validate)["failure"]
+    aws.works("layergate pull-through delete docker-hub", **outputs)
 
 
-def test_the_function_asks_the_worker_and_what_is_over_leaves_the_table(aws: Account, outputs: dict[str, str]) -> None:
+def test_the_function_knows_the_worker_and_what_is_over_goes(aws: Account, outputs: dict[str, str]) -> None:
     assert variables(aws, outputs)["WORKER_FUNCTION_NAME"] == outputs["WORKER_FUNCTION_NAME"]
     expiry = client(aws, "dynamodb").describe_time_to_live(TableName=outputs["TABLE_NAME"])["TimeToLiveDescription"]
     assert (expiry["TimeToLiveStatus"], expiry["AttributeName"]) == ("ENABLED", "expires_at")
@@ -143,8 +154,8 @@ def test_the_function_asks_the_worker_and_what_is_over_leaves_the_table(aws: Acc
 ALWAYS = {"Add ApiDeployment", "Modify ApiStage", "Modify RegistryStage", "Remove ApiDeployment"}
 VERSION = {"Modify Function", "Add FunctionVersion", "Remove FunctionVersion", "Modify FunctionAliaslive"}
 WATCHED = (
-    "DailyCalls", "FailedFills", "FunctionErrors", "FunctionThrottles", "ServerErrors", "TableLatency", "TableThrottles",
-    "WorkerErrors",
+    "DailyCalls", "FailedFills", "FunctionErrors", "FunctionThrottles", "ServerErrors", "TableLatency",
+    "TableThrottles", "WorkerErrors",
 )  # fmt: skip
 # All that is there only if the registry is cleaned.
 CLEANING = ("CleanPermission", "CleanRule", "FreedBytes")

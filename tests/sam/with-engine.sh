@@ -9,7 +9,9 @@ set -euo pipefail
 
 readonly base_image=public.ecr.aws/lambda/provided:al2023-x86_64
 readonly dynamodb_port=${AWS_ENDPOINT_URL_DYNAMODB##*:} kms_port=${AWS_ENDPOINT_URL_KMS##*:}
-readonly lambda_port=${AWS_ENDPOINT_URL_LAMBDA##*:}
+# The local stack's Lambda is below a path of its own.
+readonly lambda_place=${AWS_ENDPOINT_URL_LAMBDA##*:}
+readonly lambda_port=${lambda_place%%/*}
 
 # sam local asks STS whose credentials it was given, and those of a local stack are no account's: that question
 # stays on this machine, where it is refused at once.
@@ -18,7 +20,7 @@ export AWS_ENDPOINT_URL_STS=http://127.0.0.1:9 AWS_MAX_ATTEMPTS=1
 endpoints_at() {
     AWS_ENDPOINT_URL_DYNAMODB=http://$1:$dynamodb_port
     AWS_ENDPOINT_URL_KMS=http://$1:$kms_port
-    AWS_ENDPOINT_URL_LAMBDA=http://$1:$lambda_port
+    AWS_ENDPOINT_URL_LAMBDA=http://$1:$lambda_place
 }
 
 if [[ $(uname) != Linux ]]; then

@@ -107,7 +107,7 @@ fn advice_on_answer(status: Option<u16>, code: Option<&str>) -> &'static str {
              'layergate pull-through' its pull through policy"
         }
         (_, Some("NoSuchBucket")) => "check the region, and that BUCKET_NAME exists there",
-        (Some(200), _) => "the worker's log says why",
+        (_, Some("Handled" | "Unhandled")) => "the worker's log says why",
         (Some(404), Some("ResourceNotFoundException")) => {
             "check the region, and that WORKER_FUNCTION_NAME exists there"
         }

@@ -27,15 +27,21 @@ pub struct RuntimeApi {
 struct Server {
     events: Mutex<mpsc::UnboundedReceiver<Value>>,
     answers: mpsc::UnboundedSender<(String, Value)>,
+    timeout: Duration,
 }
 
 impl RuntimeApi {
+    /// Lambda's deadlines are six seconds away.
     pub async fn start() -> Self {
+        Self::with_timeout(Duration::from_secs(6)).await
+    }
+
+    pub async fn with_timeout(timeout: Duration) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (events, next) = mpsc::unbounded_channel();
         let (answered, answers) = mpsc::unbounded_channel();
-        let server = Arc::new(Server { events: Mutex::new(next), answers: answered });
+        let server = Arc::new(Server { events: Mutex::new(next), answers: answered, timeout });
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next_event))
             .route("/2018-06-01/runtime/invocation/{id}/{kind}", post(take_answer))
@@ -55,7 +61,7 @@ async fn next_event(State(server): State<Arc<Server>>) -> Response {
     let Some(event) = server.events.lock().await.recv().await else {
         return std::future::pending().await;
     };
-    let deadline = (SystemTime::now() + Duration::from_secs(6)).duration_since(UNIX_EPOCH).unwrap();
+    let deadline = (SystemTime::now() + server.timeout).duration_since(UNIX_EPOCH).unwrap();
     let headers = [
         ("lambda-runtime-aws-request-id", REQUEST_ID.to_owned()),
         ("lambda-runtime-deadline-ms", deadline.as_millis().to_string()),

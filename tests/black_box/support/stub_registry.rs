@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
+use tokio::sync::watch;
 
 use super::{Layout, serve};
 
@@ -66,6 +67,22 @@ impl Recorder {
         .await
     }
 
+    /// The same, and what answers before it can be changed at any time: [`Switch`].
+    pub async fn switched(layout: &Layout) -> (Self, Switch) {
+        let switch = Switch::default();
+        let first = switch.clone();
+        let registry = Self::registry(layout, move |request| {
+            let answer = first.0.lock().unwrap().clone();
+            answer.and_then(|answer| answer(request))
+        });
+        (registry.await, switch)
+    }
+
+    /// How many requests so far have all these words in their first line.
+    pub fn count(&self, words: &[&str]) -> usize {
+        self.asked().iter().filter(|line| words.iter().all(|word| line.contains(word))).count()
+    }
+
     /// `127.0.0.1:PORT`.
     pub fn host(&self) -> &str {
         self.url.strip_prefix("http://").unwrap()
@@ -82,12 +99,63 @@ impl Recorder {
         requests.iter().map(|request| format!("{} {}", request.method, request.uri)).collect()
     }
 
+    /// The same, and forgets it.
+    pub fn take_asked(&self) -> Vec<String> {
+        let asked = self.asked();
+        self.requests.lock().unwrap().clear();
+        asked
+    }
+
     /// The values of a header in the requests so far; empty where a request has none.
     pub fn header(&self, name: &str) -> Vec<String> {
         let requests = self.requests.lock().unwrap();
         let value =
             |request: &Parts| request.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         requests.iter().map(|request| value(request).unwrap_or_default()).collect()
+    }
+}
+
+type First = Arc<dyn Fn(&Parts) -> Option<Response> + Send + Sync>;
+
+/// What a registry answers before it looks at what it has.
+#[derive(Clone, Default)]
+pub struct Switch(Arc<Mutex<Option<First>>>);
+
+impl Switch {
+    pub fn set(&self, first: impl Fn(&Parts) -> Option<Response> + Send + Sync + 'static) {
+        *self.0.lock().unwrap() = Some(Arc::new(first));
+    }
+
+    /// The registry is well again.
+    pub fn off(&self) {
+        *self.0.lock().unwrap() = None;
+    }
+}
+
+/// Holds bodies back.
+#[derive(Clone)]
+pub struct Gate(Arc<watch::Sender<bool>>);
+
+impl Gate {
+    pub fn closed() -> Self {
+        Self(Arc::new(watch::channel(false).0))
+    }
+
+    pub fn opened() -> Self {
+        Self(Arc::new(watch::channel(true).0))
+    }
+
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// A body that sends these bytes once the gate is open.
+    pub fn body(&self, bytes: &[u8]) -> Body {
+        let (mut gate, bytes) = (self.0.subscribe(), bytes.to_vec());
+        Body::from_stream(stream::once(async move {
+            let _ = gate.wait_for(|is_open| *is_open).await; // a gate that is gone is open
+            Ok::<_, io::Error>(bytes)
+        }))
     }
 }
 

@@ -103,7 +103,7 @@ impl Engines {
 
         let secrets = Arc::new(SecretsManager::new(directory));
         let router = Router::new().fallback(async move |request| secrets.answer(request).await);
-        let (secrets_manager_url, secrets_manager) = serve(router, &stop, "Secrets Manager").await?;
+        let (secrets_manager_url, secrets_manager) = serve_hidden(router, &stop, "Secrets Manager").await?;
 
         let mut engines = Self {
             dynamodb_url,
@@ -119,7 +119,7 @@ impl Engines {
         let worker = Worker::new(&engines.sdk_config_for(Patience::Person), &engines.config());
         let lambda = Lambda::new(worker, engines.invocations.clone(), engines.stop.clone());
         let router = Router::new().fallback(async move |request| lambda.answer(request).await);
-        let (lambda_url, lambda) = serve(router, &engines.stop, "Lambda").await?;
+        let (lambda_url, lambda) = serve_hidden(router, &engines.stop, "Lambda").await?;
         engines.lambda_url = lambda_url;
         engines.servers.push(lambda);
 
@@ -182,6 +182,17 @@ impl Engines {
             }
         }
     }
+}
+
+/// Serves below a path that nobody can guess who may not read the environment file: these two verify no signatures.
+async fn serve_hidden(
+    router: Router,
+    stop: &CancellationToken,
+    name: &'static str,
+) -> Result<(String, JoinHandle<()>), LocalError> {
+    let path = format!("/{}", Uuid::new_v4().simple());
+    let (url, server) = serve(Router::new().nest_service(&path, router), stop, name).await?;
+    Ok((url + &path, server))
 }
 
 /// Serves on a port that the system picks, until `stop` is cancelled. Returns where.

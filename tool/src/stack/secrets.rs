@@ -49,8 +49,10 @@ impl SecretsManager {
         let body = to_bytes(request.into_body(), LARGEST_REQUEST).await.ok()?;
         let Input { secret_id } = serde_json::from_slice(&body).ok()?;
         let (_, name) = secret_id.split_once(":secret:")?;
-        let is_below = name.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
-        let secret = fs::read_to_string(self.0.join(name)).ok().filter(|_| is_below)?;
+        if name.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+            return None;
+        }
+        let secret = fs::read_to_string(self.0.join(name)).ok()?;
         Some(json!({"ARN": secret_id, "Name": name, "SecretString": secret}))
     }
 }
