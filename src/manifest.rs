@@ -6,7 +6,6 @@ use oci_spec::image::{ImageIndex, ImageManifest};
 use serde::de::DeserializeOwned;
 
 use crate::catalog::LayerRecord;
-use crate::publish::Verifier;
 use crate::types::Digest;
 
 /// The media types of images, as OCI and docker call them.
@@ -160,7 +159,7 @@ fn add_blob(blobs: &mut Vec<Blob>, descriptor: &oci_spec::image::Descriptor) -> 
 
 fn verifiable(descriptor: &oci_spec::image::Descriptor) -> Result<Digest, Error> {
     let value = descriptor.digest().as_ref();
-    let digest = Digest::parse(value).ok().filter(|digest| Verifier::of(digest).is_some());
+    let digest = Digest::parse(value).ok().filter(Digest::is_verifiable);
     digest.ok_or_else(|| Error::UnverifiableDigest(value.to_owned()))
 }
 

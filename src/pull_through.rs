@@ -10,7 +10,7 @@ use aws_config::SdkConfig;
 
 use crate::catalog::{Catalog, FillFailure, FillState, Wanted};
 use crate::config::Config;
-use crate::fault::Fault;
+use crate::fault::{Backend, Fault};
 use crate::types::{DownloadUrl, Repository};
 use crate::worker::Worker;
 
@@ -70,13 +70,17 @@ impl PullThrough {
         lookup: impl Fn() -> F,
         wait: Wait,
     ) -> Result<Waited<T>, Fault> {
-        let mut waits = FIRST_WAITS.into_iter().chain(std::iter::repeat(LATER_WAITS));
+        let mut first_waits = FIRST_WAITS.into_iter();
         // One of many that are asked for in one call, whose time is over before its turn came.
         if Instant::now() >= wait.until {
             return Ok(Waited::NotYet);
         }
         loop {
             match catalog.fill_state(repository, wanted).await? {
+                Some(FillState::Failed(FillFailure::Fault)) => {
+                    let cause = "the worker failed; its log has the cause";
+                    return Err(Fault::not_sent(Backend::Lambda, cause));
+                }
                 Some(FillState::Failed(failure)) => return Ok(Waited::Failed(failure)),
                 Some(FillState::OnItsWay(Some(url))) if wait.takes_redirect => {
                     return Ok(Waited::AtUpstream(url));
@@ -97,7 +101,7 @@ impl PullThrough {
                 return Ok(Waited::NotYet);
             }
             // Not all at the same moments who wait for the same thing.
-            let longest_pause = Duration::from_millis(waits.next().unwrap_or(LATER_WAITS));
+            let longest_pause = Duration::from_millis(first_waits.next().unwrap_or(LATER_WAITS));
             let pause = longest_pause.mul_f64(0.75 + 0.25 * fastrand::f64()).min(left);
             tokio::time::sleep(pause).await;
         }

@@ -160,7 +160,6 @@ impl Service {
                 Waited::Here(state) => state,
                 Waited::AtUpstream(url) => return Ok(url),
                 Waited::NotYet => return Err(Refusal::Missing(MissingLayer::NotYet)),
-                Waited::Failed(FillFailure::Fault) => return Err(failed_fill().into()),
                 Waited::Failed(failure) => return Err(Refusal::Missing(MissingLayer::Upstream(failure))),
             };
         }
@@ -225,7 +224,6 @@ impl Service {
             (Ok(Waited::Here(image)), _) | (_, Some(image)) => Ok(image),
             (Err(fault), None) => Err(fault.into()),
             (Ok(Waited::NotYet | Waited::AtUpstream(_)), None) => Err(Refusal::Missing(MissingImage::NotYet)),
-            (Ok(Waited::Failed(FillFailure::Fault)), None) => Err(failed_fill().into()),
             (Ok(Waited::Failed(failure)), None) => Err(Refusal::Missing(MissingImage::Upstream(failure))),
         }
     }
@@ -513,11 +511,6 @@ fn may_exist(id: &ImageId) -> bool {
         ImageId::Tag(_) => true,
         ImageId::Digest(digest) => digest.is_verifiable(),
     }
-}
-
-/// The worker could not fetch something because DynamoDB or S3 failed; its log has the cause.
-fn failed_fill() -> Fault {
-    Fault::not_sent(Backend::Lambda, "the worker failed; its log has the cause")
 }
 
 /// What these lookups give, in their order.

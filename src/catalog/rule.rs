@@ -96,7 +96,8 @@ impl RuleList {
 }
 
 impl Catalog {
-    /// Creates a rule; `false` if there is one for that prefix. `created_at` is set to the time.
+    /// Creates a rule; `false` if there is one for that prefix. Its token server is not known then, and it is
+    /// created now, whatever `rule` says of the two.
     pub async fn create_rule(&self, registry: &RegistryId, rule: &Rule) -> Result<bool, Fault> {
         self.claim_table().await?;
         let text = |value: &String| AttributeValue::S(value.clone());
@@ -113,7 +114,6 @@ impl Catalog {
             ("before_stored", Some(AttributeValue::S(rule.before_stored.name().to_owned()))),
             ("accounts", set(rule.accounts.iter().map(ToString::to_string).collect())),
             ("allowed_hosts", set(rule.allowed_hosts.clone())),
-            ("realm", rule.realm.as_ref().map(text)),
             ("created_at", Some(now())),
         ];
         let given = attributes.into_iter().filter_map(|(name, value)| Some((name, value?)));

@@ -25,10 +25,10 @@ impl Verifier {
     /// A verifier for this digest; `None` if no bytes can have it, because it is not a sha256 or sha512 digest of
     /// full length.
     pub fn of(digest: &Digest) -> Option<Self> {
-        let hasher = match (digest.algorithm(), digest.hex().len()) {
-            ("sha256", 64) => Hasher::Sha256(Sha256::new()),
-            ("sha512", 128) => Hasher::Sha512(Sha512::new()),
-            _ => return None,
+        let hasher = match digest.algorithm() {
+            _ if !digest.is_verifiable() => return None,
+            "sha512" => Hasher::Sha512(Sha512::new()),
+            _ => Hasher::Sha256(Sha256::new()),
         };
         Some(Self { wanted: digest.clone(), hasher })
     }
