@@ -40,6 +40,10 @@ impl Format {
     }
 }
 
+/// The members of a list besides its elements, where there are none.
+#[derive(Debug, Serialize)]
+pub struct Nothing {}
+
 /// A list that is printed as its elements come.
 #[derive(Debug)]
 pub struct List {

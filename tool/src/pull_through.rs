@@ -3,16 +3,14 @@
 use std::fmt;
 
 use clap::ValueEnum;
-use layergate::aws;
 use layergate::catalog::{BeforeStored, Rule};
-use layergate::config::Config;
 use layergate::types::{AccountId, RegistryId, RepositoryName, RulePrefix};
 use layergate::upstream::{Host, UpstreamRegistry};
-use layergate::worker::{Validation, Worker};
+use layergate::worker::Validation;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::output::Format;
+use crate::output::{Format, Nothing};
 use crate::reference::{account_id, host, repository_name};
 use crate::session::Session;
 
@@ -126,10 +124,6 @@ impl fmt::Display for Shown {
     }
 }
 
-/// The members of a list of rules besides the rules: none.
-#[derive(Debug, Serialize)]
-struct Nothing {}
-
 /// What came of a validation, by ECR's names.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -181,7 +175,8 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
         }
         Command::Validate { prefix } => {
             show(&session, &prefix).await?;
-            let validation = worker().await?.validate(&prefix).await?;
+            let worker = session.worker.as_ref().ok_or_else(no_worker)?;
+            let validation = worker.validate(&prefix).await?;
             let is_valid = validation.is_valid;
             format.print(&Validated {
                 ecr_repository_prefix: prefix.to_string(),
@@ -225,12 +220,8 @@ fn no_such_rule(prefix: &RulePrefix, registry: &RegistryId) -> Error {
     ))
 }
 
-/// The worker that the settings name.
-async fn worker() -> Result<Worker, Error> {
-    let config = Config::from_env(|name| std::env::var(name).ok())?;
-    Worker::new(&aws::from_standard_chain().await, &config).ok_or_else(|| {
-        Error::Usage("WORKER_FUNCTION_NAME is not set; 'make outputs' prints it for a deployment".to_owned())
-    })
+fn no_worker() -> Error {
+    Error::Usage("WORKER_FUNCTION_NAME is not set; 'make outputs' prints it for a deployment".to_owned())
 }
 
 fn rule_prefix(value: &str) -> Result<RulePrefix, String> {

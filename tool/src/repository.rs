@@ -7,7 +7,7 @@ use layergate::types::{AccountId, Repository, RepositoryName};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::output::Format;
+use crate::output::{Format, Nothing};
 use crate::reference::{account_id, repository_name};
 use crate::session::{Session, no_such_repository};
 
@@ -69,10 +69,6 @@ impl fmt::Display for Named {
         writeln!(f, "{}", self.repository_name)
     }
 }
-
-/// The members of a list of repositories besides the repositories: none.
-#[derive(Debug, Serialize)]
-struct Nothing {}
 
 /// A repository with who may read it.
 #[derive(Debug, Serialize)]

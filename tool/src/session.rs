@@ -5,6 +5,7 @@ use layergate::catalog::Catalog;
 use layergate::config::{Config, ConfigError};
 use layergate::store::Store;
 use layergate::types::{RegistryId, Repository, RepositoryName};
+use layergate::worker::Worker;
 
 use crate::error::Error;
 
@@ -17,6 +18,8 @@ pub struct Session {
     pub store: Store,
     /// Its id.
     pub registry: RegistryId,
+    /// Its worker, if the settings name it.
+    pub worker: Option<Worker>,
 }
 
 impl Session {
@@ -30,7 +33,8 @@ impl Session {
         }
         let catalog = Catalog::new(&sdk, &config);
         catalog.check_layout(&config.default_registry_id).await?;
-        Ok(Self { catalog, store: Store::new(&sdk, &config), registry: config.default_registry_id })
+        let (store, worker) = (Store::new(&sdk, &config), Worker::new(&sdk, &config));
+        Ok(Self { catalog, store, registry: config.default_registry_id, worker })
     }
 
     /// A repository of the registry.

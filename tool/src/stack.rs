@@ -1,6 +1,7 @@
 //! The whole stack in one process on loopback: an embedded DynamoDB, S3, KMS and Secrets Manager with their data in a
 //! directory, an embedded Lambda that runs the worker, and a stand-in for API Gateway that calls the function's own handler.
 
+mod aws_json;
 mod engines;
 mod gateway;
 mod kms;
@@ -14,11 +15,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::serve::{Listener, ListenerExt};
+use lambda_runtime::Context;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use layergate::access::token::Tokens;
 use layergate::lambda::Handler;
@@ -112,6 +115,16 @@ async fn listen(port: u16) -> Result<TcpListener, LocalError> {
             "cannot listen on {address}: {error}; choose another --port, or 0 for any free one"
         ))
     })
+}
+
+/// What the runtime tells a function about an invocation.
+fn context(timeout: Duration) -> Context {
+    let deadline = SystemTime::now() + timeout;
+    let since_1970 = deadline.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut context = Context::default();
+    context.request_id = Uuid::new_v4().to_string();
+    context.deadline = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+    context
 }
 
 /// Turns off Nagle's algorithm: an answer in two writes would wait for the client's delayed acknowledgement.

@@ -2,7 +2,7 @@
 //! client and the handler.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use aws_lambda_events::apigw::{ApiGatewayProxyRequest, ApiGatewayProxyResponse};
 use axum::Router;
@@ -14,17 +14,16 @@ use base64::prelude::BASE64_STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use lambda_runtime::{Context, LambdaEvent};
+use lambda_runtime::LambdaEvent;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use layergate::access::token::Tokens;
 use layergate::lambda::Handler;
 use layergate::types::AccountId;
 
-use super::without_delay;
+use super::{aws_json, context, without_delay};
 
 /// The function's timeout in the template.
 const FUNCTION_TIMEOUT: Duration = Duration::from_secs(29);
@@ -118,7 +117,7 @@ fn user_arn(account: &AccountId) -> String {
 /// Calls the handler through JSON both ways, as the runtime does.
 async fn invoke(gateway: &Gateway, parts: Parts, body: &[u8]) -> Result<Response, Error> {
     let event: Box<RawValue> = to_raw_value(&event(parts, body, &gateway.caller))?;
-    let Ok(answer) = gateway.handler.handle(LambdaEvent::new(event, context())).await;
+    let Ok(answer) = gateway.handler.handle(LambdaEvent::new(event, context(FUNCTION_TIMEOUT))).await;
     let response: ApiGatewayProxyResponse = serde_json::from_slice(&serde_json::to_vec(&answer)?)?;
 
     let body = response.body.map(|body| Vec::from(body.as_ref())).unwrap_or_default();
@@ -162,18 +161,7 @@ fn event(parts: Parts, body: &[u8], caller: &AccountId) -> ApiGatewayProxyReques
     event
 }
 
-fn context() -> Context {
-    let deadline = SystemTime::now() + FUNCTION_TIMEOUT;
-    let since_1970 = deadline.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut context = Context::default();
-    context.request_id = Uuid::new_v4().to_string();
-    context.deadline = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-    context
-}
-
 /// API Gateway's own answer, where the function gave none.
 fn gateway_error(status: StatusCode, message: &str) -> Response {
-    let mut response = Response::new(Body::from(serde_json::json!({"message": message}).to_string()));
-    *response.status_mut() = status;
-    response
+    aws_json::response(status, &serde_json::json!({"message": message}))
 }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::response::Response;
 use base64::Engine;
@@ -15,13 +14,10 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use uuid::Uuid;
 
-use super::{LocalError, write_private};
+use super::{LocalError, aws_json, write_private};
 
 /// The name of the key.
 pub(super) const KEY_ID: &str = "alias/layergate-local";
-
-/// More bytes than a request has: KMS takes messages of up to 4,096 bytes.
-const LARGEST_REQUEST: usize = 64 * 1024;
 
 /// A key for MACs. It is kept in the data folder, so that logins outlive a restart of the stack.
 pub(super) struct Kms {
@@ -46,16 +42,14 @@ impl Kms {
     /// Answers a request.
     /// Source: [GenerateMac](https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateMac.html).
     pub(super) async fn answer(&self, request: Request) -> Response {
-        let (status, body) = match self.generate_mac(request).await {
-            Some(body) => (StatusCode::OK, body),
-            None => (
-                StatusCode::BAD_REQUEST,
-                json!({"__type": "ValidationException", "message": "only GenerateMac of the local key"}),
-            ),
-        };
-        let mut response = Response::new(Body::from(body.to_string()));
-        *response.status_mut() = status;
-        response
+        match self.generate_mac(request).await {
+            Some(body) => aws_json::response(StatusCode::OK, &body),
+            None => {
+                let message = "only GenerateMac of the local key";
+                let error = json!({"__type": "ValidationException", "message": message});
+                aws_json::response(StatusCode::BAD_REQUEST, &error)
+            }
+        }
     }
 
     async fn generate_mac(&self, request: Request) -> Option<Value> {
@@ -66,12 +60,7 @@ impl Kms {
             mac_algorithm: String,
             message: String,
         }
-        let target = request.headers().get("x-amz-target")?;
-        if target != "TrentService.GenerateMac" {
-            return None;
-        }
-        let body = to_bytes(request.into_body(), LARGEST_REQUEST).await.ok()?;
-        let input: Input = serde_json::from_slice(&body).ok()?;
+        let input: Input = aws_json::input(request, "TrentService.GenerateMac").await?;
         if input.key_id != KEY_ID || input.mac_algorithm != "HMAC_SHA_256" {
             return None;
         }

@@ -1,20 +1,21 @@
 //! The embedded Lambda: one function, the worker, which runs in this process.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::response::Response;
 use http::{Method, StatusCode};
-use lambda_runtime::{Context, LambdaEvent};
+use lambda_runtime::LambdaEvent;
 use layergate::worker::Event;
 use layergate_worker::Worker;
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
+
+use super::{aws_json, context};
 
 /// The function's name.
 pub(super) const FUNCTION_NAME: &str = "layergate-worker";
@@ -61,16 +62,18 @@ impl Lambda {
         let (worker, stop) = (self.worker.clone(), self.stop.clone());
         // In a thread of its own, as it has a machine of its own on Lambda.
         let invocation = self.invocations.spawn_blocking(move || {
-            let handling = worker.handle(LambdaEvent::new(event, context()));
+            let handling = worker.handle(LambdaEvent::new(event, context(TIMEOUT)));
             Handle::current().block_on(stop.run_until_cancelled(handling))
         });
         if is_event {
-            return response(StatusCode::ACCEPTED, String::new());
+            let mut accepted = Response::new(Body::empty());
+            *accepted.status_mut() = StatusCode::ACCEPTED;
+            return accepted;
         }
         match invocation.await {
-            Ok(Some(Ok(answer))) => response(StatusCode::OK, json!(answer).to_string()),
+            Ok(Some(Ok(answer))) => aws_json::response(StatusCode::OK, &json!(answer)),
             _ => {
-                let mut failed = response(StatusCode::OK, json!({"errorMessage": "it failed"}).to_string());
+                let mut failed = aws_json::response(StatusCode::OK, &json!({"errorMessage": "it failed"}));
                 failed
                     .headers_mut()
                     .insert("x-amz-function-error", http::HeaderValue::from_static("Unhandled"));
@@ -80,22 +83,8 @@ impl Lambda {
     }
 }
 
-fn context() -> Context {
-    let since_1970 = (SystemTime::now() + TIMEOUT).duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut context = Context::default();
-    context.request_id = Uuid::new_v4().to_string();
-    context.deadline = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-    context
-}
-
 fn error(status: StatusCode, name: &'static str, message: &str) -> Response {
-    let mut response = response(status, json!({"Message": message}).to_string());
+    let mut response = aws_json::response(status, &json!({"Message": message}));
     response.headers_mut().insert("x-amzn-errortype", http::HeaderValue::from_static(name));
-    response
-}
-
-fn response(status: StatusCode, body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
     response
 }
