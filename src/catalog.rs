@@ -118,18 +118,24 @@ pub enum LayerState {
     /// No image references it.
     Unreferenced,
     /// An image references it, and its bytes are still in another registry.
-    Upstream,
+    Upstream(LayerDescription),
     /// An image references it. Its bytes are the object with this key.
     Referenced(ObjectKey),
 }
 
 /// A layer that an image references.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct LayerDescription {
     /// How many bytes it has.
     pub size: u64,
     /// Its media type, as the manifest states it.
     pub media_type: String,
+}
+
+impl LayerDescription {
+    fn read(layer: &Item) -> Result<Self, Fault> {
+        Ok(Self { size: number(layer, "size")?, media_type: string(layer, "media_type")?.to_owned() })
+    }
 }
 
 /// A repository's record.
@@ -219,11 +225,7 @@ impl Catalog {
         }
         let items = self.first_two(pk, Consistency::Strong).await?;
         let [layer, _reference] = &items[..] else { return Ok(None) };
-        if !is_layer(layer) {
-            return Ok(None);
-        }
-        let media_type = string(layer, "media_type")?.to_owned();
-        Ok(Some(LayerDescription { size: number(layer, "size")?, media_type }))
+        is_layer(layer).then(|| LayerDescription::read(layer)).transpose()
     }
 
     /// The first two items of a partition. One request.
@@ -286,7 +288,9 @@ fn layer_state(registry: &RegistryId, items: Vec<Item>) -> Result<LayerState, Fa
     }
     let object_key = match layer.remove("object_key") {
         Some(AttributeValue::S(object_key)) => ObjectKey::parse_layer(registry, object_key),
-        None if layer.contains_key("upstream") => return Ok(LayerState::Upstream),
+        None if layer.contains_key("upstream") => {
+            return Ok(LayerState::Upstream(LayerDescription::read(&layer)?));
+        }
         _ => None,
     };
     object_key.map(LayerState::Referenced).ok_or(Fault::BrokenRecord("object_key"))

@@ -90,14 +90,20 @@ pub struct ImageName {
 /// Why there is no image of a name.
 #[derive(Debug)]
 pub enum Mismatch {
-    /// No image has that tag or that digest.
-    Absent,
+    /// There is no image with that tag or that digest.
+    Missing(MissingImage),
     /// The image with that tag has another digest.
     OtherDigest,
-    /// It is on its way from another registry.
-    NotYet,
-    /// Another registry should have it, and does not give it.
-    Upstream(FillFailure),
+}
+
+impl ImageName {
+    /// The image that was found, if it has the digest that the name says.
+    fn check(&self, image: Image) -> Result<Image, Mismatch> {
+        match &self.digest {
+            Some(digest) if image.digest != *digest => Err(Mismatch::OtherDigest),
+            _ => Ok(image),
+        }
+    }
 }
 
 /// After what time an upstream is asked again which image a tag names. As in ECR.
@@ -149,10 +155,10 @@ impl Service {
             let lookup = self.catalog.layer(repository, digest, Consistency::Strong);
             state = self.confirmed(repository, lookup).await?;
         }
-        if let (LayerState::Upstream, Some(pull_through)) = (&state, &self.pull_through) {
+        if let (LayerState::Upstream(_), Some(pull_through)) = (&state, &self.pull_through) {
             let lookup = || async {
                 let state = self.catalog.layer(repository, digest, Consistency::Strong).await?;
-                Ok(Some(state).filter(|state| *state != LayerState::Upstream))
+                Ok(Some(state).filter(|state| !matches!(state, LayerState::Upstream(_))))
             };
             let wait = Wait { until: Instant::now() + longest_wait, takes_redirect: method == Method::Get };
             let wanted = (repository, &Wanted::Layer(digest.clone()));
@@ -167,7 +173,7 @@ impl Service {
             LayerState::Absent => Err(Refusal::Missing(MissingLayer::Absent)),
             LayerState::Unreferenced => Err(Refusal::Missing(MissingLayer::NotReferenced)),
             // There is no worker any more that could fetch it.
-            LayerState::Upstream => Err(Refusal::Missing(MissingLayer::Upstream(FillFailure::NoRule))),
+            LayerState::Upstream(_) => Err(Refusal::Missing(MissingLayer::Upstream(FillFailure::NoRule))),
             LayerState::Referenced(object_key) => Ok(self.store.download_url(&object_key, method).await?),
         }
     }
@@ -188,7 +194,8 @@ impl Service {
             (Ok(image), Some(pull_through))
                 if is_due(image) && self.is_under_rule(caller, repository, false).await.unwrap_or(false) =>
             {
-                self.fetched_image(pull_through, repository, id, found.ok(), until).await
+                let fetched = self.fetched_image(pull_through, repository, id, found.ok(), until).await?;
+                fetched.map_err(Refusal::Missing)
             }
             (
                 Err(refusal @ (Refusal::Denied | Refusal::NoRepository | Refusal::Missing(_))),
@@ -196,7 +203,8 @@ impl Service {
             ) if may_exist(id)
                 && self.is_under_rule(caller, repository, matches!(refusal, Refusal::Denied)).await? =>
             {
-                self.fetched_image(pull_through, repository, id, None, until).await
+                let fetched = self.fetched_image(pull_through, repository, id, None, until).await?;
+                fetched.map_err(Refusal::Missing)
             }
             _ => found,
         }
@@ -210,7 +218,7 @@ impl Service {
         id: &ImageId,
         stored: Option<Image>,
         until: Instant,
-    ) -> Result<Image, Refusal<MissingImage>> {
+    ) -> Result<Result<Image, MissingImage>, Fault> {
         let lookup = || async {
             let image = self.catalog.published_image(repository, id, Consistency::Strong).await?;
             Ok(image.filter(|image| !is_due(image)))
@@ -221,10 +229,10 @@ impl Service {
         let wait = Wait { until, takes_redirect: false };
         let waited = pull_through.wait_for(&self.catalog, wanted, lookup, wait).await;
         match (waited, stored) {
-            (Ok(Waited::Here(image)), _) | (_, Some(image)) => Ok(image),
-            (Err(fault), None) => Err(fault.into()),
-            (Ok(Waited::NotYet | Waited::AtUpstream(_)), None) => Err(Refusal::Missing(MissingImage::NotYet)),
-            (Ok(Waited::Failed(failure)), None) => Err(Refusal::Missing(MissingImage::Upstream(failure))),
+            (Ok(Waited::Here(image)), _) | (_, Some(image)) => Ok(Ok(image)),
+            (Err(fault), None) => Err(fault),
+            (Ok(Waited::NotYet | Waited::AtUpstream(_)), None) => Ok(Err(MissingImage::NotYet)),
+            (Ok(Waited::Failed(failure)), None) => Ok(Err(MissingImage::Upstream(failure))),
         }
     }
 
@@ -326,7 +334,8 @@ impl Service {
         let until = Instant::now() + longest_wait;
         let needs_upstream = |name: &ImageName, found: &Result<Image, Mismatch>| match found {
             Ok(image) => is_due(image),
-            Err(mismatch) => matches!(mismatch, Mismatch::Absent) && may_exist(&name.id),
+            Err(Mismatch::Missing(_)) => may_exist(&name.id),
+            Err(Mismatch::OtherDigest) => false,
         };
         let is_complete = match &found {
             Ok(found) => !names.iter().zip(found).any(|(name, found)| needs_upstream(name, found)),
@@ -336,22 +345,14 @@ impl Service {
         if is_complete || !self.is_under_rule(caller, repository, is_denied).await? {
             return found;
         }
-        let found = found.unwrap_or_else(|_| names.iter().map(|_| Err(Mismatch::Absent)).collect());
+        let absent = || Err(Mismatch::Missing(MissingImage::Absent));
+        let found = found.unwrap_or_else(|_| names.iter().map(|_| absent()).collect());
         let images = names.iter().zip(found).map(|(name, found)| async move {
             if !needs_upstream(name, &found) {
                 return Ok(found);
             }
-            let fetched = self.fetched_image(pull_through, repository, &name.id, found.ok(), until).await;
-            Ok(match fetched {
-                Ok(image) if name.digest.as_ref().is_some_and(|digest| image.digest != *digest) => {
-                    Err(Mismatch::OtherDigest)
-                }
-                Ok(image) => Ok(image),
-                Err(Refusal::Missing(MissingImage::NotYet)) => Err(Mismatch::NotYet),
-                Err(Refusal::Missing(MissingImage::Upstream(failure))) => Err(Mismatch::Upstream(failure)),
-                Err(Refusal::Fault(fault)) => return Err(fault),
-                Err(_) => Err(Mismatch::Absent),
-            })
+            let fetched = self.fetched_image(pull_through, repository, &name.id, found.ok(), until).await?;
+            Ok(fetched.map_err(Mismatch::Missing).and_then(|image| name.check(image)))
         });
         Ok(a_few_at_once(images.collect()).await.into_iter().collect::<Result<_, Fault>>()?)
     }
@@ -362,11 +363,7 @@ impl Service {
         name: &ImageName,
     ) -> Result<Result<Image, Mismatch>, Fault> {
         let image = self.catalog.published_image(repository, &name.id, Consistency::Strong).await?;
-        Ok(match (image, &name.digest) {
-            (None, _) => Err(Mismatch::Absent),
-            (Some(image), Some(digest)) if image.digest != *digest => Err(Mismatch::OtherDigest),
-            (Some(image), _) => Ok(image),
-        })
+        Ok(image.ok_or(Mismatch::Missing(MissingImage::Absent)).and_then(|image| name.check(image)))
     }
 
     /// The manifests of images that the caller may read, byte for byte, in their order. One request to S3 for each, a

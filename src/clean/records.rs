@@ -90,7 +90,7 @@ impl Run<'_> {
         if let Some(cleaner) = &self.cleaner {
             // The listing has said so already. This looks at the references themselves, before what cannot be undone.
             let look = async |layer| match catalog.layer(repository, &layer, Consistency::Strong).await? {
-                LayerState::Referenced(_) | LayerState::Upstream => Ok::<_, CleanError>(None),
+                LayerState::Referenced(_) | LayerState::Upstream(_) => Ok::<_, CleanError>(None),
                 LayerState::Unreferenced | LayerState::Absent => Ok(Some(layer)),
             };
             let looks = stream::iter(layers).map(look).buffered(LOOKS_AT_ONCE);

@@ -7,7 +7,7 @@ use super::image_id::{ImageIdentifier, MOST_IMAGES};
 use super::{Context, Error, LARGEST_RESPONSE, Members, protocol};
 use crate::catalog::FillFailure;
 use crate::pull_through::WAIT_OF_ECR;
-use crate::service::Mismatch;
+use crate::service::{Mismatch, MissingImage};
 use crate::types::{RegistryId, Repository};
 
 /// The operation's name, as `X-Amz-Target` spells it.
@@ -92,10 +92,12 @@ pub async fn call(context: &Context<'_>, input: Input) -> Result<Output, Error> 
                 found_ids.push(ImageIdentifier { image_digest, ..id });
                 images.push(image);
             }
-            Err(Mismatch::NotYet) => return Err(Error::BeingFetched("image")),
-            Err(Mismatch::Absent) => failures.push(Failure::new(id, not_found())),
+            Err(Mismatch::Missing(MissingImage::NotYet)) => return Err(Error::BeingFetched("image")),
+            Err(Mismatch::Missing(MissingImage::Absent)) => failures.push(Failure::new(id, not_found())),
+            Err(Mismatch::Missing(MissingImage::Upstream(failure))) => {
+                failures.push(Failure::new(id, upstream(failure)));
+            }
             Err(Mismatch::OtherDigest) => failures.push(Failure::new(id, other_digest())),
-            Err(Mismatch::Upstream(failure)) => failures.push(Failure::new(id, upstream(failure))),
         }
     }
 

@@ -3,7 +3,7 @@
 use layergate::catalog::{Consistency, Fill, FillFailure, ImageId, Intent, NewImage};
 use layergate::manifest::{self, Content};
 use layergate::publish::{self, Uploads};
-use layergate::types::Repository;
+use layergate::types::{Digest, Repository};
 use layergate::upstream;
 use tokio_util::sync::CancellationToken;
 
@@ -20,28 +20,36 @@ impl Worker {
         id: &ImageId,
     ) -> Result<u64, Failure> {
         let source = self.source(repository).await?;
-        let digest = match id {
-            ImageId::Digest(digest) => Ok(digest.clone()),
-            ImageId::Tag(tag) => source.upstream.digest_of(tag).await,
-        };
+        let found = self.find(repository, &source, id).await;
         self.pin_realm(&source).await?;
-        let digest = digest?;
-        let by_digest = ImageId::Digest(digest.clone());
-        let is_here =
-            self.catalog.published_image(repository, &by_digest, Consistency::Strong).await?.is_some();
-        let bytes = match is_here {
-            true => 0,
-            false => {
-                let manifest = source.upstream.manifest(&digest).await;
-                self.pin_realm(&source).await?;
-                self.import(repository, &source, manifest?).await?
-            }
+        let (digest, manifest) = found?;
+        let bytes = match manifest {
+            None => 0,
+            Some(manifest) => self.import(repository, &source, manifest).await?,
         };
         match id {
             ImageId::Tag(tag) => self.catalog.tag_from_upstream(fill, repository, &digest, tag).await?,
             ImageId::Digest(_) => self.catalog.end_fill(fill).await?,
         }
         Ok(bytes)
+    }
+
+    /// Asks the upstream for an image: for its digest, and for its manifest unless the image is here already.
+    async fn find(
+        &self,
+        repository: &Repository,
+        source: &Source,
+        id: &ImageId,
+    ) -> Result<(Digest, Option<upstream::Manifest>), Failure> {
+        let digest = match id {
+            ImageId::Digest(digest) => digest.clone(),
+            ImageId::Tag(tag) => source.upstream.digest_of(tag).await?,
+        };
+        let by_digest = ImageId::Digest(digest.clone());
+        let is_here =
+            self.catalog.published_image(repository, &by_digest, Consistency::Strong).await?.is_some();
+        let manifest = if is_here { None } else { Some(source.upstream.manifest(&digest).await?) };
+        Ok((digest, manifest))
     }
 
     /// Publishes an image whose layers are still in the upstream.

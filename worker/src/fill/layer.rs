@@ -4,7 +4,9 @@
 use std::sync::Mutex as StdMutex;
 use std::time::{Duration, Instant};
 
-use layergate::catalog::{BeforeStored, Consistency, Fill, Intent, LayerRecord, LayerState};
+use layergate::catalog::{
+    BeforeStored, Consistency, Fill, Intent, LayerDescription, LayerRecord, LayerState,
+};
 use layergate::publish::Uploads;
 use layergate::types::{Digest, DownloadUrl, Repository};
 use layergate::upstream::{self, Blob, Upstream};
@@ -69,19 +71,11 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<u64, Failure> {
         let state = self.catalog.layer(repository, digest, Consistency::Strong).await?;
-        let description = match state {
-            LayerState::Upstream => self.catalog.layer_description(repository, digest).await?,
-            _ => None,
-        };
-        let Some(description) = description else {
+        let LayerState::Upstream(LayerDescription { size, media_type }) = state else {
             self.catalog.end_fill(fill).await?; // it is stored, or no image references it any more
             return Ok(0);
         };
-        let layer = LayerRecord {
-            digest: digest.clone(),
-            size: description.size,
-            media_type: description.media_type,
-        };
+        let layer = LayerRecord { digest: digest.clone(), size, media_type };
         let source = self.source(repository).await?;
         let intent = self.announce(repository, [digest.clone()]).await?;
         let stored = self.store_layer(fill, (repository, &source, &layer), redirect, stop, &intent).await;
