@@ -80,7 +80,7 @@ pub use delete_image::{ImageDeletion, ImageId};
 pub use delete_repository::RepositoryDeletion;
 pub use fill::{Fill, FillFailure, FillState, Wanted};
 pub use image::Image;
-pub use intent::{Claimed, Intent};
+pub use intent::{Claimed, Intent, PATIENCE_WITH_CLEANERS};
 pub use publish::{Begun, LayerRecord, NewImage, PublishError};
 pub use rule::{BeforeStored, Rule, RuleList};
 

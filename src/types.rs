@@ -6,7 +6,9 @@
 //! unless said otherwise.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use regex_lite::Regex;
 use serde::Serialize;
@@ -85,6 +87,15 @@ static RULE_PREFIX: Pattern =
     pattern!(r"((?:[a-z0-9]+(?:[._-][a-z0-9]+)*\/)*[a-z0-9]+(?:[._-][a-z0-9]+)*\/?|ROOT)");
 
 impl Pattern {
+    /// Checks the number of characters as well, and first.
+    fn check_of_length(&self, value: &str, lengths: RangeInclusive<usize>) -> Result<(), Constraint> {
+        match value.chars().count() {
+            length if length < *lengths.start() => Err(Constraint::MinLength(*lengths.start())),
+            length if length > *lengths.end() => Err(Constraint::MaxLength(*lengths.end())),
+            _ => self.check(value),
+        }
+    }
+
     fn check(&self, value: &str) -> Result<(), Constraint> {
         match self.regex.is_match(value) {
             true => Ok(()),
@@ -134,11 +145,8 @@ pub struct RepositoryName(String);
 impl RepositoryName {
     /// Accepts what ECR accepts as `repositoryName`.
     pub fn parse(value: &str) -> Result<Self, Constraint> {
-        match value.chars().count() {
-            0..2 => Err(Constraint::MinLength(2)),
-            257.. => Err(Constraint::MaxLength(256)),
-            _ => REPOSITORY_NAME.check(value).map(|()| Self(value.to_owned())),
-        }
+        REPOSITORY_NAME.check_of_length(value, 2..=256)?;
+        Ok(Self(value.to_owned()))
     }
 }
 
@@ -298,11 +306,8 @@ pub struct RulePrefix(String);
 impl RulePrefix {
     /// Accepts what ECR accepts as `ecrRepositoryPrefix`. A slash at its end does not count.
     pub fn parse(value: &str) -> Result<Self, Constraint> {
-        match value.chars().count() {
-            0..2 => Err(Constraint::MinLength(2)),
-            31.. => Err(Constraint::MaxLength(30)),
-            _ => RULE_PREFIX.check(value).map(|()| Self(value.trim_end_matches('/').to_owned())),
-        }
+        RULE_PREFIX.check_of_length(value, 2..=30)?;
+        Ok(Self(value.trim_end_matches('/').to_owned()))
     }
 
     /// What follows the prefix in a repository's name; `None` if the rule is not for that repository.
@@ -312,4 +317,9 @@ impl RulePrefix {
             prefix => name.0.strip_prefix(prefix)?.strip_prefix('/'),
         }
     }
+}
+
+/// A time as records, tokens and answers have it.
+pub fn seconds_since_1970(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_sdk_kms::Client;
@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 use super::Caller;
 use crate::config::Config;
 use crate::fault::{Backend, Fault};
-use crate::types::{AccountId, RegistryId};
+use crate::types::{AccountId, RegistryId, seconds_since_1970};
 
 /// How long a token is valid: as long as ECR's.
 /// Source: [GetAuthorizationToken](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html).
@@ -128,11 +128,11 @@ impl Tokens {
             account: account.to_string(),
             arn: arn.to_owned(),
             registry: self.registry.to_string(),
-            expires: seconds(expires),
+            expires: seconds_since_1970(expires),
         };
         let claims = serde_json::to_vec(&claims).map_err(|error| Fault::not_sent(Backend::Kms, error))?;
         let claims = BASE64_URL_SAFE_NO_PAD.encode(claims);
-        let mut mac = self.key(seconds(now) / DAY).await?;
+        let mut mac = self.key(seconds_since_1970(now) / DAY).await?;
         mac.update(claims.as_bytes());
         let mac = BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
         // Without a colon: the AWS CLI splits user and password at colons.
@@ -143,7 +143,7 @@ impl Tokens {
     /// token is right.
     pub async fn verify(&self, token: &str, now: SystemTime) -> Result<Caller, Refused> {
         let (claims, mac, text) = parse(token).ok_or(Refused::NotAToken)?;
-        let now = seconds(now);
+        let now = seconds_since_1970(now);
         // A key is asked for only if a token may have been issued with it: anybody can send a date.
         let issued = claims.expires.checked_sub(LIFE.as_secs()).ok_or(Refused::NotAToken)?;
         let day = issued / DAY;
@@ -221,8 +221,4 @@ pub fn from_basic_credentials(authorization: &str) -> Option<String> {
     }
     let pair = String::from_utf8(BASE64_STANDARD.decode(credentials.trim()).ok()?).ok()?;
     Some(pair.strip_prefix(USER)?.strip_prefix(':')?.to_owned())
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -9,7 +9,7 @@
 //! A killed worker leaves a row whose time runs out. Then the next one that asks takes the lease. DynamoDB deletes such rows
 //! at `expires_at`, some day.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, TransactWriteItem};
@@ -18,7 +18,7 @@ use super::intent::Intent;
 use super::transaction::{Condition, Outcome, key_attributes, number_value, unique_number};
 use super::{Catalog, ImageId, Item, fault, garbled, keys, number, optional_number, string};
 use crate::fault::Fault;
-use crate::types::{Digest, DownloadUrl, ObjectKey, Repository};
+use crate::types::{Digest, DownloadUrl, ObjectKey, Repository, seconds_since_1970};
 
 /// How long the worker has to claim a fill.
 const TIME_TO_CLAIM: Duration = Duration::from_secs(30);
@@ -153,7 +153,7 @@ impl FillFailure {
 impl FillState {
     /// Reads a row; `None` if its time is over.
     fn read(item: &Item) -> Result<Option<Self>, Fault> {
-        let now = seconds(SystemTime::now());
+        let now = seconds_since_1970(SystemTime::now());
         if number(item, "ends_at")? <= now {
             return Ok(None);
         }
@@ -196,7 +196,8 @@ impl Catalog {
         let lease_id = unique_number();
         let mut item = key_attributes(keys::fill(repository, wanted));
         item.extend(until(lease_id, now + TIME_TO_CLAIM).map(|(name, value)| (name.to_owned(), value)));
-        let (condition, values) = Condition::split(Some(Condition::is_free(lease_id, seconds(now))));
+        let (condition, values) =
+            Condition::split(Some(Condition::is_free(lease_id, seconds_since_1970(now))));
         let put = self.client.put_item().table_name(&self.table_name).set_item(Some(item));
         let put = put.set_condition_expression(condition).set_expression_attribute_values(values);
         match put.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
@@ -257,10 +258,10 @@ impl Catalog {
     ) -> Result<bool, Fault> {
         let now = SystemTime::now();
         let mut attributes = Vec::from(until(fill.lease_id, now + LEASE));
-        attributes.push(("claimed_at", number_value(seconds(now))));
+        attributes.push(("claimed_at", number_value(seconds_since_1970(now))));
         if let Some(url) = redirect {
             attributes.push(("redirect_url", AttributeValue::S(url.reveal().to_owned())));
-            attributes.push(("redirect_ends", number_value(seconds(now + REDIRECT_LIFE))));
+            attributes.push(("redirect_ends", number_value(seconds_since_1970(now + REDIRECT_LIFE))));
         }
         let item = self.put(fill.key(), attributes, Some(condition));
         Ok(self.transact(vec![item]).await? == Outcome::Written)
@@ -314,14 +315,10 @@ impl Fill {
 
 /// The attributes of a row that counts until `ends`.
 fn until(lease_id: u64, ends: SystemTime) -> [(&'static str, AttributeValue); 3] {
-    let ends = seconds(ends);
+    let ends = seconds_since_1970(ends);
     [
         ("lease_id", number_value(lease_id)),
         ("ends_at", number_value(ends)),
         ("expires_at", number_value(ends + KEPT)),
     ]
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

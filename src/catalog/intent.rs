@@ -32,6 +32,9 @@ const DIGESTS_OF_ROW: usize = 1000;
 /// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
 const ROWS_AT_ONCE: usize = 20;
 
+/// How long to wait for a cleaner that is about to remove what is published. Removing takes a second or two.
+pub const PATIENCE_WITH_CLEANERS: Duration = Duration::from_secs(20);
+
 /// How long a publishing waits before it looks again whether a cleaner has released a digest.
 const POLL: Duration = Duration::from_millis(200);
 

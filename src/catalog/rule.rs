@@ -40,6 +40,14 @@ pub enum BeforeStored {
 }
 
 impl BeforeStored {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Redirect, Self::Wait];
+
+    /// Reads a [`name`](Self::name).
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|value| value.name() == name)
+    }
+
     /// As it is written in the table, and on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -63,11 +71,8 @@ impl Rule {
             upstream_url: string(item, "upstream_url")?.to_owned(),
             upstream_prefix: optional("upstream_prefix")?,
             credential_arn: optional("credential_arn")?,
-            before_stored: match string(item, "before_stored")? {
-                "redirect" => BeforeStored::Redirect,
-                "wait" => BeforeStored::Wait,
-                _ => return Err(Fault::BrokenRecord("before_stored")),
-            },
+            before_stored: BeforeStored::parse(string(item, "before_stored")?)
+                .ok_or(Fault::BrokenRecord("before_stored"))?,
             accounts: strings("accounts").into_iter().map(account).collect::<Result<_, _>>()?,
             allowed_hosts: strings("allowed_hosts"),
             realm: optional("realm")?,

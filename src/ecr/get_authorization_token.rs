@@ -2,7 +2,7 @@
 //! a client such as docker logs in to the registry with.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use super::protocol::of_length;
 use super::{Context, Error, Members};
 use crate::access::Caller;
 use crate::access::token::Tokens;
-use crate::types::RegistryId;
+use crate::types::{RegistryId, seconds_since_1970};
 
 /// The operation's name, as `X-Amz-Target` spells it.
 pub const NAME: &str = "GetAuthorizationToken";
@@ -74,7 +74,7 @@ pub async fn call(context: &Context<'_>, tokens: &Tokens, input: Input) -> Resul
     let (token, expires) = tokens.issue(account, arn, SystemTime::now()).await?;
     let data = AuthorizationData {
         authorization_token: token.as_basic_credentials(),
-        expires_at: expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        expires_at: seconds_since_1970(expires),
         proxy_endpoint: format!("https://{host}"),
     };
     let count = input.registry_ids.len().max(1);

@@ -1,7 +1,7 @@
 //! Which image a caller gets, and from where: what is stored, or what another registry has.
 
 use std::convert::Infallible;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Refusal, Service, a_few_at_once};
 use crate::access::{Access, Caller};
@@ -10,7 +10,7 @@ use crate::catalog::{Consistency, FillFailure, Image, ImageId, Wanted};
 use crate::fault::{Backend, Fault};
 use crate::pull_through::{PullThrough, WAIT_OF_ECR, Wait, Waited};
 use crate::store::Method;
-use crate::types::{Digest, DownloadUrl, ObjectKey, Repository};
+use crate::types::{Digest, DownloadUrl, ObjectKey, Repository, seconds_since_1970};
 
 /// Why there is no image.
 #[derive(Debug)]
@@ -254,7 +254,7 @@ impl Service {
         tagged.map(|(image, tags)| Ok(TaggedImage { image, tags: tags? })).collect()
     }
 
-    /// A page of a repository's published images: [`Catalog::image_page`].
+    /// A page of a repository's published images: [`Catalog::image_page`](crate::catalog::Catalog::image_page).
     pub async fn image_page(
         &self,
         caller: &Caller,
@@ -271,7 +271,7 @@ impl Service {
 
 /// Whether a tag is to be looked up again where it comes from.
 fn is_due(image: &Image) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = seconds_since_1970(SystemTime::now());
     image.checked_at.is_some_and(|checked_at| now.saturating_sub(checked_at) > TAG_LIFE.as_secs())
 }
 

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use futures_util::{StreamExt, stream};
-use layergate::catalog::{Claimed, Intent, LayerRecord, NewImage, PublishError};
+use layergate::catalog::{Claimed, Intent, LayerRecord, NewImage, PATIENCE_WITH_CLEANERS, PublishError};
 use layergate::publish::{Event, UploadError, Uploads};
-use layergate::types::{Digest, ImageTag, Repository};
+use layergate::types::{Digest, ImageTag, Repository, seconds_since_1970};
 use layergate::upstream::{self, Host, Trust};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -22,9 +22,6 @@ use crate::source::{self, Blob, Source, SourceImage};
 
 /// How many blobs are worked on at once.
 const BLOBS_AT_ONCE: usize = 4;
-
-/// How long to wait for a cleaner that is about to remove what is published here. Removing takes a second or two.
-const PATIENCE_WITH_CLEANERS: Duration = Duration::from_secs(20);
 
 /// Publish an image, or a multi-platform index of images
 #[derive(Debug, clap::Args)]
@@ -341,7 +338,7 @@ fn repository_being_deleted(repository: &Repository) -> Error {
 }
 
 fn being_cleaned(claimed: &Claimed) -> Error {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = seconds_since_1970(SystemTime::now());
     Error::Conflict(format!(
         "a 'layergate clean' is removing {}, which this image needs, and has not ended; publish again when it has, or \
          in {} minutes if it was killed",

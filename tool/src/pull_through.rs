@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use layergate::catalog::{BeforeStored, Rule};
 use layergate::types::{AccountId, RegistryId, RepositoryName, RulePrefix};
 use layergate::upstream::{Host, UpstreamRegistry};
@@ -55,20 +55,14 @@ pub struct Create {
     credential_arn: Option<String>,
     /// What is given of a layer that is not stored yet: the URL that the other registry redirects to, or nothing until it
     /// is stored
-    #[arg(long, value_enum, default_value = "redirect")]
-    before_stored: BeforeStoredArgument,
+    #[arg(long, default_value = BeforeStored::Redirect.name(), value_parser = before_stored())]
+    before_stored: BeforeStored,
     /// Another account that may read the repositories that the rule makes
     #[arg(long, value_name = "ACCOUNT", value_parser = account_id)]
     grant: Vec<AccountId>,
     /// A host with a private address that the other registry may lead to, or that it is
     #[arg(long, value_name = "HOST", value_parser = host)]
     allow_host: Vec<Host>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum BeforeStoredArgument {
-    Redirect,
-    Wait,
 }
 
 /// A rule, by ECR's names and, for what ECR does not have, in its style.
@@ -197,10 +191,7 @@ fn rule(create: Create) -> Rule {
         upstream_url: create.upstream.to_string(),
         upstream_prefix: create.upstream_prefix.map(|prefix| prefix.to_string()),
         credential_arn: create.credential_arn,
-        before_stored: match create.before_stored {
-            BeforeStoredArgument::Redirect => BeforeStored::Redirect,
-            BeforeStoredArgument::Wait => BeforeStored::Wait,
-        },
+        before_stored: create.before_stored,
         accounts: create.grant,
         allowed_hosts: create.allow_host.iter().map(ToString::to_string).collect(),
         realm: None,
@@ -226,6 +217,11 @@ fn no_worker() -> Error {
 
 fn rule_prefix(value: &str) -> Result<RulePrefix, String> {
     RulePrefix::parse(value).map_err(|constraint| format!("the prefix {constraint}"))
+}
+
+fn before_stored() -> impl TypedValueParser<Value = BeforeStored> {
+    let names = PossibleValuesParser::new(BeforeStored::ALL.map(BeforeStored::name));
+    names.try_map(|name| BeforeStored::parse(&name).ok_or("it is none of these"))
 }
 
 fn upstream_url(value: &str) -> Result<UpstreamRegistry, String> {

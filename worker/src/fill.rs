@@ -8,7 +8,7 @@ mod layer;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use layergate::catalog::{Fill, FillFailure, ImageId, Intent, PublishError, Wanted};
+use layergate::catalog::{Fill, FillFailure, ImageId, Intent, PATIENCE_WITH_CLEANERS, PublishError, Wanted};
 use layergate::fault::Fault;
 use layergate::publish::UploadError;
 use layergate::types::{Digest, Repository};
@@ -23,9 +23,6 @@ const MARGIN: Duration = Duration::from_secs(60);
 
 /// How often the lease is renewed: four times before it runs out.
 const BEAT: Duration = Duration::from_secs(15);
-
-/// How long to wait for a cleaner that is about to remove what is fetched here. Removing takes a second or two.
-const PATIENCE_WITH_CLEANERS: Duration = Duration::from_secs(20);
 
 /// Why nothing came of a fill.
 #[derive(Debug)]
