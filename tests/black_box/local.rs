@@ -11,13 +11,14 @@ use tokio::process::{Child, Command};
 
 use crate::support::{assert_refused, sample, tool};
 
-/// Starts a stack and waits until it says that it is up.
-async fn start(data: &Path) -> (Child, HashMap<String, String>) {
+/// Starts a stack and waits until it says that it is up. Gives what `. local.env` sets.
+pub async fn start(data: &Path, log: Stdio) -> (Child, HashMap<String, String>) {
     let mut stack = Command::new(tool())
         .args(["local", "--port", "0", "--data"])
         .arg(data)
+        .env("RUST_LOG", "trace") // nobody asks for it: what is logged is decided in one place
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(log)
         .kill_on_drop(true)
         .spawn()
         .unwrap();
@@ -47,7 +48,7 @@ async fn stop(mut stack: Child, signal: Signal) {
     assert!(stack.wait().await.unwrap().success(), "{signal:?}");
 }
 
-async fn layergate(environment: &HashMap<String, String>, arguments: &[&str]) -> String {
+pub async fn layergate(environment: &HashMap<String, String>, arguments: &[&str]) -> String {
     let mut command = Command::new(tool());
     let output = command.args(arguments).env_clear().envs(environment).output().await.unwrap();
     assert!(output.status.success(), "{}", crate::support::stderr(&output));
@@ -58,7 +59,7 @@ async fn layergate(environment: &HashMap<String, String>, arguments: &[&str]) ->
 async fn it_stops_cleanly_and_finds_its_data_again() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("a new folder");
-    let (stack, environment) = start(&data).await;
+    let (stack, environment) = start(&data, Stdio::null()).await;
     assert!(!environment.contains_key("AWS_SESSION_TOKEN") && !environment.contains_key("AWS_PROFILE"));
     let mode = std::fs::metadata(data.join("local.env")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "it holds a secret");
@@ -67,7 +68,7 @@ async fn it_stops_cleanly_and_finds_its_data_again() {
     let images = layergate(&environment, &["image", "list", "hello"]).await;
     stop(stack, Signal::INT).await;
 
-    let (stack, environment) = start(&data).await;
+    let (stack, environment) = start(&data, Stdio::null()).await;
     assert_eq!(layergate(&environment, &["image", "list", "hello"]).await, images);
     let answer = reqwest::Client::new()
         .post(&environment["AWS_ENDPOINT_URL_ECR"])
@@ -88,7 +89,7 @@ async fn it_stops_cleanly_and_finds_its_data_again() {
 #[tokio::test]
 async fn what_keeps_it_from_starting_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let (stack, environment) = start(folder.path()).await;
+    let (stack, environment) = start(folder.path(), Stdio::null()).await;
     let run = async |arguments: &[&str]| {
         let mut command = Command::new(tool());
         command.args(["local"]).args(arguments).output().await.unwrap()

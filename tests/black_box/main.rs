@@ -40,6 +40,7 @@ mod sources;
 mod support;
 mod tokens;
 mod upstream;
+mod upstream_authorization;
 mod upstream_check;
 mod upstream_publish;
 mod url;

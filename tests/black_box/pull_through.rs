@@ -9,8 +9,8 @@ use layergate_tool::stack::ACCOUNT;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Delivery, Gate, Lambda, Layout, Recorder, Shape, Stack, assert_consistent, call, count_requests, headed,
-    image_digest, pull, sha256, verified,
+    Delivery, Gate, Lambda, Layout, Recorder, Shape, Stack, assert_consistent, cached, call, count_requests,
+    headed, image_digest, pull, sha256, verified,
 };
 
 const REPOSITORY: &str = "hub/team/app";
@@ -68,9 +68,7 @@ async fn the_second_pull_asks_the_upstream_for_nothing() {
 #[tokio::test]
 async fn ecrs_operations_fetch_what_is_not_here_too() {
     let layout = Layout::of_layers(&[b"layer"]);
-    let registry = Recorder::registry(&layout, |_| None).await;
-    let stack = Stack::start().await;
-    stack.rule("hub", &registry.url, &[]).await;
+    let (registry, stack) = cached(&layout).await;
     let answer = stack.batch_get(REPOSITORY, "1").await;
     let manifest = answer.body["images"][0]["imageManifest"].as_str().unwrap_or_else(|| panic!("{answer:?}"));
     assert_eq!(sha256(manifest.as_bytes()), image_digest(&layout));
@@ -88,9 +86,7 @@ async fn ecrs_operations_fetch_what_is_not_here_too() {
 async fn a_layer_that_no_stored_manifest_names_is_never_asked_for() {
     let layout = Layout::of_layers(&[b"layer"]);
     layout.add_blob("application/octet-stream", b"another blob of the upstream");
-    let registry = Recorder::registry(&layout, |_| None).await;
-    let stack = Stack::start().await;
-    stack.rule("hub", &registry.url, &[]).await;
+    let (registry, stack) = cached(&layout).await;
     let layers: [&[u8]; 2] = [b"layer", b"another blob of the upstream"];
     for layer in layers {
         let answer = stack.ask(REPOSITORY, &sha256(layer)).await;
@@ -112,9 +108,7 @@ async fn a_layer_that_no_stored_manifest_names_is_never_asked_for() {
 #[tokio::test]
 async fn a_call_for_a_stored_layer_costs_one_request() {
     let layout = Layout::of_layers(&[b"layer"]);
-    let registry = Recorder::registry(&layout, |_| None).await;
-    let stack = Stack::start().await;
-    stack.rule("hub", &registry.url, &[]).await;
+    let (_registry, stack) = cached(&layout).await;
     stack.pull_image(REPOSITORY, "1").await;
     let (url, requests) = count_requests(&stack.local.engines.dynamodb_url).await;
     let handler = stack.handler_with(|config| config.dynamodb_endpoint = Some(url));
@@ -251,9 +245,7 @@ async fn who_has_waited_as_long_as_a_gateway_lets_is_sent_to_the_same_place_agai
 #[tokio::test]
 async fn of_64_askers_one_makes_the_upstream_send() {
     let layout = Layout::of_layers(&[b"layer"]);
-    let registry = Recorder::registry(&layout, |_| None).await;
-    let stack = Stack::start().await;
-    stack.rule("hub", &registry.url, &[]).await;
+    let (registry, stack) = cached(&layout).await;
     // Each as if it met another instance of the function.
     let handlers: Vec<_> = (0..64).map(|_| stack.handler_with(|_| {})).collect();
     let authorization = stack.login(ACCOUNT, SystemTime::now()).await;
@@ -274,9 +266,7 @@ async fn of_64_askers_one_makes_the_upstream_send() {
 #[tokio::test]
 async fn an_event_that_lambda_delivers_twice_makes_one_fetch() {
     let layout = Layout::of_layers(&[b"layer"]);
-    let registry = Recorder::registry(&layout, |_| None).await;
-    let stack = Stack::start().await;
-    stack.rule("hub", &registry.url, &[]).await;
+    let (registry, stack) = cached(&layout).await;
     let lambda = Lambda::on(&stack, Delivery::Twice).await;
     let handler = stack.handler_with(|config| config.lambda_endpoint = Some(lambda.url.clone()));
     let authorization = stack.login(ACCOUNT, SystemTime::now()).await;

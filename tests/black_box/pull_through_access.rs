@@ -3,15 +3,15 @@
 use std::sync::atomic::Ordering;
 
 use axum::http::request::Parts;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use layergate_tool::stack::ACCOUNT;
 use serde_json::json;
 
+use crate::support::upstream::{basic, bearer, is_authorized};
 use crate::support::{
     Layout, OUTSIDER, Recorder, Shape, Stack, TARGET, assert_consistent, call, count_requests, headed, now,
     secret, sha256,
 };
-use crate::upstream::{basic, is_authorized};
 
 const REPOSITORY: &str = "hub/team/app";
 
@@ -98,10 +98,6 @@ async fn accounts_that_a_rule_grants_may_make_the_first_pull() {
     assert_eq!(registry.asked(), asked);
 }
 
-fn bearer(realm: &str) -> Response {
-    headed(401, "www-authenticate", &format!(r#"Bearer realm="{realm}/token",service="registry""#))
-}
-
 #[tokio::test]
 async fn credentials_go_to_the_token_server_that_was_named_first() {
     let stack = Stack::start().await;
@@ -115,7 +111,9 @@ async fn credentials_go_to_the_token_server_that_was_named_first() {
     let (registry, upstream) = Recorder::switched(&layout).await;
     let wants_token_of = |realm: &str| {
         let realm = realm.to_owned();
-        move |request: &Parts| (!is_authorized(request, "Bearer the-token")).then(|| bearer(&realm))
+        move |request: &Parts| {
+            (!is_authorized(request, "Bearer the-token")).then(|| bearer(&format!("{realm}/token"), ""))
+        }
     };
     upstream.set(wants_token_of(&token_server.url));
     let arn = secret(&stack, "hub", r#"{"username":"alice","accessToken":"pass:word"}"#);

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::clean::CLEAN;
 use crate::support::{
-    Gate, Layout, Recorder, RuntimeApi, Stack, age_cleaners_and_intents, assert_consistent, image_digest,
-    rows, sha256, waiting_at_both,
+    Gate, Layout, Recorder, RuntimeApi, Stack, age_cleaners_and_intents, assert_consistent, cached,
+    image_digest, rows, sha256, waiting_at_both,
 };
 use crate::worker::worker;
 
@@ -142,9 +142,7 @@ async fn an_image_that_is_deleted_while_its_layer_is_fetched_stays_deleted() {
 #[tokio::test]
 async fn cleaning_keeps_what_images_name_and_nobody_has_pulled() {
     let layout = layout(true, "index");
-    let registry = Recorder::registry(&layout, |_| None).await;
-    let stack = Stack::start().await;
-    stack.rule("hub", &registry.url, &[]).await;
+    let (registry, stack) = cached(&layout).await;
     // An index, one of its images, and no layer.
     stack.batch_get(REPOSITORY, "1").await;
     let contents = layout.contents();

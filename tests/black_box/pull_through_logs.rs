@@ -6,11 +6,10 @@ use std::time::Duration;
 use axum::response::IntoResponse;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
 
-use crate::support::{Layout, Recorder, headed, sha256, tool};
-use crate::upstream::{basic, is_authorized};
+use crate::local;
+use crate::support::upstream::{basic, is_authorized};
+use crate::support::{Layout, Recorder, headed, sha256};
 
 const SECRET: &str = r#"{"username":"alice","accessToken":"pass:word"}"#;
 
@@ -43,34 +42,13 @@ async fn no_log_line_has_a_secret_a_token_or_a_url() {
     let secrets = folder.path().join("secrets/ecr-pullthroughcache");
     std::fs::create_dir_all(&secrets).unwrap();
     std::fs::write(secrets.join("hub"), SECRET).unwrap();
-    let mut local = Command::new(tool())
-        .args(["local", "--port", "0", "--data"])
-        .arg(folder.path())
-        .env("RUST_LOG", "trace")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(local.stdout.take().unwrap()).lines();
-    lines.next_line().await.unwrap().unwrap();
-    let environment = std::fs::read_to_string(folder.path().join("local.env")).unwrap();
-    let variable = |name: &str| {
-        let value = environment.lines().find_map(|line| line.strip_prefix(&format!("export {name}=")));
-        value.unwrap().to_owned()
-    };
-    let create = Command::new(tool())
-        .args(["pull-through", "create", "hub", "--upstream", &registry.url, "--credential-arn"])
-        .arg("arn:aws:secretsmanager:us-east-1:000000000000:secret:ecr-pullthroughcache/hub")
-        .env_clear()
-        .envs(environment.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('=')))
-        .output()
-        .await
-        .unwrap();
-    assert!(create.status.success(), "{create:?}");
+    let (local, environment) = local::start(folder.path(), Stdio::piped()).await;
+    let arn = "arn:aws:secretsmanager:us-east-1:000000000000:secret:ecr-pullthroughcache/hub";
+    let create = ["pull-through", "create", "hub", "--upstream", &registry.url, "--credential-arn", arn];
+    local::layergate(&environment, &create).await;
 
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-    let url = variable("API_URL");
+    let url = &environment["API_URL"];
     let get = async |what: &str| {
         let answer = client.get(format!("{url}/v2/hub/team/app/{what}")).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())

@@ -7,8 +7,8 @@ use axum::response::IntoResponse;
 use layergate_tool::stack::ACCOUNT;
 use serde_json::{Value, json};
 
+use crate::support::upstream::{basic, is_authorized};
 use crate::support::{Layout, OUTSIDER, Recorder, Stack, assert_refused, headed, stderr};
-use crate::upstream::{basic, is_authorized};
 
 const ARN: &str = "arn:aws:secretsmanager:us-east-1:000000000000:secret:ecr-pullthroughcache/hub";
 

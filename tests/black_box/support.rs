@@ -10,6 +10,7 @@ mod runtime_api;
 mod steps;
 mod stub_registry;
 mod table;
+pub mod upstream;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ pub use faults::{Fault, FaultProxy, SIGNED_TOO_EARLY};
 pub use lambda::{Delivery, Lambda};
 pub use layout::{Layout, sha256};
 pub use proxy::{count_requests, forward, serve};
-pub use pull_through::{image_digest, now, secret, verified};
+pub use pull_through::{cached, image_digest, now, secret, verified};
 pub use registry::{pull, registry_event};
 pub use runtime_api::{RuntimeApi, as_lambda_starts};
 pub use steps::{between_steps, waiting_at, waiting_at_both};

@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use layergate::upstream::{self, Credentials, Danger, Error, UpstreamRegistry};
 use serde_json::json;
 
+use crate::support::upstream::{basic, bearer, credentials, is_authorized};
 use crate::support::{Recorder, headed};
-use crate::upstream::{basic, credentials, is_authorized};
 
 /// A registry that takes alice's credentials alone, and its token server.
 async fn registry_of_alice(scope: &'static str) -> (Recorder, Recorder) {
@@ -19,11 +19,7 @@ async fn registry_of_alice(scope: &'static str) -> (Recorder, Recorder) {
     let realm = token_server.url.clone();
     let registry = Recorder::start(move |request| match is_authorized(request, "Bearer the-token") {
         true => "{}".into_response(),
-        false => headed(
-            401,
-            "www-authenticate",
-            &format!(r#"Bearer realm="{realm}/token",service="registry"{scope}"#),
-        ),
+        false => bearer(&format!("{realm}/token"), scope),
     });
     (registry.await, token_server)
 }

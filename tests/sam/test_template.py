@@ -331,12 +331,21 @@ def test_the_local_stack_has_the_functions_timeout(resources: dict) -> None:
     assert resources["Function"]["Properties"]["Timeout"] == int(seconds)
 
 
-def test_the_outcomes_that_are_counted_are_in_the_log_line(resources: dict) -> None:
-    log_line = (ROOT / "src/lambda.rs").read_text()
-    metric = resources["Outcomes"]["Properties"]
-    assert '"request"' in metric["FilterPattern"] and '"request"' in log_line
-    assert metric["MetricTransformations"][0]["Dimensions"] == [{"Key": "Outcome", "Value": "$.outcome"}]
-    assert "outcome" in log_line
+@pytest.mark.parametrize(
+    ("metric", "source", "message", "member"),
+    [
+        ("Outcomes", "src/lambda.rs", '"request"', "outcome"),
+        ("Fills", "worker/src/fill.rs", '"fill"', "outcome = $outcome"),
+    ],
+)
+def test_the_outcomes_that_are_counted_are_in_the_log_line(
+    resources: dict, metric: str, source: str, message: str, member: str
+) -> None:
+    log_line = (ROOT / source).read_text()
+    properties = resources[metric]["Properties"]
+    assert message in properties["FilterPattern"] and message in log_line
+    assert properties["MetricTransformations"][0]["Dimensions"] == [{"Key": "Outcome", "Value": "$.outcome"}]
+    assert member in log_line
 
 
 def test_the_bytes_that_are_counted_are_in_the_workers_log_line(resources: dict) -> None:
@@ -344,14 +353,6 @@ def test_the_bytes_that_are_counted_are_in_the_workers_log_line(resources: dict)
     metric = resources["FreedBytes"]["Properties"]
     assert '"clean"' in metric["FilterPattern"] and '"clean"' in log_line
     assert metric["MetricTransformations"][0]["MetricValue"] == "$.bytes" and "bytes," in log_line
-
-
-def test_the_outcomes_of_fills_are_in_the_workers_log_line(resources: dict) -> None:
-    log_line = (ROOT / "worker/src/fill.rs").read_text()
-    metric = resources["Fills"]["Properties"]
-    assert '"fill"' in metric["FilterPattern"] and '"fill"' in log_line
-    assert metric["MetricTransformations"][0]["Dimensions"] == [{"Key": "Outcome", "Value": "$.outcome"}]
-    assert "outcome = $outcome" in log_line
 
 
 def test_a_fill_fails_with_each_reason_but_those_that_are_nobodys_fault_here(resources: dict) -> None:

@@ -8,10 +8,18 @@ use layergate_tool::stack::ACCOUNT;
 use serde_json::{Value, json};
 
 use super::table::{Row, all_rows, client};
-use super::{Answer, Layout, Shape, Stack, sha256};
+use super::{Answer, Layout, Recorder, Shape, Stack, sha256};
 
 /// How long a fill may take here.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A registry that has an image, and a stack whose repositories `hub/...` come from there.
+pub async fn cached(layout: &Layout) -> (Recorder, Stack) {
+    let registry = Recorder::registry(layout, |_| None).await;
+    let stack = Stack::start().await;
+    stack.rule("hub", &registry.url, &[]).await;
+    (registry, stack)
+}
 
 impl Stack {
     pub fn catalog(&self) -> Catalog {
