@@ -1,6 +1,6 @@
 //! The catalog: which image of which repository references which layer, in one DynamoDB table.
 //!
-//! This is layout 3. A repository is written here as `R`, for `<registryId>/<name>`.
+//! This is layout 4. A repository is written here as `R`, for `<registryId>/<name>`.
 //!
 //! | pk | sk | what |
 //! |---|---|---|
@@ -50,6 +50,7 @@ mod delete_image;
 mod delete_repository;
 mod fill;
 mod grant;
+mod id;
 mod image;
 mod intent;
 mod keys;
@@ -63,6 +64,7 @@ mod tag;
 mod transaction;
 
 use std::collections::HashMap;
+use std::str::FromStr;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
@@ -79,6 +81,7 @@ pub use cleaner::{CleanError, Cleaner, LARGEST_CLAIM};
 pub use delete_image::{ImageDeletion, ImageId};
 pub use delete_repository::RepositoryDeletion;
 pub use fill::{Fill, FillFailure, FillState, Wanted};
+pub use id::UniqueId;
 pub use image::Image;
 pub use intent::{Claimed, Intent, PATIENCE_WITH_CLEANERS};
 pub use publish::{Begun, LayerRecord, NewImage, PublishError};
@@ -154,7 +157,7 @@ pub struct RepositoryRecord {
 /// The mark of a repository's deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RepositoryMark {
-    id: u64,
+    id: UniqueId,
     is_tentative: bool,
 }
 
@@ -305,12 +308,13 @@ fn string<'a>(item: &'a Item, name: &'static str) -> Result<&'a str, Fault> {
     value.map(String::as_str).ok_or(Fault::BrokenRecord(name))
 }
 
-fn number(item: &Item, name: &'static str) -> Result<u64, Fault> {
+/// A number of a record, or an id.
+fn number<N: FromStr>(item: &Item, name: &'static str) -> Result<N, Fault> {
     let value = item.get(name).and_then(|value| value.as_n().ok()).and_then(|digits| digits.parse().ok());
     value.ok_or(Fault::BrokenRecord(name))
 }
 
-fn optional_number(item: &Item, name: &'static str) -> Result<Option<u64>, Fault> {
+fn optional_number<N: FromStr>(item: &Item, name: &'static str) -> Result<Option<N>, Fault> {
     item.contains_key(name).then(|| number(item, name)).transpose()
 }
 

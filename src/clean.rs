@@ -144,7 +144,7 @@ impl Cleaning<'_> {
             cleaning: self,
             cleaner,
             repositories: Vec::new(),
-            before: before.duration_since(UNIX_EPOCH).unwrap_or_default(),
+            before,
             gone: Filter::new(),
             stage: Stage::Records,
             freed: Freed::default(),
@@ -168,8 +168,8 @@ struct Run<'a> {
     /// `None` in a dry run, which claims nothing.
     cleaner: Option<Cleaner>,
     repositories: Vec<Repository>,
-    /// What is from before this time, counted from 1970, is old enough.
-    before: Duration,
+    /// What is from before this time is old enough.
+    before: SystemTime,
     /// The records that a dry run would have removed.
     gone: Filter,
     stage: Stage,

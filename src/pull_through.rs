@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
 
-use crate::catalog::{Catalog, FillFailure, FillState, Wanted};
+use crate::catalog::{Catalog, FillFailure, FillState, UniqueId, Wanted};
 use crate::config::Config;
 use crate::fault::{Backend, Fault};
 use crate::types::{DownloadUrl, Repository};
@@ -112,7 +112,7 @@ impl PullThrough {
         catalog: &Catalog,
         repository: &Repository,
         wanted: &Wanted,
-        lease_id: u64,
+        lease_id: UniqueId,
     ) -> Result<(), Fault> {
         let invoked = self.worker.fill(repository, wanted, lease_id).await;
         if invoked.is_err() {

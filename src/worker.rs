@@ -14,7 +14,7 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{ImageId, Wanted};
+use crate::catalog::{ImageId, UniqueId, Wanted};
 use crate::config::Config;
 use crate::fault::{Backend, Fault};
 use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName, RulePrefix};
@@ -49,7 +49,7 @@ pub enum Event {
 pub struct FillEvent {
     registry_id: String,
     repository_name: String,
-    lease_id: u64,
+    lease_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     layer_digest: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,11 +71,11 @@ pub struct Validation {
 }
 
 impl FillEvent {
-    fn new(repository: &Repository, wanted: &Wanted, lease_id: u64) -> Self {
+    fn new(repository: &Repository, wanted: &Wanted, lease_id: UniqueId) -> Self {
         let event = Self {
             registry_id: repository.registry.to_string(),
             repository_name: repository.name.to_string(),
-            lease_id,
+            lease_id: lease_id.to_string(),
             ..Self::default()
         };
         match wanted {
@@ -88,7 +88,7 @@ impl FillEvent {
     }
 
     /// Where it belongs, what it is, and the id of its lease; `None` if this is not what [`Worker::fill`] sends.
-    pub fn parse(&self) -> Option<(Repository, Wanted, u64)> {
+    pub fn parse(&self) -> Option<(Repository, Wanted, UniqueId)> {
         let registry = RegistryId::parse(&self.registry_id).ok()?;
         let name = RepositoryName::parse(&self.repository_name).ok()?;
         let wanted = match (&self.layer_digest, &self.image_digest, &self.image_tag) {
@@ -97,7 +97,7 @@ impl FillEvent {
             (None, None, Some(tag)) => Wanted::Image(ImageId::Tag(ImageTag::parse(tag).ok()?)),
             _ => return None,
         };
-        Some((Repository { registry, name }, wanted, self.lease_id))
+        Some((Repository { registry, name }, wanted, self.lease_id.parse().ok()?))
     }
 }
 
@@ -125,7 +125,7 @@ impl Worker {
     /// Asks for an image or a layer to be fetched, under this lease. Returns when Lambda has taken the request; it may
     /// deliver it more than once.
     /// Source: [Asynchronous invocation](https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html).
-    pub async fn fill(&self, repository: &Repository, wanted: &Wanted, lease_id: u64) -> Result<(), Fault> {
+    pub async fn fill(&self, repository: &Repository, wanted: &Wanted, lease_id: UniqueId) -> Result<(), Fault> {
         let event = Event::Fill(FillEvent::new(repository, wanted, lease_id));
         let invoked = self.invoke(&event)?.invocation_type(InvocationType::Event).send().await;
         payload(invoked, 202).map(|_| ())

@@ -10,12 +10,13 @@
 //! [`intent`](super::intent); why this is enough is in `docs/architecture.md`.
 
 use std::collections::HashSet;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 
+use super::id::{UniqueId, nanoseconds_since_1970};
 use super::image::digest_values;
-use super::transaction::{Condition, Outcome, number_value, unique_number};
+use super::transaction::{Condition, Outcome, number_value};
 use super::{Catalog, digests, keys, number, string};
 use crate::fault::Fault;
 use crate::types::{Digest, RegistryId};
@@ -48,7 +49,7 @@ const LONGEST_PUBLISHING: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug)]
 pub struct Cleaner {
     registry: RegistryId,
-    id: u64,
+    id: UniqueId,
     /// When the lease was written last. Not an Instant: the monotonic clock stands still while a machine sleeps.
     renewed_at: SystemTime,
 }
@@ -85,7 +86,7 @@ impl From<Fault> for CleanError {
 /// A cleaner, as others read its record.
 #[derive(Debug)]
 pub(super) struct SeenCleaner {
-    id: u64,
+    id: UniqueId,
     /// In nanoseconds since 1970.
     pub(super) lease_ends: u64,
     /// What it is about to remove.
@@ -94,7 +95,7 @@ pub(super) struct SeenCleaner {
 
 impl SeenCleaner {
     pub(super) fn is_expired(&self) -> bool {
-        self.lease_ends < unique_number()
+        self.lease_ends < nanoseconds_since_1970(SystemTime::now())
     }
 }
 
@@ -104,7 +105,7 @@ impl Catalog {
     pub async fn begin_cleaning(&self, registry: &RegistryId, age: Duration) -> Result<Cleaner, Fault> {
         self.tidy(registry, age.max(LONGEST_PUBLISHING)).await?;
         let cleaner =
-            Cleaner { registry: registry.clone(), id: unique_number(), renewed_at: SystemTime::now() };
+            Cleaner { registry: registry.clone(), id: UniqueId::draw(), renewed_at: SystemTime::now() };
         let record = keys::cleaner(registry, cleaner.id);
         let item = self.put(record, [("lease_ends", lease_ends())], Some(Condition::is_absent()));
         self.transact(vec![item]).await?;
@@ -113,12 +114,12 @@ impl Catalog {
 
     /// Ends the intents of dead publishings, and deletes the records of dead cleaners and the intents that have ended.
     async fn tidy(&self, registry: &RegistryId, age: Duration) -> Result<(), Fault> {
-        let begun_before = unique_number().saturating_sub(nanoseconds(age));
+        let begun_before = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
         // The intents are read before the cleaners. So no cleaner needs these intents that is not seen below: one that
         // begins later finds what was written under them.
         let (mut intents, _) = self.intents(registry).await?;
         for intent in &mut intents {
-            if !intent.has_ended && intent.id < begun_before {
+            if !intent.has_ended && intent.id.is_older_than(begun_before) {
                 self.end_intent(keys::intent(registry, intent.id, 0)).await?;
                 intent.has_ended = true;
             }
@@ -228,7 +229,7 @@ impl Catalog {
     async fn delete_cleaner(
         &self,
         registry: &RegistryId,
-        id: u64,
+        id: UniqueId,
         condition: Option<Condition>,
     ) -> Result<Outcome, Fault> {
         let record = self.delete(keys::cleaner(registry, id), condition);
@@ -238,9 +239,5 @@ impl Catalog {
 }
 
 fn lease_ends() -> AttributeValue {
-    number_value(unique_number() + nanoseconds(LEASE))
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+    number_value(nanoseconds_since_1970(SystemTime::now() + LEASE))
 }

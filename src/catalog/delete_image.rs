@@ -12,9 +12,12 @@
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
 
+use super::id::UniqueId;
 use super::image::{ImageRecord, digest_value};
-use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome, number_value, unique_number};
+use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome};
 use super::{Catalog, keys};
+use std::time::SystemTime;
+
 use crate::fault::Fault;
 use crate::types::{Digest, ImageTag, Repository};
 
@@ -78,7 +81,7 @@ fn decide(id: &ImageId, tags: &[ImageTag], index: Option<Digest>) -> Decision {
 #[derive(Debug, Clone)]
 struct Marked {
     image: ImageRecord,
-    deletion: u64,
+    deletion: UniqueId,
 }
 
 impl Catalog {
@@ -117,7 +120,7 @@ impl Catalog {
                     }
                 }
                 Decision::Delete => {
-                    let deletion = unique_number();
+                    let deletion = UniqueId::draw();
                     let mark = self.mark(repository, &image, deletion);
                     if self.transact(mark.into()).await? == Outcome::Written {
                         break Marked { image, deletion };
@@ -130,27 +133,27 @@ impl Catalog {
         Ok(ImageDeletion::Deleted(going))
     }
 
-    /// Deletes an image whose publishing began before `begun_before`, in nanoseconds since 1970, and never ended; or whose
-    /// deletion did not end. The images of an index whose publishing never ended stay: they were published. Returns
+    /// Deletes an image whose publishing began before `begun_before` and never ended; or whose deletion did not end. The images of an index whose publishing never ended stay: they were published. Returns
     /// whether there was anything to delete; `is_dry_run` only looks.
     pub async fn delete_unfinished_image(
         &self,
         repository: &Repository,
         digest: &Digest,
-        begun_before: u64,
+        begun_before: SystemTime,
         is_dry_run: bool,
     ) -> Result<bool, Fault> {
         let marked = loop {
             let Some(image) = self.image(repository, digest).await? else { return Ok(false) };
             let is_left = image.deletion.is_some() || !image.is_published;
-            if !is_left || image.begun_at >= begun_before || is_dry_run {
-                return Ok(is_left && image.begun_at < begun_before);
+            let goes = is_left && image.begun_at.is_older_than(begun_before);
+            if !goes || is_dry_run {
+                return Ok(goes);
             }
             if let Some(deletion) = image.deletion {
                 break Marked { image, deletion };
             }
-            let deletion = unique_number();
-            let mark = [(":deletion", number_value(deletion))];
+            let deletion = UniqueId::draw();
+            let mark = [(":deletion", deletion.value())];
             let item = self.update(
                 keys::image(repository, digest),
                 "SET deleting = :deletion, keeps_images = :deletion",
@@ -210,8 +213,8 @@ impl Catalog {
     }
 
     /// The items that mark an image. They are refused if what names the image has changed since it was read.
-    fn mark(&self, repository: &Repository, image: &ImageRecord, deletion: u64) -> [TransactWriteItem; 2] {
-        let mark = [(":deletion", number_value(deletion))];
+    fn mark(&self, repository: &Repository, image: &ImageRecord, deletion: UniqueId) -> [TransactWriteItem; 2] {
+        let mark = [(":deletion", deletion.value())];
         let is_as_seen = Condition::has_revision(image.revision);
         [
             self.update(
@@ -260,7 +263,7 @@ impl Catalog {
         repository: &Repository,
         image: &Digest,
         index: &ImageRecord,
-        deletion_of_index: u64,
+        deletion_of_index: UniqueId,
     ) -> Result<Option<Marked>, Fault> {
         loop {
             let Some(image) = self.image(repository, image).await? else {
@@ -282,7 +285,7 @@ impl Catalog {
             let while_index_goes =
                 self.check(keys::image(repository, &index.digest), Condition::is_marked(deletion_of_index));
             let mut items = vec![while_index_goes];
-            let deletion = unique_number();
+            let deletion = UniqueId::draw();
             let stays = index.keeps_images || !tags.is_empty() || other_index.is_some();
             if stays {
                 let is_as_seen = Condition::has_revision(image.revision);
@@ -307,7 +310,7 @@ impl Catalog {
         repository: &Repository,
         image: &Digest,
         index: &ImageRecord,
-        deletion_of_index: u64,
+        deletion_of_index: UniqueId,
     ) -> Result<bool, Fault> {
         let items = vec![
             self.check(keys::image(repository, &index.digest), Condition::is_marked(deletion_of_index)),
@@ -386,13 +389,13 @@ impl Catalog {
         &self,
         repository: &Repository,
         image: &Digest,
-        deletion_of_repository: u64,
+        deletion_of_repository: UniqueId,
     ) -> Result<(), Fault> {
         let Some(image) = self.image(repository, image).await? else { return Ok(()) };
         let deletion = match image.deletion {
             Some(deletion) => deletion,
             None => {
-                let deletion = unique_number();
+                let deletion = UniqueId::draw();
                 let goes_on = Condition::is_marked(deletion_of_repository);
                 let mut items = vec![self.check(keys::repository(repository), goes_on)];
                 items.extend(self.mark(repository, &image, deletion));

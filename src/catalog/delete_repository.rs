@@ -10,7 +10,8 @@
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome, number_value, unique_number};
+use super::id::UniqueId;
+use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome};
 use super::{Catalog, digest, keys, string};
 use crate::fault::Fault;
 use crate::types::{Digest, Repository};
@@ -78,7 +79,7 @@ impl Catalog {
 
     /// Marks a repository that is not being deleted.
     async fn mark_repository(&self, repository: &Repository, is_final: bool) -> Result<(), Fault> {
-        let mark = [(":deletion", number_value(unique_number()))];
+        let mark = [(":deletion", UniqueId::draw().value())];
         let change = match is_final {
             true => "SET deleting = :deletion",
             false => "SET deleting = :deletion, tentative = :deletion",
@@ -87,7 +88,7 @@ impl Catalog {
         self.transact(vec![item]).await.map(|_| ()) // refused if somebody else has marked it
     }
 
-    async fn delete_listed_images(&self, repository: &Repository, deletion: u64) -> Result<(), Fault> {
+    async fn delete_listed_images(&self, repository: &Repository, deletion: UniqueId) -> Result<(), Fault> {
         // Each pass lists from the start, because deleted images are not listed any more.
         while self.is_still_marked(repository, deletion).await? {
             let mut list = self.images(repository);
@@ -109,12 +110,12 @@ impl Catalog {
         Ok(())
     }
 
-    async fn is_still_marked(&self, repository: &Repository, deletion: u64) -> Result<bool, Fault> {
+    async fn is_still_marked(&self, repository: &Repository, deletion: UniqueId) -> Result<bool, Fault> {
         let mark = self.repository(repository).await?.and_then(|record| record.deleting);
         Ok(mark.is_some_and(|mark| mark.id == deletion))
     }
 
-    async fn delete_listed_layers(&self, repository: &Repository, deletion: u64) -> Result<(), Fault> {
+    async fn delete_listed_layers(&self, repository: &Repository, deletion: UniqueId) -> Result<(), Fault> {
         const LAYERS_AT_ONCE: usize = (LARGEST_TRANSACTION - 1) / 2;
         let mut layers = self.rows(keys::repository_partition(repository), keys::LAYER_PREFIX, 500);
         loop {

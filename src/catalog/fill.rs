@@ -14,8 +14,9 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, TransactWriteItem};
 
+use super::id::UniqueId;
 use super::intent::Intent;
-use super::transaction::{Condition, Outcome, key_attributes, number_value, unique_number};
+use super::transaction::{Condition, Outcome, key_attributes, number_value};
 use super::{Catalog, ImageId, Item, fault, garbled, keys, number, optional_number, string};
 use crate::fault::Fault;
 use crate::types::{Digest, DownloadUrl, ObjectKey, Repository, seconds_since_1970};
@@ -154,7 +155,7 @@ impl FillState {
     /// Reads a row; `None` if its time is over.
     fn read(item: &Item) -> Result<Option<Self>, Fault> {
         let now = seconds_since_1970(SystemTime::now());
-        if number(item, "ends_at")? <= now {
+        if number::<u64>(item, "ends_at")? <= now {
             return Ok(None);
         }
         if item.contains_key("failure") {
@@ -175,7 +176,7 @@ impl FillState {
 pub struct Fill {
     repository: Repository,
     wanted: Wanted,
-    lease_id: u64,
+    lease_id: UniqueId,
 }
 
 impl Catalog {
@@ -191,9 +192,9 @@ impl Catalog {
 
     /// Takes the lease of a fill, if there is no fill under way and no failure is remembered. Returns the lease's id. One
     /// request: a write of its own, because transactions of many that ask for the same thing would be in each other's way.
-    pub async fn lease(&self, repository: &Repository, wanted: &Wanted) -> Result<Option<u64>, Fault> {
+    pub async fn lease(&self, repository: &Repository, wanted: &Wanted) -> Result<Option<UniqueId>, Fault> {
         let now = SystemTime::now();
-        let lease_id = unique_number();
+        let lease_id = UniqueId::draw();
         let mut item = key_attributes(keys::fill(repository, wanted));
         item.extend(until(lease_id, now + TIME_TO_CLAIM).map(|(name, value)| (name.to_owned(), value)));
         let (condition, values) =
@@ -215,7 +216,7 @@ impl Catalog {
         &self,
         repository: &Repository,
         wanted: &Wanted,
-        lease_id: u64,
+        lease_id: UniqueId,
     ) -> Result<(), Fault> {
         let (condition, values) = Condition::split(Some(Condition::is_unclaimed(lease_id)));
         let delete = self
@@ -237,7 +238,7 @@ impl Catalog {
         &self,
         repository: Repository,
         wanted: Wanted,
-        lease_id: u64,
+        lease_id: UniqueId,
     ) -> Result<Option<Fill>, Fault> {
         let is_free = Condition::is_unclaimed(lease_id);
         let fill = Fill { repository, wanted, lease_id };
@@ -314,10 +315,10 @@ impl Fill {
 }
 
 /// The attributes of a row that counts until `ends`.
-fn until(lease_id: u64, ends: SystemTime) -> [(&'static str, AttributeValue); 3] {
+fn until(lease_id: UniqueId, ends: SystemTime) -> [(&'static str, AttributeValue); 3] {
     let ends = seconds_since_1970(ends);
     [
-        ("lease_id", number_value(lease_id)),
+        ("lease_id", lease_id.value()),
         ("ends_at", number_value(ends)),
         ("expires_at", number_value(ends + KEPT)),
     ]

@@ -2,6 +2,7 @@
 
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 
+use super::id::UniqueId;
 use super::tag::Tagged;
 use super::transaction::{Condition, number_value};
 use super::{
@@ -19,14 +20,14 @@ pub(super) struct ImageRecord {
     pub(super) layers: Vec<Digest>,
     /// The images of an index.
     pub(super) images: Vec<Digest>,
-    /// When its publishing began. Tells this record from an earlier or later one with the same digest.
-    pub(super) begun_at: u64,
+    /// Drawn when its publishing began. Tells this record from an earlier or later one with the same digest.
+    pub(super) begun_at: UniqueId,
     /// Grows with each change of what names the image.
-    pub(super) revision: u64,
+    pub(super) revision: UniqueId,
     /// Whether its publishing has ended.
     pub(super) is_published: bool,
     /// The id of its deletion, if that has begun.
-    pub(super) deletion: Option<u64>,
+    pub(super) deletion: Option<UniqueId>,
     /// Whether that deletion keeps the images of the index.
     pub(super) keeps_images: bool,
     /// Whether it comes from another registry. Then the images of an index need not be here.

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
 
+use super::id::UniqueId;
 use super::image::digest_values;
 use super::keys::Key;
-use super::transaction::{Condition, now, unique_number};
-use super::{Catalog, digests, keys, optional_number, string};
+use super::transaction::{Condition, now};
+use super::{Catalog, digests, keys, string};
 use crate::fault::Fault;
 use crate::types::{Digest, RegistryId};
 
@@ -42,7 +43,7 @@ const POLL: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Intent {
     registry: RegistryId,
-    id: u64,
+    id: UniqueId,
     digests: Vec<Digest>,
 }
 
@@ -68,8 +69,8 @@ pub struct Claimed {
 /// An intent, as a cleaner reads it.
 #[derive(Debug)]
 pub(super) struct SeenIntent {
-    /// When the publishing began, in nanoseconds since 1970.
-    pub(super) id: u64,
+    /// Drawn when the publishing began.
+    pub(super) id: UniqueId,
     /// The sort keys of its rows; the first one says whether it counts.
     pub(super) rows: Vec<String>,
     /// Whether its publishing has ended, or was given up.
@@ -87,7 +88,7 @@ impl Catalog {
         self.claim_table().await?;
         let mut seen = HashSet::new();
         let digests = digests.into_iter().filter(|digest| seen.insert(digest.canonical())).collect();
-        let intent = Intent { registry: registry.clone(), id: unique_number(), digests };
+        let intent = Intent { registry: registry.clone(), id: UniqueId::draw(), digests };
         let (first, others) = intent.digests.split_at(intent.digests.len().min(DIGESTS_OF_FIRST_ROW));
         let rows: Vec<_> = std::iter::once(first).chain(others.chunks(DIGESTS_OF_ROW)).enumerate().collect();
         for rows in rows.chunks(ROWS_AT_ONCE) {
@@ -177,7 +178,7 @@ impl Catalog {
             match intents.last_mut().filter(|intent| intent.id == id) {
                 Some(intent) => intent.rows.push(sk.to_owned()),
                 None => {
-                    let has_ended = optional_number(&row, "ended_at")?.is_some();
+                    let has_ended = row.contains_key("ended_at");
                     intents.push(SeenIntent { id, rows: vec![sk.to_owned()], has_ended });
                 }
             }

@@ -2,6 +2,7 @@
 
 use super::ImageId;
 use super::fill::Wanted;
+use super::id::UniqueId;
 use crate::types::{Digest, ImageTag, RegistryId, Repository, RulePrefix};
 
 /// A partition key and a sort key.
@@ -90,16 +91,16 @@ pub(super) fn repository_listing(repository: &Repository) -> Key {
 }
 
 /// A row of an intent, counted from 0.
-pub(super) fn intent(registry: &RegistryId, id: u64, row: usize) -> Key {
+pub(super) fn intent(registry: &RegistryId, id: UniqueId, row: usize) -> Key {
     let first = format!("{INTENT_PREFIX}{id}");
     (registry_partition(registry), if row == 0 { first } else { format!("{first}#{row}") })
 }
 
-pub(super) fn cleaner(registry: &RegistryId, id: u64) -> Key {
+pub(super) fn cleaner(registry: &RegistryId, id: UniqueId) -> Key {
     (registry_partition(registry), format!("{CLEANER_PREFIX}{id}"))
 }
 
-pub(super) fn claim(registry: &RegistryId, id: u64) -> Key {
+pub(super) fn claim(registry: &RegistryId, id: UniqueId) -> Key {
     (registry_partition(registry), format!("{CLEANER_PREFIX}{id}#claim"))
 }
 

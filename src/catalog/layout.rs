@@ -10,7 +10,7 @@ use crate::fault::Fault;
 use crate::types::{RegistryId, Repository};
 
 /// The layout that [`catalog`](super) describes.
-const LAYOUT: u64 = 3;
+const LAYOUT: u64 = 4;
 
 /// Whether the table is known to have this layout. The layout does not change while a program runs, so reading it
 /// once is enough.

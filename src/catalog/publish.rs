@@ -23,10 +23,11 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, TransactWriteItem};
 
+use super::id::UniqueId;
 use super::image::digest_values;
 use super::intent::Intent;
 use super::transaction::{
-    Condition, LARGEST_TRANSACTION, Outcome, key_attributes, now, number_value, unique_number,
+    Condition, LARGEST_TRANSACTION, Outcome, key_attributes, now, number_value,
 };
 use super::{Catalog, fault, garbled, keys, string};
 use crate::fault::Fault;
@@ -83,7 +84,7 @@ pub struct Begun<'a> {
     repository: &'a Repository,
     image: &'a NewImage,
     intent: &'a Intent,
-    begun_at: u64,
+    begun_at: UniqueId,
 }
 
 /// Why a step of publishing was not done.
@@ -147,11 +148,11 @@ impl Catalog {
         let (begun_at, revision, is_new) = loop {
             let record = self.image(repository, &image.digest).await?;
             let (begun_at, revision, condition) = match &record {
-                None => (unique_number(), unique_number(), Condition::is_absent()),
+                None => (UniqueId::draw(), UniqueId::draw(), Condition::is_absent()),
                 Some(record) if record.deletion.is_some() => return Err(PublishError::ImageDeleted),
                 // The image is published again: its record and its references stay.
                 Some(record) => {
-                    (record.begun_at, record.revision + 1, Condition::has_revision(record.revision))
+                    (record.begun_at, record.revision.next(), Condition::has_revision(record.revision))
                 }
             };
             let mut items = self.known_image(repository, image, (begun_at, revision), condition);
@@ -183,7 +184,7 @@ impl Catalog {
         &self,
         repository: &Repository,
         image: &NewImage,
-        (begun_at, revision): (u64, u64),
+        (begun_at, revision): (UniqueId, UniqueId),
         condition: Condition,
     ) -> Vec<TransactWriteItem> {
         // All layers that it may reference, so that deleting it removes every reference.
@@ -198,8 +199,7 @@ impl Catalog {
         ];
         let description =
             [media_type.clone(), size.clone(), image_size.clone(), layers.clone(), images.clone()];
-        let (begun_at, revision) = (number_value(begun_at), number_value(revision));
-        let numbers = [(":begun_at", begun_at), (":revision", revision)];
+        let numbers = [(":begun_at", begun_at.value()), (":revision", revision.value())];
         let upstream = image.upstream.clone().map(|upstream| (":upstream", AttributeValue::S(upstream)));
         let change = format!(
             "SET media_type = :media_type, manifest_size = :manifest_size, image_size = :image_size, \
@@ -228,7 +228,7 @@ impl Catalog {
         let mut next = 0;
         while next < image.layers.len() {
             let key = keys::image(repository, &image.digest);
-            let mut items = vec![self.check(key, Condition::began_at(*begun_at)), self.still_counts(intent)];
+            let mut items = vec![self.check(key, Condition::began_as(*begun_at)), self.still_counts(intent)];
             let first = next;
             const MOST_FOR_A_LAYER: usize = 3;
             while next < image.layers.len() && items.len() + MOST_FOR_A_LAYER <= LARGEST_TRANSACTION {
@@ -330,7 +330,7 @@ impl Catalog {
         for images in index.images.chunks((LARGEST_TRANSACTION - 1) / ITEMS_PER_IMAGE) {
             loop {
                 let key = keys::image(repository, &index.digest);
-                let mut items = vec![self.check(key, Condition::began_at(*begun_at))];
+                let mut items = vec![self.check(key, Condition::began_as(*begun_at))];
                 for image in images {
                     let may_be_absent = index.upstream.is_some();
                     let is_absent = may_be_absent && self.image(repository, image).await?.is_none();
@@ -358,7 +358,7 @@ impl Catalog {
     pub async fn finish_image(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
         let Begun { repository, image, intent, begun_at } = begun;
         let now = [(":now", now())];
-        let is_still_begun = Some(Condition::began_at(*begun_at));
+        let is_still_begun = Some(Condition::began_as(*begun_at));
         const PUSHED: &str = "SET pushed_at = :now";
         let items = vec![
             self.update(keys::image(repository, &image.digest), PUSHED, now.clone(), is_still_begun),

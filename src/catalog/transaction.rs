@@ -1,7 +1,7 @@
 //! The transactions with which publishing and deleting write: their items and their conditions.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
@@ -9,9 +9,11 @@ use aws_sdk_dynamodb::types::{
     TransactWriteItem, Update,
 };
 
+use super::id::{UniqueId, transaction_token};
 use super::keys::Key;
 use super::{Catalog, Item, fault, garbled};
 use crate::fault::{Backend, BackendFault, Fault, Kind};
+use crate::types::seconds_since_1970;
 
 /// The most items of one transaction.
 /// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
@@ -69,34 +71,34 @@ impl Condition {
         }
     }
 
-    /// The image is the one whose publishing began at that time, and its deletion has not begun.
-    pub(super) fn began_at(time: u64) -> Self {
+    /// The image is the one whose publishing began with this id, and its deletion has not begun.
+    pub(super) fn began_as(begun_at: UniqueId) -> Self {
         let expression = "begun_at = :begun_at AND attribute_not_exists(deleting)";
-        Self { expression, values: vec![(":begun_at", number_value(time))] }
+        Self { expression, values: vec![(":begun_at", begun_at.value())] }
     }
 
     /// What names the image has not changed since this revision was read, and its deletion has not begun.
-    pub(super) fn has_revision(revision: u64) -> Self {
+    pub(super) fn has_revision(revision: UniqueId) -> Self {
         let expression = "revision = :seen AND attribute_not_exists(deleting)";
-        Self { expression, values: vec![(":seen", number_value(revision))] }
+        Self { expression, values: vec![(":seen", revision.value())] }
     }
 
     /// The same as [`Self::has_revision`], and the image's publishing has not ended.
-    pub(super) fn is_unfinished(revision: u64) -> Self {
+    pub(super) fn is_unfinished(revision: UniqueId) -> Self {
         let expression =
             "revision = :seen AND attribute_not_exists(deleting) AND attribute_not_exists(pushed_at)";
-        Self { expression, values: vec![(":seen", number_value(revision))] }
+        Self { expression, values: vec![(":seen", revision.value())] }
     }
 
     /// The record is being deleted by the deletion with this id.
-    pub(super) fn is_marked(deletion: u64) -> Self {
-        Self { expression: "deleting = :deletion", values: vec![(":deletion", number_value(deletion))] }
+    pub(super) fn is_marked(deletion: UniqueId) -> Self {
+        Self { expression: "deleting = :deletion", values: vec![(":deletion", deletion.value())] }
     }
 
     /// The repository has a tentative mark, of the deletion with this id.
-    pub(super) fn is_tentatively_marked(deletion: u64) -> Self {
+    pub(super) fn is_tentatively_marked(deletion: UniqueId) -> Self {
         let expression = "deleting = :deletion AND attribute_exists(tentative)";
-        Self { expression, values: vec![(":deletion", number_value(deletion))] }
+        Self { expression, values: vec![(":deletion", deletion.value())] }
     }
 
     /// The intent is there, and neither has its publishing ended nor was it given up.
@@ -121,28 +123,28 @@ impl Condition {
     }
 
     /// The fill is that of this lease, and no worker has begun it.
-    pub(super) fn is_unclaimed(lease_id: u64) -> Self {
+    pub(super) fn is_unclaimed(lease_id: UniqueId) -> Self {
         let expression = "lease_id = :lease AND attribute_not_exists(claimed_at)";
-        Self { expression, values: vec![(":lease", number_value(lease_id))] }
+        Self { expression, values: vec![(":lease", lease_id.value())] }
     }
 
     /// The fill is that of this lease, and has not failed.
-    pub(super) fn is_at_work(lease_id: u64) -> Self {
+    pub(super) fn is_at_work(lease_id: UniqueId) -> Self {
         let expression = "lease_id = :lease AND attribute_not_exists(failure)";
-        Self { expression, values: vec![(":lease", number_value(lease_id))] }
+        Self { expression, values: vec![(":lease", lease_id.value())] }
     }
 
     /// The fill is that of this lease.
-    pub(super) fn has_lease_id(lease_id: u64) -> Self {
-        Self { expression: "lease_id = :lease", values: vec![(":lease", number_value(lease_id))] }
+    pub(super) fn has_lease_id(lease_id: UniqueId) -> Self {
+        Self { expression: "lease_id = :lease", values: vec![(":lease", lease_id.value())] }
     }
 
     /// There is no fill, or its time was over at `now`, in seconds since 1970; or it is that of this lease, which was written
     /// by an earlier try whose answer was lost.
-    pub(super) fn is_free(lease_id: u64, now: u64) -> Self {
+    pub(super) fn is_free(lease_id: UniqueId, now: u64) -> Self {
         let expression = "attribute_not_exists(pk) OR ends_at <= :now \
                           OR (lease_id = :lease AND attribute_not_exists(claimed_at))";
-        Self { expression, values: vec![(":now", number_value(now)), (":lease", number_value(lease_id))] }
+        Self { expression, values: vec![(":now", number_value(now)), (":lease", lease_id.value())] }
     }
 
     pub(super) fn split(
@@ -165,6 +167,7 @@ impl Catalog {
                 .client
                 .transact_write_items()
                 .set_transact_items(Some(items.clone()))
+                .client_request_token(transaction_token())
                 .return_consumed_capacity(ReturnConsumedCapacity::Total);
             let error = match transaction.send().await {
                 Ok(done) => return done.consumed_capacity.map(|_| Outcome::Written).ok_or_else(garbled),
@@ -282,16 +285,9 @@ fn cancelled(fault: Fault, reason: Option<CancellationReason>) -> Fault {
     }
 }
 
-/// An id that is unique among deletions, and among the earlier and later records with one key: the time in
-/// nanoseconds since 1970.
-pub(super) fn unique_number() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_nanos()).unwrap_or_default()
-}
-
 /// The time, in seconds since 1970.
 pub(super) fn now() -> AttributeValue {
-    number_value(unique_number() / 1_000_000_000)
+    number_value(seconds_since_1970(SystemTime::now()))
 }
 
 pub(super) fn number_value(number: u64) -> AttributeValue {

@@ -8,7 +8,7 @@ use crate::catalog::sweep::Listing;
 use crate::catalog::{CleanError, LARGEST_CLAIM};
 use crate::fault::{Fault, Kind};
 use crate::store::StoredObject;
-use crate::types::{Digest, ObjectKey};
+use crate::types::{Digest, ObjectKey, seconds_since_1970};
 
 /// How long to wait before S3 is asked again that had too much to do; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -51,7 +51,7 @@ impl Run<'_> {
                 }
                 let records = listed.repositories_with(hex).await?;
                 let is_needed = records.iter().any(|repository| !self.is_gone(repository, &digest));
-                if !is_needed && object.modified <= self.before.as_secs() {
+                if !is_needed && object.modified <= seconds_since_1970(self.before) {
                     candidates.push(Candidate { digest, object });
                 }
             }

@@ -60,7 +60,7 @@ impl Run<'_> {
         image: &Digest,
     ) -> Result<bool, CleanError> {
         let Cleaning { catalog, is_dry_run, .. } = self.cleaning;
-        let before = u64::try_from(self.before.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.before;
         if !catalog.delete_unfinished_image(repository, image, before, true).await? {
             return Ok(false);
         }

@@ -4,6 +4,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Cleaning, Run};
 use crate::catalog::CleanError;
+use crate::types::seconds_since_1970;
 
 /// How many uploads are aborted at once.
 const ABORTS_AT_ONCE: usize = 8;
@@ -16,7 +17,7 @@ impl Run<'_> {
         let mut from = None;
         loop {
             let (mut uploads, next) = store.list_uploads(registry, from).await?;
-            uploads.retain(|upload| upload.started <= self.before.as_secs());
+            uploads.retain(|upload| upload.started <= seconds_since_1970(self.before));
             if !uploads.is_empty() {
                 // Read after the list: whoever has started one of these has announced it before.
                 let relied_on = catalog.relied_on(registry).await?;

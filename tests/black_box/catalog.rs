@@ -172,7 +172,7 @@ async fn a_table_of_another_layout_is_told() {
     );
     stack.publish(&Layout::of_layers(&[b"layer"]), "app:1").await;
     let cases: [(&str, Option<u64>, &[&str]); 2] = [
-        ("a later layout", Some(4), &["layout 4", "knows layout 3", "TABLE_NAME"]),
+        ("a later layout", Some(5), &["layout 5", "knows layout 4", "TABLE_NAME"]),
         ("records and no layout, as before there were layouts", None, &["no layout", "TABLE_NAME"]),
     ];
     for (description, version, words) in cases {
@@ -187,7 +187,7 @@ async fn a_table_of_another_layout_is_told() {
         let answer = call(&handler, Shape::Rest, Some(TARGET), body.as_bytes(), Some("000000000000")).await;
         assert_eq!(answer.error(), "ServerException", "{description}");
     }
-    set_layout(&stack, Some(3)).await;
+    set_layout(&stack, Some(4)).await;
     assert_eq!(stack.ask("app", &sha256(b"unknown")).await.error(), "LayersNotFoundException");
 }
 

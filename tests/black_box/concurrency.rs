@@ -3,6 +3,9 @@
 
 use std::process::Stdio;
 
+use layergate::catalog::Catalog;
+use layergate::types::{RegistryId, Repository, RepositoryName};
+use layergate_tool::stack::ACCOUNT;
 use serde_json::json;
 
 use crate::support::{Layout, Stack, between_steps, sha256, stderr, waiting_at};
@@ -282,5 +285,21 @@ async fn a_delete_that_was_killed_is_completed_when_run_again() {
             stack.publish(&layout, &tagged).await;
         }
         assert!(steps > 5, "{command:?}: {steps} requests to DynamoDB");
+    }
+}
+
+/// The SDK draws the tokens of transactions from a generator that it seeds by the clock. Here both seeds are the same, as
+/// they are once in a while of two programs that start in the same moment.
+#[tokio::test]
+async fn two_that_start_in_the_same_moment_both_write() {
+    let stack = Stack::start().await;
+    let start = || {
+        fastrand::seed(7);
+        Catalog::new(&stack.local.engines.sdk_config(), &stack.local.engines.config())
+    };
+    for (catalog, name) in [(start(), "one"), (start(), "another")] {
+        let name = RepositoryName::parse(name).unwrap();
+        let repository = Repository { registry: RegistryId::parse(ACCOUNT).unwrap(), name };
+        assert!(catalog.create_repository(&repository).await.unwrap(), "{repository}");
     }
 }

@@ -79,7 +79,7 @@ async fn kill_worker(stack: &Stack, kind: &str, step: usize) -> bool {
     };
     let lease_id = stack.catalog().lease(&of, &wanted).await.unwrap().unwrap();
     let event = json!({"fill": {
-        "registryId": ACCOUNT, "repositoryName": repository, "leaseId": lease_id, name: value,
+        "registryId": ACCOUNT, "repositoryName": repository, "leaseId": lease_id.to_string(), name: value,
     }});
 
     let (environment, arrived, _let_go) = waiting_at_both(step, stack).await;

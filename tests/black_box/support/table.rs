@@ -19,6 +19,7 @@ pub fn client(stack: &Stack) -> Client {
 /// Makes what killed publishings and cleaners have left as old as if a month had passed.
 pub async fn age_cleaners_and_intents(stack: &Stack) {
     const MONTH: u64 = 30 * 24 * 60 * 60 * 1_000_000_000;
+    const RANDOM_NUMBERS: u128 = 1_000_000_000_000_000_000;
     let (client, table) = (client(stack), stack.local.engines.config().table_name);
     let query = client.query().table_name(&table).key_condition_expression("pk = :pk");
     let query =
@@ -28,9 +29,9 @@ pub async fn age_cleaners_and_intents(stack: &Stack) {
         let mut parts: Vec<_> = sk.split('#').map(str::to_owned).collect();
         let mut aged = row.clone();
         match parts[0].as_str() {
-            // The number is the time.
+            // The number is the time, with 18 random digits after it.
             "publishing" => {
-                parts[1] = (parts[1].parse::<u64>().unwrap() - MONTH).to_string();
+                parts[1] = (parts[1].parse::<u128>().unwrap() - u128::from(MONTH) * RANDOM_NUMBERS).to_string();
                 aged.insert("sk".to_owned(), AttributeValue::S(parts.join("#")));
                 let delete = client.delete_item().table_name(&table).key("pk", row["pk"].clone());
                 delete.key("sk", row["sk"].clone()).send().await.unwrap();

@@ -125,7 +125,7 @@ impl Leases {
         let lease_id = lease_id.ok_or("somebody else has the lease")?;
         let Repository { registry, name: repository } = &self.repository;
         let mut fill = json!({
-            "registryId": registry.to_string(), "repositoryName": repository.to_string(), "leaseId": lease_id,
+            "registryId": registry.to_string(), "repositoryName": repository.to_string(), "leaseId": lease_id.to_string(),
         });
         fill[name.0] = name.1.into();
         Ok(json!({"fill": fill}).to_string())
