@@ -10,7 +10,7 @@ export TARGET_DIR := $(shell $(CARGO) metadata --format-version 1 --no-deps | se
 
 # What the tests are about. Always built together, because cargo would build the dependencies again for another choice
 # of packages.
-PACKAGES := --package layergate --package layergate-tool --package layergate-worker
+PACKAGES := --package layergate --package layergate-tests --package layergate-tool --package layergate-worker
 BUILD_FOR_TESTS = $(CARGO) build $(CARGO_FLAGS) $(PACKAGES) --bins --examples
 
 .DEFAULT_GOAL := help

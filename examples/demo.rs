@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-const IMAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/hello-image");
+const IMAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/hello-image");
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

@@ -125,7 +125,12 @@ impl Worker {
     /// Asks for an image or a layer to be fetched, under this lease. Returns when Lambda has taken the request; it may
     /// deliver it more than once.
     /// Source: [Asynchronous invocation](https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html).
-    pub async fn fill(&self, repository: &Repository, wanted: &Wanted, lease_id: UniqueId) -> Result<(), Fault> {
+    pub async fn fill(
+        &self,
+        repository: &Repository,
+        wanted: &Wanted,
+        lease_id: UniqueId,
+    ) -> Result<(), Fault> {
         let event = Event::Fill(FillEvent::new(repository, wanted, lease_id));
         let invoked = self.invoke(&event)?.invocation_type(InvocationType::Event).send().await;
         payload(invoked, 202).map(|_| ())

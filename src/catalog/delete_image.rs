@@ -213,7 +213,12 @@ impl Catalog {
     }
 
     /// The items that mark an image. They are refused if what names the image has changed since it was read.
-    fn mark(&self, repository: &Repository, image: &ImageRecord, deletion: UniqueId) -> [TransactWriteItem; 2] {
+    fn mark(
+        &self,
+        repository: &Repository,
+        image: &ImageRecord,
+        deletion: UniqueId,
+    ) -> [TransactWriteItem; 2] {
         let mark = [(":deletion", deletion.value())];
         let is_as_seen = Condition::has_revision(image.revision);
         [

@@ -25,7 +25,10 @@ impl UniqueId {
     }
 
     fn drawn_at(time: SystemTime) -> Self {
-        Self(u128::from(nanoseconds_since_1970(time)) * u128::from(RANDOM_NUMBERS) + u128::from(random_number()))
+        Self(
+            u128::from(nanoseconds_since_1970(time)) * u128::from(RANDOM_NUMBERS)
+                + u128::from(random_number()),
+        )
     }
 
     /// Whether the id was drawn before this time.

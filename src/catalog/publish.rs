@@ -26,9 +26,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, TransactWriteIt
 use super::id::UniqueId;
 use super::image::digest_values;
 use super::intent::Intent;
-use super::transaction::{
-    Condition, LARGEST_TRANSACTION, Outcome, key_attributes, now, number_value,
-};
+use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome, key_attributes, now, number_value};
 use super::{Catalog, fault, garbled, keys, string};
 use crate::fault::Fault;
 use crate::types::{AccountId, Digest, ObjectKey, Repository};

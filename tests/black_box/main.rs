@@ -1,47 +1,72 @@
 //! Black-box tests against the embedded engines: the handler and the HTTP front as clients meet them, the tool
 //! and the function as the processes that they are.
+//!
+//! The folders are those of the source. What the tests share is in `tests/support`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod access;
-mod batches;
-mod bootstrap;
-mod cache;
-mod catalog;
-mod clean;
-mod clean_pairs;
-mod client;
-mod concurrency;
-mod contract;
-mod events;
-mod faults;
-mod hostile;
-mod lists;
-mod local;
-mod pairs;
-mod parameters;
-mod parts;
-mod pipe;
-mod properties;
-mod protocol;
-mod publish;
-mod pull_through;
-mod pull_through_access;
-mod pull_through_failures;
-mod pull_through_healing;
-mod pull_through_logs;
-mod pull_through_rules;
-mod pull_through_tags;
-mod registry;
-mod registry_faults;
-mod secrets;
-mod settings;
-mod sources;
-mod support;
-mod tokens;
-mod upstream;
-mod upstream_authorization;
-mod upstream_check;
-mod upstream_publish;
-mod url;
-mod worker;
+mod access {
+    mod grants;
+    mod tokens;
+}
+mod catalog {
+    mod cache;
+    mod images;
+    mod interleavings;
+    mod publish_and_delete;
+}
+mod clean {
+    mod command;
+    mod interleavings;
+    mod schedule;
+}
+mod config {
+    mod settings;
+}
+mod ecr {
+    mod batch_operations;
+    mod contract;
+    mod lists;
+    mod parameters;
+    mod properties;
+    mod protocol;
+    mod sdk;
+}
+mod lambda {
+    mod events;
+    mod faults;
+    mod runtime;
+}
+mod local {
+    mod command;
+}
+mod oci {
+    mod faults;
+    mod registry;
+}
+mod publish {
+    mod command;
+    mod other_registries;
+    mod sources;
+    mod standard_input;
+    mod untrusted_sources;
+}
+mod pull_through {
+    mod access;
+    mod failures;
+    mod interruptions;
+    mod logs;
+    mod pulls;
+    mod rules;
+    mod secrets;
+    mod tags;
+}
+mod store {
+    mod download_url;
+    mod multipart_upload;
+}
+mod upstream {
+    mod authorization;
+    mod check;
+    mod client;
+}
