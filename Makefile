@@ -39,9 +39,19 @@ lint: ## Check formatting, clippy and the documentation
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) $(PACKAGES) --no-deps --lib
 
+# Not `advisories`: cargo-deny downloads their database from GitHub, and a new advisory is not the fault of the change
+# that is tested.
+DENY ?= bans licenses sources
+
+deny: ## Check the licence, the source and duplicate versions of every dependency; known vulnerabilities with DENY=advisories
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny@0.20.2
+	$(CARGO) deny --locked --workspace check $(DENY)
+	$(CARGO) deny --locked --manifest-path fuzz/Cargo.toml check \
+		--allow unmatched-skip-root --allow unnecessary-skip $(DENY)
+
 check: lint test ## Everything that needs nothing but Rust
 
-.PHONY: help build demo local test lint check
+.PHONY: help build demo local test lint deny check
 
 # --- Fuzzing. cargo-fuzz needs features that only nightly compilers admit to, or any told to.
 
