@@ -136,7 +136,7 @@ lint-template: .venv-sam/installed .venv-checkov/installed ## Check the template
 	$(SAM) validate --lint --region us-east-1
 	.venv-sam/bin/cfn-lint --include-experimental --include-checks I --non-zero-exit-code informational -- template.yaml front-door.yaml
 	.venv-checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation --file template.yaml front-door.yaml
-	.venv-sam/bin/pytest --quiet tests/sam/test_template.py tests/sam/test_permissions.py tests/sam/test_environment.py
+	.venv-sam/bin/pytest --quiet tests/sam/test_template.py tests/sam/test_permissions.py tests/sam/test_environment.py tests/sam/test_ci.py
 
 test-sam: sam-build ## Run every event, the AWS CLI and boto3 against the function in sam local
 	$(BUILD_FOR_TESTS)
