@@ -39,9 +39,19 @@ lint: ## Check formatting, clippy and the documentation
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) $(PACKAGES) --no-deps --lib
 
+# Not `advisories`: cargo-deny downloads their database from GitHub, and a new advisory is not the fault of the change
+# that is tested.
+DENY ?= bans licenses sources
+
+deny: ## Check the licence, the source and duplicate versions of every dependency; known vulnerabilities with DENY=advisories
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny@0.20.2
+	$(CARGO) deny --locked --workspace check $(DENY)
+	$(CARGO) deny --locked --manifest-path fuzz/Cargo.toml check \
+		--allow unmatched-skip-root --allow unnecessary-skip $(DENY)
+
 check: lint test ## Everything that needs nothing but Rust
 
-.PHONY: help build demo local test lint check
+.PHONY: help build demo local test lint deny check
 
 # --- Fuzzing. cargo-fuzz needs features that only nightly compilers admit to, or any told to.
 
@@ -126,7 +136,7 @@ lint-template: .venv-sam/installed .venv-checkov/installed ## Check the template
 	$(SAM) validate --lint --region us-east-1
 	.venv-sam/bin/cfn-lint --include-experimental --include-checks I --non-zero-exit-code informational -- template.yaml front-door.yaml
 	.venv-checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation --file template.yaml front-door.yaml
-	.venv-sam/bin/pytest --quiet tests/sam/test_template.py tests/sam/test_permissions.py tests/sam/test_environment.py
+	.venv-sam/bin/pytest --quiet tests/sam/test_template.py tests/sam/test_permissions.py tests/sam/test_environment.py tests/sam/test_ci.py
 
 test-sam: sam-build ## Run every event, the AWS CLI and boto3 against the function in sam local
 	$(BUILD_FOR_TESTS)
