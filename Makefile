@@ -30,9 +30,12 @@ demo: ## Publish a sample image into a local stack and pull its layers, as an EC
 local: ## Run the whole stack on this machine, with its data in DATA, at PORT
 	$(CARGO) run $(CARGO_FLAGS) --package layergate-tool -- local --data $(DATA) --port $(PORT)
 
-test: ## Run the tests
+test: ## Run the tests, with a fixed sample of the cases where there are hundreds
 	$(BUILD_FOR_TESTS)
 	$(CARGO) test $(CARGO_FLAGS) $(PACKAGES)
+
+test-exhaustive: export EXHAUSTIVE = 1
+test-exhaustive: test ## Run the tests with every case: each command stopped at each request of each other one
 
 lint: ## Check formatting, clippy and the documentation
 	$(CARGO) fmt --all --check
@@ -51,7 +54,7 @@ deny: ## Check the licence, the source and duplicate versions of every dependenc
 
 check: lint test ## Everything that needs nothing but Rust
 
-.PHONY: help build demo local test lint deny check
+.PHONY: help build demo local test test-exhaustive lint deny check
 
 # --- Fuzzing. cargo-fuzz needs features that only nightly compilers admit to, or any told to.
 

@@ -28,35 +28,51 @@ pub fn http_client() -> SharedHttpClient {
     Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
-/// Who waits for an answer, which decides how long. By default the SDK waits for ever.
+/// How long an answer of AWS is waited for, which depends on who waits. By default the SDK waits for ever.
 #[derive(Debug, Clone, Copy)]
-pub enum Patience {
-    /// A client that waits for the function's answer: there is one within 5 s, whatever DynamoDB does.
-    Client,
-    /// A person at a terminal, perhaps on a slow line, where a page of a listing (up to a megabyte) takes long; or nobody.
-    Person,
+pub struct Patience {
+    /// How long a connection may take to be made.
+    pub connect: Duration,
+    /// How long one attempt may take.
+    pub attempt: Duration,
+    /// How long all attempts together may take.
+    pub operation: Duration,
+    /// How many attempts there are.
+    pub attempts: u32,
+    /// The most that the SDK waits before the second attempt. It doubles before each further one.
+    pub first_wait: Duration,
 }
 
 impl Patience {
+    /// That of a client who waits for the function's answer: there is one within 5 s, whatever DynamoDB does.
+    pub const CLIENT: Self = Self {
+        connect: Duration::from_secs(1),
+        attempt: Duration::from_millis(1500),
+        operation: Duration::from_secs(5),
+        attempts: 3,
+        first_wait: Duration::from_millis(50),
+    };
+
+    /// That of a person at a terminal, perhaps on a slow line, where a page of a listing (up to a megabyte) takes long; or
+    /// of nobody.
+    pub const PERSON: Self = Self {
+        connect: Duration::from_secs(3),
+        attempt: Duration::from_secs(20),
+        operation: Duration::from_secs(60),
+        attempts: 4,
+        first_wait: Duration::from_secs(1),
+    };
+
     fn timeouts(self) -> TimeoutConfig {
-        let (connect, attempt, operation) = match self {
-            Self::Client => (1000, 1500, 5000),
-            Self::Person => (3000, 20_000, 60_000),
-        };
         TimeoutConfig::builder()
-            .connect_timeout(Duration::from_millis(connect))
-            .operation_attempt_timeout(Duration::from_millis(attempt))
-            .operation_timeout(Duration::from_millis(operation))
+            .connect_timeout(self.connect)
+            .operation_attempt_timeout(self.attempt)
+            .operation_timeout(self.operation)
             .build()
     }
 
     fn retries(self) -> RetryConfig {
-        match self {
-            Self::Client => {
-                RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(50))
-            }
-            Self::Person => RetryConfig::standard().with_max_attempts(4),
-        }
+        RetryConfig::standard().with_max_attempts(self.attempts).with_initial_backoff(self.first_wait)
     }
 }
 
@@ -87,8 +103,8 @@ pub fn with_credentials(
 pub async fn from_standard_chain() -> SdkConfig {
     aws_config::defaults(behavior_version())
         .http_client(http_client())
-        .timeout_config(Patience::Person.timeouts())
-        .retry_config(Patience::Person.retries())
+        .timeout_config(Patience::PERSON.timeouts())
+        .retry_config(Patience::PERSON.retries())
         .stalled_stream_protection(no_second_watch())
         .load()
         .await

@@ -27,7 +27,7 @@ async fn run() -> Result<(), Error> {
     if config.authorization == Authorization::Gateway {
         tracing::info!("AUTHORIZATION is gateway: whoever the gateway lets in may read every repository");
     }
-    let sdk = aws::from_lambda_environment(Config::region_from_env(variable)?, Patience::Client);
+    let sdk = aws::from_lambda_environment(Config::region_from_env(variable)?, Patience::CLIENT);
     let service = Service::new(&sdk, &config);
     // With provisioned concurrency, init is over before the first call comes. That call then finds the certificates
     // read and, if it comes soon, the connection to DynamoDB open. On demand, the first call waits for the end of

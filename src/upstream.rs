@@ -20,7 +20,7 @@ use std::time::Duration;
 use ::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE, USER_AGENT};
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Empty;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use self::authorization::Authorization;
@@ -32,7 +32,7 @@ use crate::types::{Digest, DownloadUrl, ImageTag};
 pub use self::authorization::Credentials;
 pub use self::blob::Blob;
 pub use self::error::{Danger, Error};
-pub use self::http::Trust;
+pub use self::http::{Patience, Trust};
 pub use self::name::{NameError, UpstreamRegistry, UpstreamRepository};
 pub use url::{Host, Url};
 
@@ -87,7 +87,7 @@ struct Wanted {
 
 /// An answer with status 200 or 206, its body still to be read.
 struct Answer {
-    response: Response<Incoming>,
+    response: Response<Body>,
     redirect: Option<DownloadUrl>,
 }
 
@@ -102,6 +102,11 @@ impl Upstream {
         let base = repository.base(&trust).map_err(io::Error::other)?;
         let authorization = Arc::new(Authorization::new(credentials, Some(repository.name().clone())));
         Ok(Self { http: Http::new(trust)?, base, authorization })
+    }
+
+    /// The same client, with another patience with the upstream than the default one.
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { http: self.http.with_patience(patience), ..self }
     }
 
     /// The token server that the registry has named, if it wanted a token: for
@@ -155,7 +160,7 @@ impl Upstream {
     async fn read_manifest(&self, reference: &str) -> Result<(HeaderMap, Vec<u8>), Error> {
         let wanted = Wanted { method: Method::GET, path: format!("manifests/{reference}"), from: None };
         let (head, body) = self.follow(&wanted).await?.response.into_parts();
-        Ok((head.headers, Body::new(body).read(LARGEST_MANIFEST).await?))
+        Ok((head.headers, body.read(LARGEST_MANIFEST).await?))
     }
 
     /// Asks, and tries again if there is no answer.
@@ -184,7 +189,7 @@ impl Upstream {
     }
 
     /// Asks the registry itself, and does what it wants to see first. Also returns whether it saw anything.
-    async fn ask_registry(&self, url: &Url, wanted: &Wanted) -> Result<(Response<Incoming>, bool), Error> {
+    async fn ask_registry(&self, url: &Url, wanted: &Wanted) -> Result<(Response<Body>, bool), Error> {
         let known = self.authorization.current().await;
         let response = self.http.send(url, request(wanted, known.clone())).await?;
         if response.status() != StatusCode::UNAUTHORIZED {

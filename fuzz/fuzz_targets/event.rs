@@ -39,7 +39,7 @@ static FUNCTION: LazyLock<(Runtime, Handler)> = LazyLock::new(|| {
     });
     let config = config.expect("good settings");
     let credentials = SharedCredentialsProvider::new(Credentials::new("id", "secret", None, None, "fuzz"));
-    let sdk = layergate::aws::with_credentials("us-east-1".to_owned(), credentials, Patience::Client);
+    let sdk = layergate::aws::with_credentials("us-east-1".to_owned(), credentials, Patience::CLIENT);
     let handler = Handler::new(Service::new(&sdk, &config), config.authorization);
     (runtime, handler)
 });

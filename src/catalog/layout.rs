@@ -41,12 +41,13 @@ impl Catalog {
     ) -> Result<Option<RepositoryRecord>, Fault> {
         let (record, has_layout) = tokio::try_join!(self.repository(repository), self.layout())?;
         match (record, has_layout) {
-            (Some(_), false) => Err(foreign(None)),
+            // Unless another program has made the table its own between the two reads, and then written the record.
+            (Some(_), false) if !self.layout().await? => Err(foreign(None)),
             (record, _) => Ok(record),
         }
     }
 
-    /// Refuses a table that is not of this layout. One request, or two if the table is new.
+    /// Refuses a table that is not of this layout. One request; up to three if the table is new.
     pub async fn check_layout(&self, registry: &RegistryId) -> Result<(), Fault> {
         if self.layout().await? {
             return Ok(());
@@ -54,6 +55,8 @@ impl Catalog {
         let mut repositories = self.rows(keys::registry_partition(registry), "", 1);
         match repositories.next().await? {
             None => Ok(()),
+            // Another program may have made the table its own since, and written the row.
+            Some(_) if self.layout().await? => Ok(()),
             Some(_) => Err(foreign(None)),
         }
     }

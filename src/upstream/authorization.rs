@@ -14,7 +14,6 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::body::Body;
 use super::error::{Danger, Error};
 use super::http::Http;
 use crate::types::RepositoryName;
@@ -128,7 +127,7 @@ impl Authorization {
             Err(error @ (Error::Denied(_) | Error::RateLimited { .. })) => return Err(error),
             Err(_) => return Err(unusable(&format!("answered {}", response.status()))),
         }
-        let body = Body::new(response.into_body()).read(LARGEST_TOKEN).await?;
+        let body = response.into_body().read(LARGEST_TOKEN).await?;
         let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|_| unusable("gave no token"))?;
         let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
         header(&format!("Bearer {}", token.ok_or_else(|| unusable("gave no token"))?))

@@ -54,7 +54,7 @@ impl Blob {
         };
         // Who is sent there finds the size by itself, so it has to be said.
         self.redirect = answer.redirect.filter(|_| headers.contains_key(CONTENT_LENGTH));
-        self.body = Some(Body::new(answer.response.into_body()));
+        self.body = Some(answer.response.into_body());
         Ok(())
     }
 

@@ -7,9 +7,6 @@ use hyper::body::{Bytes, Incoming};
 
 use super::error::Error;
 
-/// How long nothing may come.
-const IDLE_TIME: Duration = Duration::from_secs(20);
-
 /// The slowest rate at which it may come: so many bytes in so long a time. Only time counts in which somebody waits
 /// for it.
 const SLOWEST: (u64, Duration) = (30 * 64 * 1024, Duration::from_secs(30));
@@ -18,24 +15,26 @@ const SLOWEST: (u64, Duration) = (30 * 64 * 1024, Duration::from_secs(30));
 #[derive(Debug)]
 pub struct Body {
     inner: Incoming,
+    /// How long nothing may come.
+    idle: Duration,
     pace: Pace,
 }
 
 impl Body {
-    pub fn new(inner: Incoming) -> Self {
-        Self { inner, pace: Pace::default() }
+    pub fn new(inner: Incoming, idle: Duration) -> Self {
+        Self { inner, idle, pace: Pace::default() }
     }
 
     /// The next bytes; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             let started = Instant::now();
-            let frame = match tokio::time::timeout(IDLE_TIME, self.inner.frame()).await {
+            let frame = match tokio::time::timeout(self.idle, self.inner.frame()).await {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => return Err(Error::of_transport(&error)),
                 Ok(None) => return Ok(None),
                 Err(_) => {
-                    return Err(Error::Unavailable(format!("it sent nothing for {} s", IDLE_TIME.as_secs())));
+                    return Err(Error::Unavailable(format!("it sent nothing for {:?}", self.idle)));
                 }
             };
             let bytes = frame.into_data().unwrap_or_default(); // trailers say nothing that is needed

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::Empty;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -20,13 +20,26 @@ use tower_service::Service;
 use url::{Host, Url};
 
 use super::address::is_public;
+use super::body::Body;
 use super::error::{Danger, Error};
 
 /// How long a connection may take to be made.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 
-/// How long an answer may take to begin, with looking up the name, connecting and TLS.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// How long an upstream is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How long an answer may take to begin, with looking up the name, connecting and TLS.
+    pub answer: Duration,
+    /// How long nothing may come of an answer that has begun.
+    pub idle: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { answer: Duration::from_secs(10), idle: Duration::from_secs(20) }
+    }
+}
 
 /// The hosts that may be reached although they are in this machine or a private network.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +78,7 @@ impl Trust {
 pub struct Http {
     client: Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>,
     trust: Arc<Trust>,
+    patience: Patience,
 }
 
 impl fmt::Debug for Http {
@@ -87,26 +101,25 @@ impl Http {
             .enable_http1()
             .wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Ok(Self { client, trust })
+        Ok(Self { client, trust, patience: Patience::default() })
+    }
+
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// Sends a request to `url`, and follows no redirect. The answer's body is still to be read.
-    pub async fn send(
-        &self,
-        url: &Url,
-        mut request: Request<Empty<Bytes>>,
-    ) -> Result<Response<Incoming>, Error> {
+    pub async fn send(&self, url: &Url, mut request: Request<Empty<Bytes>>) -> Result<Response<Body>, Error> {
         self.trust.check(url)?;
         *request.uri_mut() = url
             .as_str()
             .parse()
             .map_err(|_| Error::Unavailable("it redirected to what is not a URL".to_owned()))?;
-        match tokio::time::timeout(ANSWER_TIME, self.client.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
+        let Patience { answer, idle } = self.patience;
+        match tokio::time::timeout(answer, self.client.request(request)).await {
+            Ok(Ok(response)) => Ok(response.map(|body| Body::new(body, idle))),
             Ok(Err(error)) => Err(Error::of_transport(&error)),
-            Err(_) => {
-                Err(Error::Unavailable(format!("it did not answer within {} s", ANSWER_TIME.as_secs())))
-            }
+            Err(_) => Err(Error::Unavailable(format!("it did not answer within {answer:?}"))),
         }
     }
 }

@@ -46,6 +46,7 @@ mod oci {
 }
 mod publish {
     mod command;
+    mod faults;
     mod other_registries;
     mod sources;
     mod standard_input;

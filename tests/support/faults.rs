@@ -36,6 +36,18 @@ pub enum Fault {
     Slow(Duration),
 }
 
+/// What any engine may do at any request.
+pub const FAULTS: [Fault; 8] = [
+    Fault::Hang,
+    Fault::Stall,
+    Fault::Reset,
+    Fault::Truncated,
+    Fault::Nonsense,
+    Fault::OtherJson,
+    Fault::InternalError,
+    Fault::Throttle,
+];
+
 /// DynamoDB to a client whose clock is wrong. As to any signature that it does not take, it repeats the request.
 pub const SIGNED_TOO_EARLY: Fault = Fault::Answer(
     "400 Bad Request",

@@ -26,6 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use lambda_runtime::{Context, LambdaEvent};
+use layergate::aws::Patience;
 use layergate::config::Config;
 use layergate::lambda::Handler;
 use layergate::service::Service;
@@ -36,7 +37,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 pub use clean::{CLEAN, assert_intact, assert_pulled, folder, objects};
-pub use faults::{Fault, FaultProxy, SIGNED_TOO_EARLY};
+pub use faults::{FAULTS, Fault, FaultProxy, SIGNED_TOO_EARLY};
 pub use images::{images_of, repository};
 pub use lambda::{Delivery, Lambda};
 pub use layout::{Layout, sha256};
@@ -46,7 +47,7 @@ pub use proxy::{count_requests, forward, serve};
 pub use pull_through::{cached, image_digest, now, secret, verified};
 pub use registry::{pull, registry_event};
 pub use runtime_api::{RuntimeApi, as_lambda_starts, end_worker, worker};
-pub use steps::{between_steps, waiting_at, waiting_at_both};
+pub use steps::{at_each_step, between_steps, is_exhaustive, steps, waiting_at, waiting_at_both};
 pub use stub_registry::{Gate, Recorder, Switch, breaking, headed};
 pub use table::{age_cleaners_and_intents, assert_consistent, rows};
 
@@ -93,15 +94,20 @@ impl Stack {
 
     async fn start_in(folder: TempDir, options: Options) -> Self {
         let local = LocalStack::start(folder.path(), options).await.unwrap();
-        let handler = handler(&local, &local.engines.config());
+        let handler = handler(&local, &local.engines.config(), Patience::PERSON);
         Self { local, handler, folder }
     }
 
     /// A handler on this stack's engines with other settings.
     pub fn handler_with(&self, change: impl FnOnce(&mut Config)) -> Handler {
+        self.handler_with_patience(Patience::PERSON, change)
+    }
+
+    /// The same, with another patience with the engines.
+    pub fn handler_with_patience(&self, patience: Patience, change: impl FnOnce(&mut Config)) -> Handler {
         let mut config = self.local.engines.config();
         change(&mut config);
-        handler(&self.local, &config)
+        handler(&self.local, &config, patience)
     }
 
     /// Runs the tool against this stack.
@@ -175,8 +181,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn handler(local: &LocalStack, config: &Config) -> Handler {
-    Handler::new(Service::new(&local.engines.sdk_config(), config), config.authorization)
+fn handler(local: &LocalStack, config: &Config, patience: Patience) -> Handler {
+    Handler::new(Service::new(&local.engines.sdk_config_with(patience), config), config.authorization)
 }
 
 /// The shapes of events.

@@ -1,13 +1,42 @@
-//! A command of the tool that is stopped at one of its requests to DynamoDB.
+//! A command of the tool that is stopped at one of its requests, its *steps*.
 
+use std::future::ready;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::Request;
+use futures_util::{StreamExt, stream};
 use tokio::sync::{Notify, watch};
 
 use super::{Stack, forward, serve};
+
+/// How many steps of a command are tried at once.
+const AT_ONCE: usize = 4;
+
+/// Whether the tests try every case (`make test-exhaustive`), and not a fixed sample of them.
+pub fn is_exhaustive() -> bool {
+    std::env::var_os("EXHAUSTIVE").is_some()
+}
+
+/// The steps of a command that a test tries: each one, or a sample of about a fifth. Cases with different numbers have
+/// different samples, so that the cases of a test have all steps among them.
+pub fn steps(case: usize) -> impl Iterator<Item = usize> {
+    const STRIDE: usize = 5;
+    match is_exhaustive() {
+        true => (1..).step_by(1),
+        false => (1 + case % STRIDE..).step_by(STRIDE),
+    }
+}
+
+/// Runs `check` for the [`steps`] of a command until it says that there is no such step. The command has at least so
+/// many.
+pub async fn at_each_step(case: usize, least: usize, check: impl AsyncFn(usize) -> bool) {
+    let tries = stream::iter(steps(case)).map(async |step| check(step).await).buffered(AT_ONCE);
+    let tried = tries.take_while(|had_step| ready(*had_step)).count().await;
+    let last = steps(case).take(tried).last().unwrap_or_default();
+    assert!(steps(case).nth(tried).unwrap() > least, "there are only {last} requests");
+}
 
 /// Lets a request through that waits at a proxy.
 type LetGo = watch::Sender<bool>;

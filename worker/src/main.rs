@@ -23,7 +23,7 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Error> {
     let config = Config::from_env(variable)?;
-    let sdk = aws::from_lambda_environment(Config::region_from_env(variable)?, Patience::Person);
+    let sdk = aws::from_lambda_environment(Config::region_from_env(variable)?, Patience::PERSON);
     let worker = &Worker::new(&sdk, &config);
     lambda_runtime::run(service_fn(move |event| worker.handle(event))).await
 }

@@ -1,11 +1,18 @@
 //! What the catalog makes of publishing and deleting, and what an answer costs.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
-use support::{Layout, Shape, Stack, TARGET, assert_refused, call, count_requests, sha256};
+use support::{
+    Layout, Shape, Stack, TARGET, assert_refused, between_steps, call, count_requests, forward, serve,
+    sha256, stderr,
+};
 
 #[tokio::test]
 async fn what_was_published_a_moment_ago_is_found_at_once() {
@@ -189,6 +196,64 @@ async fn a_table_of_another_layout_is_told() {
     }
     set_layout(&stack, Some(4)).await;
     assert_eq!(stack.ask("app", &sha256(b"unknown")).await.error(), "LayersNotFoundException");
+}
+
+/// The one has read that the table says no layout, and the other then writes it and the first repository.
+#[tokio::test]
+async fn a_new_table_may_be_begun_by_two_at_once() {
+    let stack = Stack::start().await;
+    let layout = Layout::of_layers(&[b"layer"]);
+    let path = layout.path();
+    let commands: [&[&str]; 2] =
+        [&["repository", "list"], &["publish", "--create-repository", &path, "app:1"]];
+    let begin_anew = async || {
+        for name in ["app", "another"] {
+            stack.layergate(&["repository", "delete", "--force", name]).await;
+        }
+        set_layout(&stack, None).await;
+    };
+    for command in commands {
+        for step in 1.. {
+            begin_anew().await;
+            let create = ["repository", "create", "another"];
+            let Some((first, second)) = between_steps(&stack, step, command, &create).await else { break };
+            for output in [first, second] {
+                assert!(output.status.success(), "{command:?}, stopped at {step}: {}", stderr(&output));
+            }
+        }
+    }
+    // The function reads the repository and the layout at once. Here it reads the layout first, and the repository only
+    // when the other has written both.
+    begin_anew().await;
+    let engine = stack.local.engines.dynamodb_url.clone();
+    let (create, is_created) =
+        (stack.command(&["repository", "create", "another"]), Arc::new(Semaphore::new(0)));
+    let create = Arc::new(Mutex::new(Some(create)));
+    let dynamodb = serve(move |request: Request| {
+        let (engine, create, is_created) = (engine.clone(), create.clone(), is_created.clone());
+        async move {
+            let (head, body) = request.into_parts();
+            let body = to_bytes(body, usize::MAX).await.unwrap();
+            let reads_repository = String::from_utf8_lossy(&body).contains("repository#");
+            if reads_repository {
+                let _ = is_created.acquire().await.unwrap();
+            }
+            let request = Request::from_parts(head, Body::from(body));
+            let answer = forward(&reqwest::Client::new(), &engine, request).await;
+            let create = create.lock().unwrap().take();
+            if let Some(mut create) = create {
+                assert!(create.status().await.unwrap().success());
+                is_created.add_permits(1);
+            }
+            answer
+        }
+    });
+    let dynamodb = dynamodb.await;
+    let handler = stack.handler_with(|config| config.dynamodb_endpoint = Some(dynamodb));
+    let body = json!({"repositoryNames": ["another"]}).to_string();
+    let target = TARGET.replace("GetDownloadUrlForLayer", "DescribeRepositories");
+    let answer = call(&handler, Shape::Rest, Some(&target), body.as_bytes(), Some("000000000000")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use layergate::types::{RegistryId, Repository, RepositoryName};
 use layergate_tool::stack::ACCOUNT;
 use serde_json::json;
 
-use support::{Layout, Stack, between_steps, sha256, stderr, waiting_at};
+use support::{Layout, Stack, at_each_step, between_steps, sha256, stderr, waiting_at};
 
 /// The request of a publishing after the one that begins the first image: the table's layout, the repository, the
 /// cleaners and the image are read before that, and the intent is written.
@@ -35,25 +35,20 @@ async fn what_is_published_while_something_else_is_deleted_is_all_there() {
     ];
     for (case, (description, one, two, layers)) in cases.iter().enumerate() {
         for deletes_first in [true, false] {
-            let mut steps = 0;
-            loop {
-                steps += 1;
-                let repository = format!("case-{case}/{deletes_first}/{steps}");
+            at_each_step(case, 5, async |step| {
+                let repository = format!("case-{case}/{deletes_first}/{step}");
                 let (tag_one, tag_two) = (format!("{repository}:1"), format!("{repository}:2"));
                 stack.publish(one, &tag_one).await;
                 let delete = ["image", "delete", &tag_one];
                 let path = two.path();
                 let publish = ["publish", &path, &tag_two];
-                let (deleted, published) = match deletes_first {
-                    true => match between_steps(&stack, steps, &delete, &publish).await {
-                        Some(outputs) => outputs,
-                        None => break,
-                    },
-                    false => match between_steps(&stack, steps, &publish, &delete).await {
-                        Some((published, deleted)) => (deleted, published),
-                        None => break,
-                    },
+                let outputs = match deletes_first {
+                    true => between_steps(&stack, step, &delete, &publish).await,
+                    false => between_steps(&stack, step, &publish, &delete)
+                        .await
+                        .map(|(published, deleted)| (deleted, published)),
                 };
+                let Some((deleted, published)) = outputs else { return false };
                 assert!(deleted.status.success(), "{description}: {}", stderr(&deleted));
                 if !published.status.success() {
                     assert_eq!(published.status.code(), Some(5), "{}", stderr(&published));
@@ -81,8 +76,9 @@ async fn what_is_published_while_something_else_is_deleted_is_all_there() {
                     let answer = stack.ask(&repository, &sha256(layer.as_bytes())).await;
                     assert_eq!(answer.error(), "LayerInaccessibleException", "{repository}, {layer}");
                 }
-            }
-            assert!(steps > 5, "{description}: {steps} requests to DynamoDB");
+                true
+            })
+            .await;
         }
     }
 }
@@ -95,24 +91,23 @@ async fn what_is_deleted_while_something_else_is_deleted_leaves_nothing_behind()
         ("the last two tags of an image", index("one"), index("one")),
     ];
     for (case, (description, one, two)) in cases.iter().enumerate() {
-        let mut steps = 0;
-        loop {
-            steps += 1;
-            let repository = format!("deletes-{case}/{steps}");
+        at_each_step(case, 3, async |step| {
+            let repository = format!("deletes-{case}/{step}");
             let (tag_one, tag_two) = (format!("{repository}:1"), format!("{repository}:2"));
             stack.publish(one, &tag_one).await;
             stack.publish(two, &tag_two).await;
             let deletes = [["image", "delete", &tag_one], ["image", "delete", &tag_two]];
-            let Some((first, second)) = between_steps(&stack, steps, &deletes[0], &deletes[1]).await else {
-                break;
+            let Some((first, second)) = between_steps(&stack, step, &deletes[0], &deletes[1]).await else {
+                return false;
             };
             assert!(first.status.success() && second.status.success(), "{description}: {}", stderr(&first));
             let listed = stack.json(&["image", "list", &repository]).await;
             assert_eq!(listed["images"], json!([]), "{description}, {repository}");
             let answer = stack.ask(&repository, &sha256(b"shared")).await;
             assert_eq!(answer.error(), "LayerInaccessibleException", "{description}, {repository}");
-        }
-        assert!(steps > 3, "{description}: {steps} requests to DynamoDB");
+            true
+        })
+        .await;
     }
 }
 
@@ -123,17 +118,15 @@ async fn a_repository_is_deleted_whole_whatever_happens_meanwhile() {
     let path = two.path();
     for (case, (is_first, is_second)) in [(true, false), (false, true), (true, true)].into_iter().enumerate()
     {
-        let mut steps = 0;
-        loop {
-            steps += 1;
-            let repository = format!("whole-{case}/{steps}");
+        at_each_step(case, 5, async |step| {
+            let repository = format!("whole-{case}/{step}");
             let (tag_one, tag_two) = (format!("{repository}:1"), format!("{repository}:2"));
             stack.publish(&one, &tag_one).await;
             let delete = ["repository", "delete", "--force", &repository];
             let publish = ["publish", "--create-repository", &path, &tag_two];
             let command = |deletes| if deletes { &delete } else { &publish };
             let (first, second) = (command(is_first), command(is_second));
-            let Some(outputs) = between_steps(&stack, steps, first, second).await else { break };
+            let Some(outputs) = between_steps(&stack, step, first, second).await else { return false };
             for output in [outputs.0, outputs.1] {
                 let status = output.status.code();
                 let may_be = [Some(0), Some(4), Some(5)];
@@ -149,8 +142,9 @@ async fn a_repository_is_deleted_whole_whatever_happens_meanwhile() {
                 let answer = stack.ask(&repository, &sha256(layer.as_bytes())).await;
                 assert_eq!(answer.error(), "LayersNotFoundException", "{repository}, {layer}");
             }
-        }
-        assert!(steps > 5, "{steps} requests to DynamoDB");
+            true
+        })
+        .await;
     }
 }
 
@@ -160,18 +154,16 @@ async fn an_image_that_was_begun_anew_is_not_taken_for_the_one_before() {
     let stack = Stack::start().await;
     let layout = index("one");
     let path = layout.path();
-    let mut steps = 0;
-    loop {
-        steps += 1;
-        let repository = format!("anew/{steps}");
+    at_each_step(0, 5, async |step| {
+        let repository = format!("anew/{step}");
         let (tag_one, tag_two) = (format!("{repository}:1"), format!("{repository}:2"));
         stack.publish(&layout, &tag_one).await;
-        let (dynamodb, arrived, let_go) = waiting_at(steps, &stack).await;
+        let (dynamodb, arrived, let_go) = waiting_at(step, &stack).await;
         let mut slow = stack.command(&["publish", &path, &tag_two]);
         let slow = slow.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).output();
         tokio::pin!(slow);
         tokio::select! {
-            _ = &mut slow => break,
+            _ = &mut slow => return false,
             () = arrived.notified() => {}
         }
         stack.json(&["image", "delete", &tag_one]).await;
@@ -197,8 +189,9 @@ async fn an_image_that_was_begun_anew_is_not_taken_for_the_one_before() {
             let answer = stack.ask(&repository, &sha256(layer.as_bytes())).await;
             assert_eq!(answer.status, 200, "{repository}, {layer}");
         }
-    }
-    assert!(steps > 5, "{steps} requests to DynamoDB");
+        true
+    })
+    .await;
 }
 
 /// Of three deletes of the same name, the first lags behind the second, and between those the image comes back.
@@ -206,19 +199,17 @@ async fn an_image_that_was_begun_anew_is_not_taken_for_the_one_before() {
 async fn a_delete_that_lags_behind_harms_no_later_one() {
     let stack = Stack::start().await;
     let layout = index("own");
-    let mut steps = 0;
-    loop {
-        steps += 1;
-        let tagged = format!("lag/{steps}:1");
+    at_each_step(1, 5, async |step| {
+        let tagged = format!("lag/{step}:1");
         stack.publish(&layout, &tagged).await;
         let delete = async |dynamodb: String| {
             let mut delete = stack.command(&["image", "delete", &tagged]);
             delete.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).output().await.unwrap()
         };
-        let (dynamodb, arrived, let_first_go) = waiting_at(steps, &stack).await;
+        let (dynamodb, arrived, let_first_go) = waiting_at(step, &stack).await;
         let mut first = Box::pin(delete(dynamodb));
         tokio::select! {
-            _ = &mut first => break,
+            _ = &mut first => return false,
             () = arrived.notified() => {}
         }
         stack.layergate(&["image", "delete", &tagged]).await;
@@ -234,14 +225,15 @@ async fn a_delete_that_lags_behind_harms_no_later_one() {
         let_third_go.send(true).unwrap();
         third.await;
 
-        let listed = stack.json(&["image", "list", &format!("lag/{steps}")]).await;
+        let listed = stack.json(&["image", "list", &format!("lag/{step}")]).await;
         assert_eq!(listed["images"], json!([]), "{tagged}");
         for layer in ["shared", "own"] {
-            let answer = stack.ask(&format!("lag/{steps}"), &sha256(layer.as_bytes())).await;
+            let answer = stack.ask(&format!("lag/{step}"), &sha256(layer.as_bytes())).await;
             assert_eq!(answer.error(), "LayerInaccessibleException", "{tagged}, {layer}");
         }
-    }
-    assert!(steps > 5, "{steps} requests to DynamoDB");
+        true
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -249,20 +241,18 @@ async fn a_delete_that_was_killed_is_completed_when_run_again() {
     let stack = Stack::start().await;
     let layout = index("own");
     let commands: [&[&str]; 2] = [&["image", "delete"], &["repository", "delete", "--force"]];
-    for command in commands {
-        let mut steps = 0;
-        loop {
-            steps += 1;
-            let repository = format!("{}/{steps}", command[0]);
+    for (case, command) in commands.into_iter().enumerate() {
+        at_each_step(case, 5, async |step| {
+            let repository = format!("{}/{step}", command[0]);
             let tagged = format!("{repository}:1");
             stack.publish(&layout, &tagged).await;
             let delete = [command, &[if command[0] == "image" { &tagged } else { &repository }]].concat();
-            let (dynamodb, arrived, _let_go) = waiting_at(steps, &stack).await;
+            let (dynamodb, arrived, _let_go) = waiting_at(step, &stack).await;
             let mut killed = stack.command(&delete);
             let killed = killed.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).stdout(Stdio::null());
             let mut killed = killed.spawn().unwrap();
             tokio::select! {
-                _ = killed.wait() => break,
+                _ = killed.wait() => return false,
                 () = arrived.notified() => killed.kill().await.unwrap(),
             }
             let listed = stack.json(&["image", "list", &repository]).await;
@@ -270,21 +260,22 @@ async fn a_delete_that_was_killed_is_completed_when_run_again() {
             let published = published.filter(|image| image["imagePushedAt"].is_u64());
             for digest in published.flat_map(|image| image["layerDigests"].as_array().unwrap()) {
                 let answer = stack.ask(&repository, digest.as_str().unwrap()).await;
-                assert_eq!(answer.status, 200, "{command:?}, {steps}: {answer:?}");
+                assert_eq!(answer.status, 200, "{command:?}, {step}: {answer:?}");
             }
 
             stack.json(&delete).await;
             let answer = stack.ask(&repository, &sha256(b"own")).await;
             if command[0] == "image" {
                 let listed = stack.json(&["image", "list", &repository]).await;
-                assert_eq!(listed["images"], json!([]), "{command:?}, {steps}");
-                assert_eq!(answer.error(), "LayerInaccessibleException", "{command:?}, {steps}");
+                assert_eq!(listed["images"], json!([]), "{command:?}, {step}");
+                assert_eq!(answer.error(), "LayerInaccessibleException", "{command:?}, {step}");
             } else {
-                assert_eq!(answer.error(), "RepositoryNotFoundException", "{command:?}, {steps}");
+                assert_eq!(answer.error(), "RepositoryNotFoundException", "{command:?}, {step}");
             }
             stack.publish(&layout, &tagged).await;
-        }
-        assert!(steps > 5, "{command:?}: {steps} requests to DynamoDB");
+            true
+        })
+        .await;
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use support::{
     CLEAN, Layout, Stack, age_cleaners_and_intents, assert_consistent, assert_intact, assert_pulled,
-    assert_refused, folder, objects, sha256, stderr, waiting_at, waiting_at_both,
+    assert_refused, at_each_step, folder, objects, sha256, stderr, waiting_at, waiting_at_both,
 };
 
 /// A stack with an image that stays, one that was deleted, and one of a repository that was deleted; and what
@@ -156,18 +156,16 @@ async fn what_a_killed_publishing_has_left_goes_when_it_is_old() {
 async fn a_killed_clean_is_completed_by_another() {
     let (stack, stays) = stack_with_garbage().await;
     let data = stack.stop().await;
-    let mut steps = 0;
-    loop {
-        steps += 1;
+    at_each_step(0, 20, async |step| {
         let stack = Stack::start_on_copy(&data).await;
-        let (environment, arrived, _let_go) = waiting_at_both(steps, &stack).await;
+        let (environment, arrived, _let_go) = waiting_at_both(step, &stack).await;
         let mut clean = stack.command(&CLEAN);
         let mut clean = clean.envs(environment).stdout(Stdio::null()).spawn().unwrap();
         tokio::select! {
-            _ = clean.wait() => break,
+            _ = clean.wait() => return false,
             () = arrived.notified() => clean.kill().await.unwrap(),
         }
-        let context = format!("killed at {steps}");
+        let context = format!("killed at {step}");
         assert_intact(&stack, &stays, &context).await;
         stack.json(&CLEAN).await;
         assert_eq!(
@@ -179,8 +177,9 @@ async fn a_killed_clean_is_completed_by_another() {
         age_cleaners_and_intents(&stack).await;
         let published = stack.publish(&Layout::of_layers(&[b"shared", b"deleted"]), "app:2").await;
         assert_intact(&stack, &published, &context).await;
-    }
-    assert!(steps > 20, "{steps} requests");
+        true
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -229,24 +228,22 @@ async fn a_publishing_that_was_taken_for_dead_publishes_nothing() {
     let layout = Layout::of_layers(&[b"shared", b"deleted", b"new"]);
     let (stack, stays) = stack_with_garbage().await;
     let data = stack.stop().await;
-    let mut steps = 0;
-    loop {
-        steps += 1;
+    at_each_step(0, 20, async |step| {
         let stack = Stack::start_on_copy(&data).await;
         let path = layout.path();
         let publish = ["publish", &path, "app:3"];
-        let (environment, arrived, let_go) = waiting_at_both(steps, &stack).await;
+        let (environment, arrived, let_go) = waiting_at_both(step, &stack).await;
         let mut slow = stack.command(&publish);
         let mut slow = Box::pin(slow.envs(environment).output());
         tokio::select! {
-            _ = &mut slow => break,
+            _ = &mut slow => return false,
             () = arrived.notified() => {}
         }
         age_cleaners_and_intents(&stack).await;
         stack.json(&CLEAN).await;
         let_go.send(true).unwrap();
         let slow = slow.await.unwrap();
-        let context = format!("stopped at {steps}: {}", stderr(&slow));
+        let context = format!("stopped at {step}: {}", stderr(&slow));
         match slow.status.code() {
             Some(0) => {}
             // With the intent, its unfinished image is gone; it depends on the step which of the two it meets.
@@ -260,8 +257,9 @@ async fn a_publishing_that_was_taken_for_dead_publishes_nothing() {
         let published = stack.json(&publish).await;
         assert_intact(&stack, &published, &context).await;
         assert_intact(&stack, &stays, &context).await;
-    }
-    assert!(steps > 20, "{steps} requests");
+        true
+    })
+    .await;
 }
 
 #[tokio::test]

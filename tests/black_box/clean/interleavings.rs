@@ -7,19 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use futures_util::{StreamExt, stream};
 use layergate::catalog::Catalog;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
 use support::{
-    CLEAN, Layout, Stack, age_cleaners_and_intents, assert_consistent, assert_intact, forward, images_of,
-    objects, repository, serve, sha256, stderr, waiting_at_both,
+    CLEAN, Layout, Stack, age_cleaners_and_intents, assert_consistent, assert_intact, at_each_step, forward,
+    images_of, objects, repository, serve, sha256, stderr, waiting_at_both,
 };
-
-/// How many steps are tried at once.
-const AT_ONCE: usize = 4;
 
 /// A stack where the image that is published has one layer with a record and no reference, one that is only an object,
 /// and one that is new; and where a publishing of this image was killed long ago. Each step has a copy of it.
@@ -118,19 +114,12 @@ async fn between(stack: &Stack, step: usize, first: &[&str], second: &[&str]) ->
     ])
 }
 
-/// Runs `check` for each step until there is none, and asserts that there were at least so many.
-async fn at_each_step(least: usize, check: impl AsyncFn(usize) -> bool) {
-    let steps = stream::iter(1..).map(async |step| check(step).await).buffered(AT_ONCE);
-    let steps = steps.take_while(|had_step| std::future::ready(*had_step)).count().await;
-    assert!(steps >= least, "{steps} requests");
-}
-
 /// A publishing and a clean, one of them stopped at each of its requests.
 async fn publish_and_clean(publishing_is_stopped: bool) {
     let scene = Scene::prepare(&[]).await;
     let path = scene.layout.path();
     let publish = ["--output", "json", "publish", &path, "app:new"];
-    at_each_step(20, async |step| {
+    at_each_step(usize::from(publishing_is_stopped), 20, async |step| {
         let stack = Stack::start_on_copy(&scene.data).await;
         let outputs = match publishing_is_stopped {
             true => between(&stack, step, &publish, &CLEAN).await,
@@ -162,8 +151,8 @@ async fn a_clean_and_a_deletion_leave_what_a_further_clean_removes() {
     let scene = Scene::prepare(&[(&Layout::of_layers(&[b"recorded", b"own"]), "app:1")]).await;
     let deletes: [&[&str]; 3] =
         [&["image", "delete", "app:1"], &["repository", "delete", "--force", "app"], &CLEAN];
-    for delete in deletes {
-        at_each_step(20, async |step| {
+    for (case, delete) in deletes.into_iter().enumerate() {
+        at_each_step(case, 20, async |step| {
             let stack = Stack::start_on_copy(&scene.data).await;
             let Some([cleaned, deleted]) = between(&stack, step, &CLEAN, delete).await else { return false };
             let context = format!("{delete:?}, stopped at {step}: {}{}", stderr(&cleaned), stderr(&deleted));

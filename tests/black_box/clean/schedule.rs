@@ -35,7 +35,7 @@ fn objects(stack: &Stack, kind: &str) -> Vec<std::path::PathBuf> {
     std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect()
 }
 
-/// Lambda's deadline is six seconds away here, less than what a slice leaves of it. So each does as little as it may, and the
+/// Lambda's deadline is nearer here than what a slice leaves of it. So each does as little as it may, and the
 /// next one goes on.
 #[tokio::test]
 async fn slices_clean_the_whole_registry_and_tell_what_they_freed() {

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
+use layergate::aws::Patience;
 use layergate_tool::stack::ACCOUNT;
 
 use support::{
@@ -53,7 +54,7 @@ async fn a_pull_asks_dynamodb_once_for_each_answer_s3_never_and_kms_once_a_day()
 #[tokio::test]
 async fn a_broken_engine_is_a_fault_in_time_and_the_next_request_works() {
     let (stack, digest) = stack().await;
-    const LAMBDA_TIMEOUT: Duration = Duration::from_secs(6);
+    const LAMBDA_TIMEOUT: Duration = Duration::from_secs(29); // the template's
     for (engine, url) in
         [("DynamoDB", &stack.local.engines.dynamodb_url), ("KMS", &stack.local.engines.kms_url)]
     {
@@ -66,7 +67,7 @@ async fn a_broken_engine_is_a_fault_in_time_and_the_next_request_works() {
             (Fault::Throttle, 429, "TOOMANYREQUESTS"),
         ] {
             let proxy = FaultProxy::to(url).await;
-            let handler = stack.handler_with(|config| match engine {
+            let handler = stack.handler_with_patience(Patience::CLIENT, |config| match engine {
                 "KMS" => config.kms_endpoint = Some(proxy.url.clone()),
                 _ => config.dynamodb_endpoint = Some(proxy.url.clone()),
             });
@@ -90,38 +91,40 @@ async fn a_broken_engine_is_a_fault_in_time_and_the_next_request_works() {
 
 #[tokio::test]
 async fn an_image_is_pulled_only_while_it_is_published() {
+    let stack = Stack::start().await;
     let layout = Layout::of_layers(&[b"a layer"]);
-    let publish = ["publish", &layout.path(), "app:1"];
     // What a command does to the answer when it waits at each of its requests to DynamoDB.
-    for (description, is_published, command, first, last) in [
-        ("publishing", false, publish.as_slice(), 404, 307),
-        ("deleting", true, &["image", "delete", "app:1"], 307, 404),
-    ] {
+    for (kind, first, last) in [("publish", 404, 307), ("delete", 307, 404)] {
         let mut seen = Vec::new();
         for step in 1.. {
-            let stack = Stack::start().await;
-            stack.json(&["repository", "create", "app"]).await;
-            if is_published {
+            let repository = format!("{kind}/{step}");
+            let (path, tagged) = (layout.path(), format!("{repository}:1"));
+            let publish = ["publish", &path, &tagged];
+            stack.json(&["repository", "create", &repository]).await;
+            if kind == "delete" {
                 stack.json(&publish).await;
             }
             let (dynamodb, arrived, let_go) = waiting_at(step, &stack).await;
-            let mut command = stack.command(command);
+            let mut command = match kind {
+                "delete" => stack.command(&["image", "delete", &tagged]),
+                _ => stack.command(&publish),
+            };
             let command = command.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb);
             let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             let has_step = tokio::select! {
                 _ = running.wait() => false,
                 () = arrived.notified() => true,
             };
-            seen.push(stack.pull("GET", "/v2/app/manifests/1").await.status);
+            seen.push(stack.pull("GET", &format!("/v2/{repository}/manifests/1")).await.status);
             let_go.send(true).unwrap();
             if !has_step {
                 break;
             }
             assert!(running.wait().await.unwrap().success());
         }
-        assert_eq!((seen[0], seen[seen.len() - 1]), (first, last), "{description}: {seen:?}");
+        assert_eq!((seen[0], seen[seen.len() - 1]), (first, last), "{kind}: {seen:?}");
         let changes = seen.windows(2).filter(|pair| pair[0] != pair[1]).count();
-        assert_eq!(changes, 1, "{description}: {seen:?}");
-        assert!(seen.len() > 5, "{description}: {seen:?}");
+        assert_eq!(changes, 1, "{kind}: {seen:?}");
+        assert!(seen.len() > 5, "{kind}: {seen:?}");
     }
 }

@@ -1,18 +1,19 @@
 //! `layergate publish`: large and many layers, interruptions, and running it again.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use axum::extract::Request;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
-use support::{Answer, Layout, Stack, assert_refused, forward, sample, serve, sha256, stderr};
+use support::{
+    Answer, Layout, Stack, assert_refused, at_each_step, forward, sample, serve, sha256, stderr,
+    waiting_at_both,
+};
 
 /// Bytes that are the same in every run and do not repeat within a part.
 fn bytes(length: usize) -> Vec<u8> {
@@ -224,39 +225,25 @@ async fn two_may_publish_the_same_layer_at_once() {
     assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new());
 }
 
-/// From 0 to 1, and another in every run.
-fn random() -> f64 {
-    RandomState::new().hash_one(()) as f64 / u64::MAX as f64
-}
-
 #[tokio::test]
 async fn a_killed_publish_leaves_nothing_wrong_and_is_completed_when_run_again() {
     let stack = Stack::start().await;
     let content = bytes(9 * 1024 * 1024);
-    let layers_of = |repository: &str| {
-        [0, 1024 * 1024, content.len()].map(|size| [repository.as_bytes(), &content[..size]].concat())
-    };
-    let publish = async |repository: &str, layout: &Layout| {
-        let started = Instant::now();
-        stack.publish(layout, &format!("{repository}:1")).await;
-        started.elapsed()
-    };
-    let layers = layers_of("whole");
-    let takes = publish("whole", &Layout::of_layers(&layers.each_ref().map(Vec::as_slice))).await;
-
-    let mut killed_while_uploading = 0;
-    for kill in 0..50 {
-        let repository = format!("killed/{kill}");
-        let layers = layers_of(&repository);
+    at_each_step(0, 20, async |step| {
+        let repository = format!("killed/{step}");
+        let tagged = format!("{repository}:1");
+        let layers =
+            [0, 1024 * 1024, content.len()].map(|size| [repository.as_bytes(), &content[..size]].concat());
         let layout = Layout::of_layers(&layers.each_ref().map(Vec::as_slice));
-        let moment = takes.mul_f64(random());
-        eprintln!("killed after {moment:?}");
-        let arguments = ["publish", "--create-repository", &layout.path(), &format!("{repository}:1")];
-        let mut publishing =
-            stack.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        tokio::time::sleep(moment).await;
-        publishing.kill().await.unwrap(); // with SIGKILL
-        killed_while_uploading += usize::from(!stack.unfinished_uploads().is_empty());
+        let (environment, arrived, _let_go) = waiting_at_both(step, &stack).await;
+        let path = layout.path();
+        let mut publishing = stack.command(&["publish", "--create-repository", &path, &tagged]);
+        publishing.envs(environment).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut publishing = publishing.spawn().unwrap();
+        tokio::select! {
+            _ = publishing.wait() => return false,
+            () = arrived.notified() => publishing.kill().await.unwrap(), // with SIGKILL
+        }
         let listed = stack.layergate(&["--output", "json", "image", "list", &repository]).await.stdout;
         let listed: Value = serde_json::from_slice(&listed).unwrap_or_default(); // there may be no repository
         let is_published = listed["images"][0]["imagePushedAt"].is_u64();
@@ -267,13 +254,14 @@ async fn a_killed_publish_leaves_nothing_wrong_and_is_completed_when_run_again()
             }
         }
 
-        publish(&repository, &layout).await;
+        stack.publish(&layout, &tagged).await;
         for layer in &layers {
             assert_downloads(&stack.ask(&repository, &sha256(layer)).await, layer).await;
         }
-        assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new(), "killed after {moment:?}");
-    }
-    assert!(killed_while_uploading > 0, "in none of 50 moments within {takes:?}");
+        true
+    })
+    .await;
+    assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new(), "publishing again ends what was begun");
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use layergate_tool::stack::ACCOUNT;
 use serde_json::json;
 
 use support::{
-    CLEAN, Gate, Layout, Recorder, RuntimeApi, Stack, age_cleaners_and_intents, assert_consistent, cached,
-    image_digest, rows, sha256, waiting_at_both, worker,
+    CLEAN, Gate, Layout, Recorder, RuntimeApi, Stack, age_cleaners_and_intents, assert_consistent,
+    at_each_step, cached, image_digest, rows, sha256, steps, waiting_at_both, worker,
 };
 
 const REPOSITORY: &str = "hub/team/app";
@@ -29,27 +29,21 @@ fn layout(is_index: bool, name: &str) -> Layout {
     layout
 }
 
-/// What a worker does, from its first request to DynamoDB or S3 to its last.
 #[tokio::test]
 async fn a_worker_killed_at_any_request_leaves_nothing_that_does_not_heal() {
     let stack = &Stack::start().await;
-    let steps = async |kind| {
-        let mut step = 1;
-        while kill_worker(stack, kind, step).await {
-            step += 1;
-        }
-        step - 1
-    };
-    let [image, index, layer] = ["image", "index", "layer"].map(|kind| Box::pin(steps(kind)));
-    let (image, index, layer) = tokio::join!(image, index, layer);
-    assert!(image >= 10 && index >= 10 && layer >= 6, "{image} {index} {layer}");
+    let kinds = [("image", 0, 9), ("index", 1, 9), ("layer", 2, 5)];
+    let killed = kinds.map(|(kind, case, least)| {
+        Box::pin(at_each_step(case, least, async |step| kill_worker(stack, kind, step).await))
+    });
+    futures_util::future::join_all(killed).await;
 
     // What the killed ones have announced and never ended does not keep a cleaner from its work for ever, and it takes
     // nothing that is needed.
     age_cleaners_and_intents(stack).await;
     stack.json(&CLEAN).await;
-    for (kind, step) in [("image", image), ("index", index), ("layer", layer)] {
-        let repository = format!("{kind}{step}/team/app");
+    for (kind, case, _) in kinds {
+        let repository = format!("{kind}{}/team/app", steps(case).next().unwrap());
         stack.pull_image(&repository, "1").await;
         assert_consistent(stack, &repository).await;
     }

@@ -26,7 +26,7 @@ async fn secrets(status: u16, answer: Value) -> Secrets {
     });
     let credentials = Credentials::new("id", "secret", None, None, "test");
     let credentials = SharedCredentialsProvider::new(credentials);
-    let sdk = aws::with_credentials("us-east-1".to_owned(), credentials, Patience::Client);
+    let sdk = aws::with_credentials("us-east-1".to_owned(), credentials, Patience::CLIENT);
     Secrets::new(&sdk, Some(&endpoint.await))
 }
 

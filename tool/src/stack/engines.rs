@@ -116,7 +116,7 @@ impl Engines {
             invocations: TaskTracker::new(),
             stop,
         };
-        let worker = Worker::new(&engines.sdk_config_for(Patience::Person), &engines.config());
+        let worker = Worker::new(&engines.sdk_config(), &engines.config());
         let lambda = Lambda::new(worker, engines.invocations.clone(), engines.stop.clone());
         let router = Router::new().fallback(async move |request| lambda.answer(request).await);
         let (lambda_url, lambda) = serve_hidden(router, &engines.stop, "Lambda").await?;
@@ -159,12 +159,14 @@ impl Engines {
         }
     }
 
-    /// Region and credentials for these engines.
+    /// Region and credentials for these engines. They are waited for as a person waits: this machine may be busy, and no
+    /// gateway gives up a request.
     pub fn sdk_config(&self) -> SdkConfig {
-        self.sdk_config_for(Patience::Client)
+        self.sdk_config_with(Patience::PERSON)
     }
 
-    fn sdk_config_for(&self, patience: Patience) -> SdkConfig {
+    /// The same, with another patience.
+    pub fn sdk_config_with(&self, patience: Patience) -> SdkConfig {
         let credentials =
             Credentials::new(ACCESS_KEY_ID, self.secret_access_key.as_str(), None, None, "layergate local");
         let credentials = SharedCredentialsProvider::new(credentials);

@@ -234,7 +234,7 @@ pub fn catalog(stack: &Stack) -> Result<Catalog> {
     let config = Config::from_env(|name| environment.get(name).cloned())?;
     let [id, secret] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(|name| environment[name].as_str());
     let credentials = SharedCredentialsProvider::new(Credentials::new(id, secret, None, None, "the stack"));
-    let sdk = aws::with_credentials(environment["AWS_REGION"].clone(), credentials, Patience::Person);
+    let sdk = aws::with_credentials(environment["AWS_REGION"].clone(), credentials, Patience::PERSON);
     Ok(Catalog::new(&sdk, &config))
 }
 
