@@ -43,7 +43,7 @@ pub use lambda::{Delivery, Lambda};
 pub use layout::{Layout, sha256};
 pub use local_process::{layergate, start_local, stop_local};
 pub use programs::{program, tool};
-pub use proxy::{count_requests, forward, serve};
+pub use proxy::{count_requests, forward, nobody_listens, serve};
 pub use pull_through::{cached, image_digest, now, secret, verified};
 pub use registry::{pull, registry_event};
 pub use runtime_api::{RuntimeApi, as_lambda_starts, end_worker, worker};

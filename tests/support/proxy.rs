@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use axum::serve::ListenerExt;
 use reqwest::Client;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// Serves requests with `answer` on a port of its own; gives its URL.
 pub async fn serve<F, A>(answer: F) -> String
@@ -23,6 +23,13 @@ where
     let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
     url
+}
+
+/// A URL at which nobody listens, and what keeps it so: the port belongs to this socket.
+pub fn nobody_listens() -> (String, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    (format!("http://{}", socket.local_addr().unwrap()), socket)
 }
 
 /// Hands a request on to an engine.

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use layergate::aws::Patience;
 use layergate_tool::stack::ACCOUNT;
 use serde_json::{Value, json};
 
@@ -248,7 +249,8 @@ async fn a_manifest_that_is_not_what_was_published_is_a_fault() {
 async fn a_store_that_fails_is_a_fault_and_not_a_missing_image() {
     let (stack, _) = stack().await;
     let s3 = FaultProxy::to(&stack.local.engines.s3_url).await;
-    let handler = stack.handler_with(|config| config.s3_endpoint = Some(s3.url.clone()));
+    let handler =
+        stack.handler_with_patience(Patience::CLIENT, |config| config.s3_endpoint = Some(s3.url.clone()));
     let target = TARGET.replace("GetDownloadUrlForLayer", "BatchGetImage");
     let body = json!({"repositoryName": "app", "imageIds": [{"imageTag": "1"}]}).to_string();
     let cases = [

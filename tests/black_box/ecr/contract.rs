@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use layergate::aws::Patience;
 use layergate_tool::stack::ACCOUNT;
 use serde_json::{Value, json};
 
 use support::{
-    Answer, Layout, OUTSIDER, SHAPES, Shape, Stack, TARGET, call, event, send, send_with_deadline, serve,
-    sha256,
+    Answer, Layout, OUTSIDER, SHAPES, Shape, Stack, TARGET, call, event, nobody_listens, send,
+    send_with_deadline, serve, sha256,
 };
 
 const LAYER: &[u8] = b"the layer of the contract's image";
@@ -379,14 +380,14 @@ async fn an_event_that_no_gateway_sends_is_answered_too() {
 #[tokio::test]
 async fn an_index_that_cannot_be_reached_is_a_fault_and_not_a_missing_layer() {
     let stack = stack().await;
-    let nobody_listens = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
-    };
-    let handlers = [
-        ("nobody listens", stack.handler_with(|config| config.dynamodb_endpoint = Some(nobody_listens))),
-        ("there is no such table", stack.handler_with(|config| config.table_name = "other".to_owned())),
-    ];
+    let (nobody_listens, _reserved) = nobody_listens();
+    let (at_nobody, other_table) = (
+        stack.handler_with_patience(Patience::CLIENT, |config| {
+            config.dynamodb_endpoint = Some(nobody_listens)
+        }),
+        stack.handler_with_patience(Patience::CLIENT, |config| config.table_name = "other".to_owned()),
+    );
+    let handlers = [("nobody listens", at_nobody), ("there is no such table", other_table)];
     for (description, handler) in handlers {
         for shape in SHAPES {
             let body = request(json!({}));
@@ -430,7 +431,8 @@ async fn a_throttling_index_is_told_by_the_name_that_clients_retry() {
         response
     })
     .await;
-    let handler = stack.handler_with(|config| config.dynamodb_endpoint = Some(throttling));
+    let handler =
+        stack.handler_with_patience(Patience::CLIENT, |config| config.dynamodb_endpoint = Some(throttling));
     for shape in SHAPES {
         let answer = call(&handler, shape, Some(TARGET), request(json!({})).as_bytes(), Some(ACCOUNT)).await;
         answer.assert_well_formed();

@@ -16,6 +16,7 @@ use aws_sdk_ecr::types::{ImageFailureCode, ImageIdentifier, LayerAvailability};
 use aws_smithy_http_client::Builder;
 use axum::body::Body;
 use axum::response::Response;
+use layergate::aws::Patience;
 use layergate_tool::stack::ACCOUNT;
 use signing::SignForExecuteApi;
 
@@ -126,7 +127,10 @@ async fn what_the_sdk_has_no_type_for_has_its_code() {
 #[tokio::test]
 async fn the_sdk_understands_a_fault() {
     let stack = Stack::start().await;
-    let handler = Arc::new(stack.handler_with(|config| config.table_name = "no-such-table".to_owned()));
+    let handler =
+        Arc::new(stack.handler_with_patience(Patience::CLIENT, |config| {
+            config.table_name = "no-such-table".to_owned()
+        }));
     let endpoint = serve(move |_| {
         let handler = handler.clone();
         async move {

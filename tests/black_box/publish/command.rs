@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
 use support::{
-    Answer, Layout, Stack, assert_refused, at_each_step, forward, sample, serve, sha256, stderr,
-    waiting_at_both,
+    Answer, Layout, Stack, assert_refused, at_each_step, forward, nobody_listens, sample, serve, sha256,
+    stderr, waiting_at_both,
 };
 
 /// Bytes that are the same in every run and do not repeat within a part.
@@ -112,10 +112,7 @@ async fn settings_and_endpoints_that_do_not_work_are_told() {
     let stack = Stack::start().await;
     let sample = sample();
     let publish = ["publish", sample.to_str().unwrap(), "app:1"];
-    let nobody_listens = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
-    };
+    let (nobody_listens, _reserved) = nobody_listens();
     let cases: [(&str, &str, i32, &[&str]); 6] = [
         ("TABLE_NAME", "", 2, &["TABLE_NAME is not set"]),
         ("DEFAULT_REGISTRY_ID", "12", 2, &["DEFAULT_REGISTRY_ID must be", "'12'"]),

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
+use layergate::aws::Patience;
 use layergate_tool::stack::ACCOUNT;
 use serde_json::json;
 
@@ -308,7 +309,9 @@ async fn a_fault_of_the_service_is_not_the_upstreams_and_is_not_remembered() {
     for (prefix, lambda) in [("lambda", &refusing), ("s3", &broken_s3)] {
         let half = Half::of(stack, prefix).await;
         s3.set(no);
-        let handler = stack.handler_with(|config| config.lambda_endpoint = Some(lambda.url.clone()));
+        let handler = stack.handler_with_patience(Patience::CLIENT, |config| {
+            config.lambda_endpoint = Some(lambda.url.clone())
+        });
         let body =
             json!({"repositoryName": half.repository, "layerDigest": sha256(&half.absent)}).to_string();
         let refused = call(&handler, Shape::Rest, Some(TARGET), body.as_bytes(), Some(ACCOUNT)).await;

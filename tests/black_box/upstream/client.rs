@@ -12,7 +12,7 @@ use futures_util::stream;
 use layergate::upstream::{Danger, Error, Host, Patience, Trust, Upstream, UpstreamRepository};
 
 use support::upstream::{ALL_SCOPES, bearer, client, credentials, digest, read, tag};
-use support::{Fault, FaultProxy, Layout, Recorder, breaking, headed, sha256};
+use support::{Fault, FaultProxy, Layout, Recorder, breaking, headed, nobody_listens, sha256};
 
 const LAYER: &[u8] = b"a layer's bytes";
 
@@ -143,10 +143,7 @@ async fn connections_that_fail_are_tried_again() {
         let error = upstream.tagged_manifest(&tag()).await.unwrap_err();
         assert!(matches!(error, Error::Unavailable(_)), "{fault:?}: {error}");
     }
-    let nobody_listens = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
-    };
+    let (nobody_listens, _reserved) = nobody_listens();
     let error = client(&nobody_listens, None).tagged_manifest(&tag()).await.unwrap_err();
     assert!(error.to_string().contains("Connection refused"), "{error}");
 }
