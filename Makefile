@@ -37,6 +37,10 @@ test: ## Run the tests, with a fixed sample of the cases where there are hundred
 test-exhaustive: export EXHAUSTIVE = 1
 test-exhaustive: test ## Run the tests with every case: each command stopped at each request of each other one
 
+events: ## Write the files of events/ anew, from events/requests.json and a file for each shape
+	$(BUILD_FOR_TESTS)
+	WRITE_EVENTS=1 $(CARGO) test $(CARGO_FLAGS) $(PACKAGES) --test black_box lambda::events
+
 lint: ## Check formatting, clippy and the documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
@@ -54,7 +58,7 @@ deny: ## Check the licence, the source and duplicate versions of every dependenc
 
 check: lint test ## Everything that needs nothing but Rust
 
-.PHONY: help build demo local test test-exhaustive lint deny check
+.PHONY: help build demo local test test-exhaustive events lint deny check
 
 # --- Fuzzing. cargo-fuzz needs features that only nightly compilers admit to, or any told to.
 
