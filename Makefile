@@ -8,10 +8,7 @@ PORT ?= 8642
 # Where cargo builds into, whether a variable, a configuration or nothing says so. For the recipes' programs too.
 export TARGET_DIR := $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
-# What the tests are about. Always built together, because cargo would build the dependencies again for another choice
-# of packages.
-PACKAGES := --package layergate --package layergate-tests --package layergate-tool --package layergate-worker
-BUILD_FOR_TESTS = $(CARGO) build $(CARGO_FLAGS) $(PACKAGES) --bins --examples
+BUILD_FOR_TESTS = $(CARGO) build $(CARGO_FLAGS) --bins --examples
 
 .DEFAULT_GOAL := help
 
@@ -32,19 +29,19 @@ local: ## Run the whole stack on this machine, with its data in DATA, at PORT
 
 test: ## Run the tests, with a fixed sample of the cases where there are hundreds
 	$(BUILD_FOR_TESTS)
-	$(CARGO) test $(CARGO_FLAGS) $(PACKAGES)
+	$(CARGO) test $(CARGO_FLAGS)
 
 test-exhaustive: export EXHAUSTIVE = 1
 test-exhaustive: test ## Run the tests with every case: each command stopped at each request of each other one
 
 events: ## Write the files of events/ anew, from events/requests.json and a file for each shape
 	$(BUILD_FOR_TESTS)
-	WRITE_EVENTS=1 $(CARGO) test $(CARGO_FLAGS) $(PACKAGES) --test black_box lambda::events
+	WRITE_EVENTS=1 $(CARGO) test $(CARGO_FLAGS) --test black_box lambda::events
 
 lint: ## Check formatting, clippy and the documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) $(PACKAGES) --no-deps --lib
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --no-deps --lib
 
 # Not `advisories`: cargo-deny downloads their database from GitHub, and a new advisory is not the fault of the change
 # that is tested.
@@ -96,7 +93,7 @@ test-pull-through: ## Pull what docker-registry has with docker, containerd, pod
 
 test-deployed: ## Call the API at API_URL with the caller's own credentials
 ifdef API_URL
-	API_URL='$(API_URL)' $(CARGO) test $(CARGO_FLAGS) $(PACKAGES) --test black_box -- --ignored a_deployed_api
+	API_URL='$(API_URL)' $(CARGO) test $(CARGO_FLAGS) --test black_box -- --ignored a_deployed_api
 else
 	@echo 'SKIPPED: API_URL is not set, so no deployed API was called' >&2
 endif

@@ -2,7 +2,7 @@
 
 pub mod token;
 
-use crate::types::{AccountId, RegistryId, Repository};
+use layergate_core::types::{AccountId, RegistryId, Repository};
 
 /// Who is calling.
 #[derive(Debug, Clone)]

@@ -16,8 +16,8 @@ mod protocol;
 use serde::Serialize;
 
 use crate::access::Caller;
-use crate::logging::Subject;
 use crate::service::Service;
+use layergate_core::logging::Subject;
 
 pub use error::Error;
 pub use protocol::Members;

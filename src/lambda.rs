@@ -19,12 +19,12 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::access::Caller;
-use crate::config::Authorization;
-use crate::fault::{Cause, with_causes};
-use crate::logging::Subject;
 use crate::service::Service;
 use crate::{ecr, oci};
 use event::{Event, PRINCIPAL, Request};
+use layergate_core::config::Authorization;
+use layergate_core::fault::{Cause, with_causes};
+use layergate_core::logging::Subject;
 
 /// How long before Lambda's deadline a request is given up, so that there is time to send the answer.
 const MARGIN: Duration = Duration::from_millis(300);

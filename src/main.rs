@@ -4,11 +4,11 @@ use std::io;
 use std::process::ExitCode;
 
 use lambda_runtime::{Error, service_fn};
-use layergate::aws::Patience;
-use layergate::config::{Authorization, Config};
 use layergate::lambda::Handler;
 use layergate::service::Service;
-use layergate::{aws, logging};
+use layergate_core::aws::Patience;
+use layergate_core::config::{Authorization, Config};
+use layergate_core::{aws, logging};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

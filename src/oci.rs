@@ -16,12 +16,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::access::Caller;
 use crate::access::token::{self, Refused};
-use crate::catalog::{FillFailure, ImageId};
-use crate::logging::Subject;
 use crate::pull_through::WAIT_OF_REGISTRY;
 use crate::service::{MissingImage, MissingLayer, Service};
-use crate::store::Method;
-use crate::types::{Digest, DownloadUrl, Repository};
+use layergate_core::catalog::{FillFailure, ImageId};
+use layergate_core::logging::Subject;
+use layergate_core::store::Method;
+use layergate_core::types::{Digest, DownloadUrl, Repository};
 use route::Route;
 
 pub use error::Error;

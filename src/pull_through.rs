@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
 
-use crate::catalog::{Catalog, FillFailure, FillState, UniqueId, Wanted};
-use crate::config::Config;
-use crate::fault::{Backend, Fault};
-use crate::types::{DownloadUrl, Repository};
-use crate::worker::Worker;
+use layergate_core::catalog::{Catalog, FillFailure, FillState, UniqueId, Wanted};
+use layergate_core::config::Config;
+use layergate_core::fault::Fault;
+use layergate_core::types::{DownloadUrl, Repository};
+use layergate_core::worker::Worker;
 
 /// How long a call of ECR's API waits in all. SDKs repeat a call that is throttled, so what takes longer is asked for again.
 pub const WAIT_OF_ECR: Duration = Duration::from_secs(4);
@@ -77,10 +77,7 @@ impl PullThrough {
         }
         loop {
             match catalog.fill_state(repository, wanted).await? {
-                Some(FillState::Failed(FillFailure::Fault)) => {
-                    let cause = "the worker failed; its log has the cause";
-                    return Err(Fault::not_sent(Backend::Lambda, cause));
-                }
+                Some(FillState::Failed(FillFailure::Fault)) => return Err(Fault::WorkerFailed),
                 Some(FillState::Failed(failure)) => return Ok(Waited::Failed(failure)),
                 Some(FillState::OnItsWay(Some(url))) if wait.takes_redirect => {
                     return Ok(Waited::AtUpstream(url));

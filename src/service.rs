@@ -10,15 +10,15 @@ use futures_util::{StreamExt, stream};
 
 use crate::access::token::Tokens;
 use crate::access::{Access, Caller};
-use crate::catalog::page::RepositoryPage;
-use crate::catalog::{
+use crate::pull_through::{PullThrough, Wait, Waited};
+use layergate_core::catalog::page::RepositoryPage;
+use layergate_core::catalog::{
     Catalog, Consistency, FillFailure, LayerDescription, LayerState, RepositoryRecord, Wanted,
 };
-use crate::config::Config;
-use crate::fault::Fault;
-use crate::pull_through::{PullThrough, Wait, Waited};
-use crate::store::{Method, Store};
-use crate::types::{Digest, DownloadUrl, ImageTag, RegistryId, Repository, RepositoryName};
+use layergate_core::config::Config;
+use layergate_core::fault::Fault;
+use layergate_core::store::{Method, Store};
+use layergate_core::types::{Digest, DownloadUrl, ImageTag, RegistryId, Repository, RepositoryName};
 
 pub use images::{ImageName, Mismatch, MissingImage};
 

@@ -24,7 +24,7 @@ async fn main() -> ExitCode {
     };
 
     let aws = aws_config::defaults(aws_config::BehaviorVersion::latest())
-        .http_client(layergate::aws::http_client()) // only for this package, which turns the SDK's own one off
+        .http_client(layergate_core::aws::http_client()) // only for this package, which turns the SDK's own one off
         .load()
         .await;
     let config = aws_sdk_ecr::config::Builder::from(&aws)

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use axum::Router;
 use lambda_runtime::{Context, LambdaEvent};
-use layergate::aws::Patience;
-use layergate::config::Config;
+use layergate_core::aws::Patience;
+use layergate_core::config::Config;
 use layergate::lambda::Handler;
 use layergate::service::Service;
 use libfuzzer_sys::fuzz_target;
@@ -39,7 +39,7 @@ static FUNCTION: LazyLock<(Runtime, Handler)> = LazyLock::new(|| {
     });
     let config = config.expect("good settings");
     let credentials = SharedCredentialsProvider::new(Credentials::new("id", "secret", None, None, "fuzz"));
-    let sdk = layergate::aws::with_credentials("us-east-1".to_owned(), credentials, Patience::CLIENT);
+    let sdk = layergate_core::aws::with_credentials("us-east-1".to_owned(), credentials, Patience::CLIENT);
     let handler = Handler::new(Service::new(&sdk, &config), config.authorization);
     (runtime, handler)
 });

@@ -21,16 +21,13 @@ use sha2::Sha256;
 use tokio::sync::Mutex;
 
 use super::Caller;
-use crate::config::Config;
-use crate::fault::{Backend, Fault};
-use crate::types::{AccountId, RegistryId, seconds_since_1970};
+use layergate_core::config::Config;
+use layergate_core::fault::{Backend, Fault};
+use layergate_core::types::{AccountId, RegistryId, TOKEN_USER, seconds_since_1970};
 
 /// How long a token is valid: as long as ECR's.
 /// Source: [GetAuthorizationToken](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html).
 pub const LIFE: Duration = Duration::from_secs(12 * 60 * 60);
-
-/// The user that goes with a token as its password. It is ECR's.
-pub const USER: &str = "AWS";
 
 /// How far the clock of the instance that issued a token may be ahead of the one that verifies it.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
@@ -77,7 +74,7 @@ impl Token {
 
     /// User and token, as ECR's `authorizationToken` and a `Basic` challenge want them.
     pub fn as_basic_credentials(&self) -> String {
-        BASE64_STANDARD.encode(format!("{USER}:{}", self.0))
+        BASE64_STANDARD.encode(format!("{TOKEN_USER}:{}", self.0))
     }
 }
 
@@ -220,5 +217,5 @@ pub fn from_basic_credentials(authorization: &str) -> Option<String> {
         return None;
     }
     let pair = String::from_utf8(BASE64_STANDARD.decode(credentials.trim()).ok()?).ok()?;
-    Some(pair.strip_prefix(USER)?.strip_prefix(':')?.to_owned())
+    Some(pair.strip_prefix(TOKEN_USER)?.strip_prefix(':')?.to_owned())
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::protocol::failure_reason;
 use super::{Context, Error, Members, protocol};
-use crate::types::{Constraint, Digest, RegistryId, Repository};
+use layergate_core::types::{Constraint, Digest, RegistryId, Repository};
 
 /// The operation's name, as `X-Amz-Target` spells it.
 pub const NAME: &str = "BatchCheckLayerAvailability";

@@ -5,10 +5,10 @@ use serde::Serialize;
 
 use super::image_id::{ImageIdentifier, MOST_IMAGES};
 use super::{Context, Error, LARGEST_RESPONSE, Members, protocol};
-use crate::catalog::FillFailure;
 use crate::pull_through::WAIT_OF_ECR;
 use crate::service::{Mismatch, MissingImage};
-use crate::types::{RegistryId, Repository};
+use layergate_core::catalog::FillFailure;
+use layergate_core::types::{RegistryId, Repository};
 
 /// The operation's name, as `X-Amz-Target` spells it.
 pub const NAME: &str = "BatchGetImage";

@@ -7,7 +7,7 @@ use super::error::repository_arn;
 use super::paging::{PageRequest, Paging, token};
 use super::{Context, Error, Members, protocol};
 use crate::service::Refusal;
-use crate::types::{RegistryId, Repository, RepositoryName};
+use layergate_core::types::{RegistryId, Repository, RepositoryName};
 
 /// The operation's name, as `X-Amz-Target` spells it.
 pub const NAME: &str = "DescribeRepositories";

@@ -8,10 +8,10 @@ use serde_json::json;
 use super::image_id::ImageIdentifier;
 use super::{Context, LARGEST_RESPONSE, protocol};
 use crate::access::Caller;
-use crate::catalog::FillFailure;
-use crate::fault::{Cause, Fault};
 use crate::service::Refusal;
-use crate::types::{Constraint, Digest, RegistryId, Repository};
+use layergate_core::catalog::FillFailure;
+use layergate_core::fault::{Cause, Fault};
+use layergate_core::types::{Constraint, Digest, RegistryId, Repository};
 
 /// What a call is answered with instead of its output.
 ///

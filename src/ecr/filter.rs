@@ -1,8 +1,8 @@
 //! `filter`: which images of a repository are listed.
 
 use super::{Error, Members};
-use crate::catalog::page::ImageFilter;
-use crate::types::Constraint;
+use layergate_core::catalog::page::ImageFilter;
+use layergate_core::types::Constraint;
 
 /// The member, as it came.
 #[derive(Default)]

@@ -10,7 +10,7 @@ use super::protocol::of_length;
 use super::{Context, Error, Members};
 use crate::access::Caller;
 use crate::access::token::Tokens;
-use crate::types::{RegistryId, seconds_since_1970};
+use layergate_core::types::{RegistryId, seconds_since_1970};
 
 /// The operation's name, as `X-Amz-Target` spells it.
 pub const NAME: &str = "GetAuthorizationToken";

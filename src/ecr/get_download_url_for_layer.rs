@@ -7,8 +7,8 @@ use super::protocol::{registry, required};
 use super::{Context, Error, Members};
 use crate::pull_through::WAIT_OF_ECR;
 use crate::service::MissingLayer;
-use crate::store::Method;
-use crate::types::{Digest, DownloadUrl, RegistryId, Repository, RepositoryName};
+use layergate_core::store::Method;
+use layergate_core::types::{Digest, DownloadUrl, RegistryId, Repository, RepositoryName};
 
 /// The operation's name, as `X-Amz-Target` spells it.
 pub const NAME: &str = "GetDownloadUrlForLayer";

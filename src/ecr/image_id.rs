@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::protocol::failure_reason;
 use super::{Error, Members};
-use crate::catalog::ImageId;
 use crate::service::ImageName;
-use crate::types::{Constraint, Digest, ImageTag};
+use layergate_core::catalog::ImageId;
+use layergate_core::types::{Constraint, Digest, ImageTag};
 
 /// The most `imageIds` of a request.
 pub(super) const MOST_IMAGES: usize = 100;

@@ -7,8 +7,8 @@ use super::filter::Filter;
 use super::image_id::ImageIdentifier;
 use super::paging::{PageRequest, Paging, token};
 use super::{Context, Error, Members, protocol};
-use crate::catalog::page::{Counted, ImageFilter, ImagePosition, TaggedImage};
-use crate::types::{RegistryId, Repository};
+use layergate_core::catalog::page::{Counted, ImageFilter, ImagePosition, TaggedImage};
+use layergate_core::types::{RegistryId, Repository};
 
 /// The operation's name, as `X-Amz-Target` spells it.
 pub const NAME: &str = "ListImages";

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::{Error, Members};
-use crate::types::Constraint;
+use layergate_core::types::Constraint;
 
 /// How many results a page has at most, if the request does not say.
 const USUAL: usize = 100;

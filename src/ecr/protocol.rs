@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Map, Number, Value};
 
 use super::Error;
-use crate::types::{Constraint, RegistryId, Repository, RepositoryName};
+use layergate_core::types::{Constraint, RegistryId, Repository, RepositoryName};
 
 const SERVICE: &str = "AmazonEC2ContainerRegistry_V20150921";
 

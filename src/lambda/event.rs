@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::access::Caller;
 use crate::ecr::Error;
-use crate::types::AccountId;
+use layergate_core::types::AccountId;
 
 /// Whom the registry's authorizer says it has let in.
 pub(super) const PRINCIPAL: &str = "registry";

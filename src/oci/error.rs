@@ -5,10 +5,10 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use super::json;
-use crate::catalog::{FillFailure, ImageId};
-use crate::fault::{Cause, Fault};
 use crate::service::Refusal;
-use crate::types::{Constraint, Digest, Repository};
+use layergate_core::catalog::{FillFailure, ImageId};
+use layergate_core::fault::{Cause, Fault};
+use layergate_core::types::{Constraint, Digest, Repository};
 
 /// What a request is answered with instead of what it asked for.
 ///

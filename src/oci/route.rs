@@ -1,8 +1,8 @@
 //! What a path names.
 
 use super::Error;
-use crate::catalog::ImageId;
-use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
+use layergate_core::catalog::ImageId;
+use layergate_core::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
 
 /// What is asked for.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Error, Request, json};
 use crate::access::Caller;
 use crate::service::Service;
-use crate::types::{ImageTag, Repository};
+use layergate_core::types::{ImageTag, Repository};
 
 /// How many tags an answer has at most. A client that wants more follows the link to the next page.
 const LONGEST_PAGE: usize = 1000;

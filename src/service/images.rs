@@ -5,12 +5,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Refusal, Service, a_few_at_once};
 use crate::access::{Access, Caller};
-use crate::catalog::page::{Counted, ImageFilter, ImagePage, ImagePosition, MOST_TAGS, TaggedImage};
-use crate::catalog::{Consistency, FillFailure, Image, ImageId, Wanted};
-use crate::fault::{Backend, Fault};
 use crate::pull_through::{PullThrough, WAIT_OF_ECR, Wait, Waited};
-use crate::store::Method;
-use crate::types::{Digest, DownloadUrl, ObjectKey, Repository, seconds_since_1970};
+use layergate_core::catalog::page::{Counted, ImageFilter, ImagePage, ImagePosition, MOST_TAGS, TaggedImage};
+use layergate_core::catalog::{Consistency, FillFailure, Image, ImageId, Wanted};
+use layergate_core::fault::{Backend, Fault};
+use layergate_core::store::Method;
+use layergate_core::types::{Digest, DownloadUrl, ObjectKey, Repository, seconds_since_1970};
 
 /// Why there is no image.
 #[derive(Debug)]
@@ -254,7 +254,7 @@ impl Service {
         tagged.map(|(image, tags)| Ok(TaggedImage { image, tags: tags? })).collect()
     }
 
-    /// A page of a repository's published images: [`Catalog::image_page`](crate::catalog::Catalog::image_page).
+    /// A page of a repository's published images: [`Catalog::image_page`](layergate_core::catalog::Catalog::image_page).
     pub async fn image_page(
         &self,
         caller: &Caller,

@@ -81,7 +81,7 @@ def test_the_registrys_challenge_is_one_that_clients_answer(api: dict) -> None:
     [error] = json.loads(response["responseTemplates"]["application/json"])["errors"]
     assert error["code"] == "UNAUTHORIZED"
     # As the local stack says it, to which clients were tried.
-    assert error["message"] in (ROOT / "tool/src/stack/gateway.rs").read_text()
+    assert error["message"] in (ROOT / "local/src/gateway.rs").read_text()
 
 
 def test_other_accounts_are_let_in_only_if_they_are_named(api: dict) -> None:
@@ -211,7 +211,7 @@ def test_nothing_is_done_that_nobody_waits_for_any_more(resources: dict) -> None
 def test_a_fill_that_was_killed_leaves_the_table(resources: dict) -> None:
     table = only(resources, "AWS::DynamoDB::Table")
     assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
-    assert '"expires_at"' in (ROOT / "src/catalog/fill.rs").read_text()
+    assert '"expires_at"' in (ROOT / "core/src/catalog/fill.rs").read_text()
 
 
 # ---- Bills and pages
@@ -308,7 +308,7 @@ NOT_THE_WORKERS = {
 
 @pytest.mark.parametrize(("function", "others"), [("Function", NOT_THE_FUNCTIONS), ("Worker", NOT_THE_WORKERS)])
 def test_each_function_is_given_every_setting_that_it_reads(resources: dict, function: str, others: set[str]) -> None:
-    settings = set(re.findall(r"/// `([A-Z0-9_]+)`: ", (ROOT / "src/config.rs").read_text()))
+    settings = set(re.findall(r"/// `([A-Z0-9_]+)`: ", (ROOT / "core/src/config.rs").read_text()))
     declared = resources[function]["Properties"]["Environment"]["Variables"]
     assert others <= settings
     assert set(declared) == settings - {"AWS_REGION"} - others
@@ -326,7 +326,7 @@ def test_the_function_outlives_what_a_registry_request_waits(resources: dict) ->
 
 def test_the_local_stack_has_the_functions_timeout(resources: dict) -> None:
     [seconds] = re.findall(
-        r"FUNCTION_TIMEOUT: Duration = Duration::from_secs\((\d+)\)", (ROOT / "tool/src/stack/gateway.rs").read_text()
+        r"FUNCTION_TIMEOUT: Duration = Duration::from_secs\((\d+)\)", (ROOT / "local/src/gateway.rs").read_text()
     )
     assert resources["Function"]["Properties"]["Timeout"] == int(seconds)
 
@@ -360,7 +360,7 @@ def test_a_fill_fails_with_each_reason_but_those_that_are_nobodys_fault_here(res
     assert '$.message = "fill"' in pattern
     harmless = re.findall(r'\$\.outcome != "(\w+)"', pattern)
     assert harmless == ["OK", "NotFound", "BeingDeleted", "LostLease"]
-    reasons = (ROOT / "src/catalog/fill.rs").read_text() + (ROOT / "worker/src/fill.rs").read_text()
+    reasons = (ROOT / "core/src/catalog/fill.rs").read_text() + (ROOT / "worker/src/fill.rs").read_text()
     assert all(f'"{name}"' in reasons for name in harmless)
     [transformation] = resources["FailedFills"]["Properties"]["MetricTransformations"]
     assert "Dimensions" not in transformation

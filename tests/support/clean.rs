@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use layergate_tool::stack::ACCOUNT;
+use layergate_local::ACCOUNT;
 use serde_json::Value;
 
 use super::{Stack, assert_consistent, sha256};

@@ -1,8 +1,8 @@
 //! Images and repositories as the catalog takes them.
 
-use layergate::catalog::{LayerRecord, NewImage};
-use layergate::types::{Digest, RegistryId, Repository, RepositoryName};
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::catalog::{LayerRecord, NewImage};
+use layergate_core::types::{Digest, RegistryId, Repository, RepositoryName};
+use layergate_local::ACCOUNT;
 use serde_json::Value;
 
 use super::Layout;

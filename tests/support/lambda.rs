@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use lambda_runtime::{Context, LambdaEvent};
-use layergate::config::Config;
+use layergate_core::config::Config;
 use layergate_worker::Worker;
 use serde_json::Value;
 use tokio::runtime::Handle;

@@ -26,11 +26,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use lambda_runtime::{Context, LambdaEvent};
-use layergate::aws::Patience;
-use layergate::config::Config;
 use layergate::lambda::Handler;
 use layergate::service::Service;
-use layergate_tool::stack::{ACCOUNT, LocalStack, Options};
+use layergate_core::aws::Patience;
+use layergate_core::config::Config;
+use layergate_local::{ACCOUNT, LocalStack, Options};
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -70,7 +70,7 @@ impl Stack {
 
     /// Calls over HTTP come from `caller`.
     pub async fn start_as(caller: Option<&str>) -> Self {
-        let caller = caller.map(|account| layergate::types::AccountId::parse(account).unwrap());
+        let caller = caller.map(|account| layergate_core::types::AccountId::parse(account).unwrap());
         Self::start_in(tempfile::tempdir().unwrap(), Options { caller, ..Options::default() }).await
     }
 

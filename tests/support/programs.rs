@@ -4,10 +4,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The packages whose programs and libraries the tests use. They are always built together, because cargo builds the
-/// dependencies again for another choice of packages.
-const PACKAGES: [&str; 4] = ["layergate", "layergate-tests", "layergate-tool", "layergate-worker"];
-
 /// A program of this workspace. Cargo builds the programs first, unless they are as new as the source.
 pub fn program(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -25,7 +21,6 @@ fn build() -> PathBuf {
     let folder = test.ancestors().nth(2).unwrap(); // target/debug/deps/black_box-...
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.args(["build", "--quiet", "--locked", "--bins", "--target-dir"]).arg(folder.parent().unwrap());
-    cargo.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
     if folder.ends_with("release") {
         cargo.arg("--release");
     }

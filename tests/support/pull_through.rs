@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use layergate::catalog::Catalog;
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::catalog::Catalog;
+use layergate_local::ACCOUNT;
 use serde_json::{Value, json};
 
 use super::table::{Row, all_rows, client};

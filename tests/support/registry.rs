@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use layergate::access::token::Tokens;
 use layergate::lambda::Handler;
-use layergate::types::AccountId;
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::types::AccountId;
+use layergate_local::ACCOUNT;
 use serde_json::{Value, json};
 
 use super::{Answer, Stack, send};

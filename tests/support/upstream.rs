@@ -4,8 +4,8 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use layergate::types::{Digest, ImageTag};
-use layergate::upstream::{Blob, Credentials, Error, Trust, Upstream, UpstreamRepository};
+use layergate_core::types::{Digest, ImageTag};
+use layergate_upstream::{Blob, Credentials, Error, Trust, Upstream, UpstreamRepository};
 
 use super::{headed, sha256};
 

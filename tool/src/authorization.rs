@@ -6,8 +6,8 @@ use aws_sdk_ecr::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_ecr::config::{ConfigBag, Intercept, Region, RuntimeComponents};
 use aws_sdk_ecr::error::{BoxError, DisplayErrorContext, ProvideErrorMetadata};
 use aws_types::SigningName;
-use layergate::access::token::USER;
-use layergate::aws;
+use layergate_core::aws;
+use layergate_core::types::TOKEN_USER;
 use serde::Serialize;
 
 /// What to log in with. It is a credential.
@@ -81,8 +81,8 @@ impl Api {
         let login = data.and_then(|data| {
             let pair = base64_text(data.authorization_token()?)?;
             Some(Login {
-                username: USER,
-                password: pair.strip_prefix(USER)?.strip_prefix(':')?.to_owned(),
+                username: TOKEN_USER,
+                password: pair.strip_prefix(TOKEN_USER)?.strip_prefix(':')?.to_owned(),
                 expires_at: data.expires_at()?.secs(),
             })
         });

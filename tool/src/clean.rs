@@ -4,9 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use indicatif::HumanBytes;
-use layergate::catalog::CleanError;
-use layergate::clean::{Cleaning, Freed, Position};
-use layergate::types::RegistryId;
+use layergate_core::catalog::CleanError;
+use layergate_core::clean::{Cleaning, Freed, Position};
+use layergate_core::types::RegistryId;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 

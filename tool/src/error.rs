@@ -1,7 +1,7 @@
 //! Why a command failed: one sentence for a person, one exit status for a script.
 
-use layergate::config::ConfigError;
-use layergate::fault::{BackendFault, Fault, Kind};
+use layergate_core::config::ConfigError;
+use layergate_core::fault::{BackendFault, Fault, Kind};
 
 /// A command's failure. `Display` is the sentence: what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,7 @@ impl Error {
 fn advice(fault: &Fault) -> &'static str {
     match fault {
         Fault::Backend(fault) => advice_on_request(fault),
+        Fault::WorkerFailed => "the worker's log says why",
         Fault::BrokenRecord(_) => "the table holds what this version of layergate did not write",
         Fault::ForeignTable { .. } => {
             "use the version of layergate that wrote it, or set TABLE_NAME to another table"
@@ -66,6 +67,7 @@ fn advice_on_request(fault: &BackendFault) -> &'static str {
         Kind::TimedOut => {
             "it did not answer in time; check the endpoint and the network, or run it again later"
         }
+        Kind::BrokenOff => "the connection ended in the middle of the answer; run it again",
         Kind::Garbled => "check the endpoint: what answers there, or a proxy on the way, is not it",
         Kind::Answered => advice_on_answer(fault.status, fault.code.as_deref()),
     }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use layergate::catalog::list::ListedImage;
-use layergate::catalog::{ImageDeletion, ImageId};
-use layergate::types::{Digest, Repository, RepositoryName};
+use layergate_core::catalog::list::ListedImage;
+use layergate_core::catalog::{ImageDeletion, ImageId};
+use layergate_core::types::{Digest, Repository, RepositoryName};
 use serde::Serialize;
 
 use crate::error::Error;

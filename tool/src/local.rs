@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use layergate::logging;
-use layergate::types::AccountId;
-use layergate_tool::stack::{LocalStack, Options};
+use layergate_core::logging;
+use layergate_core::types::AccountId;
+use layergate_local::{LocalStack, Options};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;

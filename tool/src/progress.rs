@@ -4,8 +4,8 @@
 use std::io::{self, IsTerminal, Write};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use layergate::clean;
-use layergate::types::Digest;
+use layergate_core::clean;
+use layergate_core::types::Digest;
 
 const BAR: &str = "{prefix} {bar:30} {bytes:>10} of {total_bytes:<10} {msg}";
 

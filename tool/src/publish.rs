@@ -6,10 +6,11 @@ use std::time::SystemTime;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use futures_util::{StreamExt, stream};
-use layergate::catalog::{Claimed, Intent, LayerRecord, NewImage, PATIENCE_WITH_CLEANERS, PublishError};
-use layergate::publish::{Event, UploadError, Uploads};
-use layergate::types::{Digest, ImageTag, Repository, seconds_since_1970};
-use layergate::upstream::{self, Host, Trust};
+use layergate_core::catalog::{Claimed, Intent, LayerRecord, NewImage, PATIENCE_WITH_CLEANERS, PublishError};
+use layergate_core::publish::{Event, UploadError, Uploads};
+use layergate_core::types::{Digest, ImageTag, Repository, seconds_since_1970};
+use layergate_upstream as upstream;
+use layergate_upstream::{Host, Trust};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -301,7 +302,7 @@ async fn make_visible(
 ) -> Result<(), Error> {
     for image in images {
         let published =
-            layergate::publish::image(&session.catalog, repository, &new_image(image), intent).await;
+            layergate_core::publish::image(&session.catalog, repository, &new_image(image), intent).await;
         published.map_err(|error| refusal(repository, image, error))?;
     }
     if let (Some(image), Some(tag)) = (images.last(), tag) {

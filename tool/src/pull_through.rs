@@ -3,10 +3,10 @@
 use std::fmt;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use layergate::catalog::{BeforeStored, Rule};
-use layergate::types::{AccountId, RegistryId, RepositoryName, RulePrefix};
-use layergate::upstream::{Host, UpstreamRegistry};
-use layergate::worker::Validation;
+use layergate_core::catalog::{BeforeStored, Rule};
+use layergate_core::types::{AccountId, RegistryId, RepositoryName, RulePrefix};
+use layergate_core::worker::Validation;
+use layergate_upstream::{Host, UpstreamRegistry};
 use serde::Serialize;
 
 use crate::error::Error;

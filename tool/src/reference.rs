@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use layergate::catalog::ImageId;
-use layergate::types::{AccountId, Digest, ImageTag, RepositoryName};
-use layergate::upstream::{Host, UpstreamRepository};
+use layergate_core::catalog::ImageId;
+use layergate_core::types::{AccountId, Digest, ImageTag, RepositoryName};
+use layergate_upstream::{Host, UpstreamRepository};
 
 /// A repository, and perhaps a tag.
 #[derive(Debug, Clone)]

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use layergate::catalog::RepositoryDeletion;
-use layergate::types::{AccountId, Repository, RepositoryName};
+use layergate_core::catalog::RepositoryDeletion;
+use layergate_core::types::{AccountId, Repository, RepositoryName};
 use serde::Serialize;
 
 use crate::error::Error;

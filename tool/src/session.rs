@@ -1,11 +1,11 @@
 //! What the commands that talk to AWS work with.
 
-use layergate::aws;
-use layergate::catalog::Catalog;
-use layergate::config::{Config, ConfigError};
-use layergate::store::Store;
-use layergate::types::{RegistryId, Repository, RepositoryName};
-use layergate::worker::Worker;
+use layergate_core::aws;
+use layergate_core::catalog::Catalog;
+use layergate_core::config::{Config, ConfigError};
+use layergate_core::store::Store;
+use layergate_core::types::{RegistryId, Repository, RepositoryName};
+use layergate_core::worker::Worker;
 
 use crate::error::Error;
 

@@ -12,9 +12,9 @@ use std::fmt::Display;
 use std::io::{self, Read};
 use std::path::Path;
 
-use layergate::catalog::LayerRecord;
-use layergate::types::Digest;
-use layergate::upstream::Trust;
+use layergate_core::catalog::LayerRecord;
+use layergate_core::types::Digest;
+use layergate_upstream::Trust;
 
 use crate::error::Error;
 use crate::reference::UpstreamImage;

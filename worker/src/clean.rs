@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use lambda_runtime::Error;
-use layergate::catalog::CleanError;
-use layergate::clean::{Cleaning, Freed, Position, Slice};
-use layergate::fault::Fault;
+use layergate_core::catalog::CleanError;
+use layergate_core::clean::{Cleaning, Freed, Position, Slice};
+use layergate_core::fault::Fault;
 
 use crate::Worker;
 

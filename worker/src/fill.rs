@@ -8,12 +8,14 @@ mod layer;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use layergate::catalog::{Fill, FillFailure, ImageId, Intent, PATIENCE_WITH_CLEANERS, PublishError, Wanted};
-use layergate::fault::Fault;
-use layergate::publish::UploadError;
-use layergate::types::{Digest, Repository};
-use layergate::upstream;
-use layergate::worker::FillEvent;
+use layergate_core::catalog::{
+    Fill, FillFailure, ImageId, Intent, PATIENCE_WITH_CLEANERS, PublishError, Wanted,
+};
+use layergate_core::fault::Fault;
+use layergate_core::publish::UploadError;
+use layergate_core::types::{Digest, Repository};
+use layergate_core::worker::FillEvent;
+use layergate_upstream as upstream;
 use tokio_util::sync::CancellationToken;
 
 use crate::Worker;

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use lambda_runtime::{Error, LambdaEvent};
-use layergate::catalog::Catalog;
-use layergate::config::Config;
-use layergate::store::Store;
-use layergate::types::RegistryId;
-use layergate::worker::{Event, Validation};
+use layergate_core::catalog::Catalog;
+use layergate_core::config::Config;
+use layergate_core::store::Store;
+use layergate_core::types::RegistryId;
+use layergate_core::worker::{Event, Validation};
 
 use secrets::Secrets;
 

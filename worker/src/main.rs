@@ -4,9 +4,9 @@ use std::io;
 use std::process::ExitCode;
 
 use lambda_runtime::{Error, service_fn};
-use layergate::aws::{self, Patience};
-use layergate::config::Config;
-use layergate::logging;
+use layergate_core::aws::{self, Patience};
+use layergate_core::config::Config;
+use layergate_core::logging;
 use layergate_worker::Worker;
 
 #[tokio::main(flavor = "current_thread")]

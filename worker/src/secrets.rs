@@ -2,8 +2,8 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
-use layergate::fault::{Backend, Fault};
-use layergate::upstream::Credentials;
+use layergate_core::fault::{Backend, Fault};
+use layergate_upstream::Credentials;
 use serde::Deserialize;
 
 /// Secrets Manager.

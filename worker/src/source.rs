@@ -1,10 +1,10 @@
 //! The upstream registries of the rules, and what the worker shows them.
 
-use layergate::catalog::{FillFailure, Rule};
-use layergate::fault::with_causes;
-use layergate::types::{RegistryId, Repository, RulePrefix};
-use layergate::upstream::{self, Credentials, Host, Trust, Upstream, UpstreamRegistry, Url};
-use layergate::worker::Validation;
+use layergate_core::catalog::{FillFailure, Rule};
+use layergate_core::fault::with_causes;
+use layergate_core::types::{RegistryId, Repository, RulePrefix};
+use layergate_core::worker::Validation;
+use layergate_upstream::{Credentials, Host, Trust, Upstream, UpstreamRegistry, Url};
 
 use crate::Worker;
 use crate::fill::Failure;
@@ -90,7 +90,7 @@ impl Worker {
         let prefix = RulePrefix::parse(prefix).map_err(|_| no_such_rule())?;
         let rule = self.catalog.rule(&self.registry, &prefix).await?.ok_or_else(no_such_rule)?;
         let Opened { registry, credentials, trust } = self.open(&rule).await?;
-        let realm = upstream::check(&registry, credentials, trust).await?;
+        let realm = layergate_upstream::check(&registry, credentials, trust).await?;
         self.pin(&self.registry, &rule, realm).await
     }
 }

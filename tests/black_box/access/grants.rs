@@ -1,7 +1,7 @@
 //! Who may read what, and how little a refusal tells.
 
-use layergate::config::Authorization;
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::config::Authorization;
+use layergate_local::ACCOUNT;
 use serde_json::json;
 
 use support::{Answer, Layout, OUTSIDER, SHAPES, Shape, Stack, TARGET, call, sha256};

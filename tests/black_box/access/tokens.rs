@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use lambda_runtime::LambdaEvent;
-use layergate::config::Authorization;
 use layergate::lambda::Handler;
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::config::Authorization;
+use layergate_local::ACCOUNT;
 use serde_json::{Value, json};
 
 use support::{Answer, Layout, OUTSIDER, SHAPES, Shape, Stack, call, pull, send, stderr};
@@ -135,10 +135,10 @@ async fn only_a_token_of_this_registry_and_of_this_time_lets_anybody_in() {
     let of_another_key = other.login(ACCOUNT, now).await;
     let of_another_registry = {
         let mut config = stack.local.engines.config();
-        config.default_registry_id = layergate::types::AccountId::parse(OUTSIDER).unwrap();
+        config.default_registry_id = layergate_core::types::AccountId::parse(OUTSIDER).unwrap();
         let sdk = stack.local.engines.sdk_config();
         let tokens = layergate::access::token::Tokens::new(&sdk, &config).unwrap();
-        let account = layergate::types::AccountId::parse(ACCOUNT).unwrap();
+        let account = layergate_core::types::AccountId::parse(ACCOUNT).unwrap();
         let (token, _) = tokens.issue(&account, "arn:aws:iam::000000000000:user/x", now).await.unwrap();
         format!("Basic {}", token.as_basic_credentials())
     };

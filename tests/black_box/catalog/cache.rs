@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use layergate::lambda::Handler;
-use layergate_tool::stack::ACCOUNT;
+use layergate_local::ACCOUNT;
 use serde_json::json;
 
 use support::{Answer, Layout, OUTSIDER, Shape, Stack, TARGET, call, count_requests, sha256};

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
-use layergate::catalog::Catalog;
-use layergate::publish;
-use layergate::types::{Digest, ImageTag, RegistryId, Repository};
+use layergate_core::catalog::Catalog;
+use layergate_core::publish;
+use layergate_core::types::{Digest, ImageTag, RegistryId, Repository};
 use serde_json::{Value, json};
 
 use support::{

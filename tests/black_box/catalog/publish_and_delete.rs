@@ -3,9 +3,9 @@
 
 use std::process::Stdio;
 
-use layergate::catalog::Catalog;
-use layergate::types::{RegistryId, Repository, RepositoryName};
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::catalog::Catalog;
+use layergate_core::types::{RegistryId, Repository, RepositoryName};
+use layergate_local::ACCOUNT;
 use serde_json::json;
 
 use support::{Layout, Stack, at_each_step, between_steps, sha256, stderr, waiting_at};

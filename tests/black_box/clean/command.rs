@@ -4,11 +4,11 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use layergate::catalog::Catalog;
-use layergate::clean::{Cleaning, Freed, Position, Slice};
-use layergate::store::Store;
-use layergate::types::RegistryId;
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::catalog::Catalog;
+use layergate_core::clean::{Cleaning, Freed, Position, Slice};
+use layergate_core::store::Store;
+use layergate_core::types::RegistryId;
+use layergate_local::ACCOUNT;
 use serde_json::{Value, json};
 
 use support::{
@@ -213,7 +213,7 @@ async fn is_claimed_when_killed_at(step: usize, stack: &Stack) -> bool {
     }
     let catalog = Catalog::new(&stack.local.engines.sdk_config(), &stack.local.engines.config());
     let registry = RegistryId::parse(ACCOUNT).unwrap();
-    let deleted = layergate::types::Digest::parse(&sha256(b"deleted")).unwrap();
+    let deleted = layergate_core::types::Digest::parse(&sha256(b"deleted")).unwrap();
     let intent = catalog.announce(&registry, [deleted]).await.unwrap();
     let claimed = catalog.wait_for_cleaners(&intent, Duration::ZERO).await.unwrap();
     catalog.retire(&intent).await.unwrap();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use layergate::catalog::Catalog;
+use layergate_core::catalog::Catalog;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Notify;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use layergate_tool::stack::ACCOUNT;
+use layergate_local::ACCOUNT;
 use serde_json::{Value, json};
 
 use support::{Fault, FaultProxy, Layout, RuntimeApi, Stack, end_worker, sha256, worker};

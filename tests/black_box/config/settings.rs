@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use layergate::config::{Authorization, Config};
+use layergate_core::config::{Authorization, Config};
 
 fn read(changes: &[(&str, &str)]) -> Result<Config, String> {
     let good = [

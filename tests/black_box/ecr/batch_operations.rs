@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use layergate::aws::Patience;
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::aws::Patience;
+use layergate_local::ACCOUNT;
 use serde_json::{Value, json};
 
 use support::{Fault, FaultProxy, Layout, SHAPES, Shape, Stack, TARGET, call, sha256, waiting_at};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use layergate::aws::Patience;
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::aws::Patience;
+use layergate_local::ACCOUNT;
 use serde_json::{Value, json};
 
 use support::{

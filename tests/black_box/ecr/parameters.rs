@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use layergate_tool::stack::ACCOUNT;
+use layergate_local::ACCOUNT;
 use serde_json::{Value, json};
 
 use support::{Layout, OUTSIDER, SHAPES, Shape, Stack, TARGET, call, count_requests, sha256};

@@ -1,6 +1,6 @@
 //! What holds for any input.
 
-use layergate_tool::stack::ACCOUNT;
+use layergate_local::ACCOUNT;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::{Value, json};

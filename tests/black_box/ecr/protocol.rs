@@ -5,7 +5,7 @@
 //! What the protocol says without a case has the section of its specification:
 //! <https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html>.
 
-use layergate_tool::stack::ACCOUNT;
+use layergate_local::ACCOUNT;
 use serde_json::{Value, json};
 
 use support::{Layout, Shape, Stack, TARGET, event, send, sha256};

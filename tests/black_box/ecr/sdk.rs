@@ -16,8 +16,8 @@ use aws_sdk_ecr::types::{ImageFailureCode, ImageIdentifier, LayerAvailability};
 use aws_smithy_http_client::Builder;
 use axum::body::Body;
 use axum::response::Response;
-use layergate::aws::Patience;
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::aws::Patience;
+use layergate_local::ACCOUNT;
 use signing::SignForExecuteApi;
 
 use support::{Layout, OUTSIDER, Shape, Stack, TARGET, call, serve, sha256};
@@ -154,7 +154,7 @@ async fn the_sdk_understands_a_fault() {
 async fn a_deployed_api_answers_as_the_local_one() {
     let url = std::env::var("API_URL").unwrap();
     let sdk = aws_config::defaults(aws_config::BehaviorVersion::latest())
-        .http_client(layergate::aws::http_client())
+        .http_client(layergate_core::aws::http_client())
         .load()
         .await;
     let config = aws_sdk_ecr::config::Builder::from(&sdk).endpoint_url(url).interceptor(SignForExecuteApi);

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use layergate::aws::Patience;
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::aws::Patience;
+use layergate_local::ACCOUNT;
 use serde_json::json;
 
 use support::{

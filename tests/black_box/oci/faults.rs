@@ -4,8 +4,8 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use layergate::aws::Patience;
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::aws::Patience;
+use layergate_local::ACCOUNT;
 
 use support::{
     Answer, Fault, FaultProxy, Layout, Stack, count_requests, pull, registry_event, send_with_deadline,

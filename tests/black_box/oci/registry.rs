@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use layergate::config::Authorization;
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::config::Authorization;
+use layergate_local::ACCOUNT;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};

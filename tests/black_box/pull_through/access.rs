@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
-use layergate_tool::stack::ACCOUNT;
+use layergate_local::ACCOUNT;
 use serde_json::json;
 
 use support::upstream::{basic, bearer, is_authorized};

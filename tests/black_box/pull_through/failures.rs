@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
-use layergate::aws::Patience;
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::aws::Patience;
+use layergate_local::ACCOUNT;
 use serde_json::json;
 
 use support::{

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::response::IntoResponse;
-use layergate::catalog::{ImageId, Wanted};
-use layergate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
-use layergate_tool::stack::ACCOUNT;
+use layergate_core::catalog::{ImageId, Wanted};
+use layergate_core::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
+use layergate_local::ACCOUNT;
 use serde_json::json;
 
 use support::{

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use axum::response::IntoResponse;
-use layergate_tool::stack::ACCOUNT;
+use layergate_local::ACCOUNT;
 use serde_json::{Value, json};
 
 use support::upstream::{basic, is_authorized};

@@ -3,8 +3,8 @@
 use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
 use axum::extract::Request;
 use axum::response::IntoResponse;
-use layergate::aws::{self, Patience};
-use layergate::fault::{Backend, Fault};
+use layergate_core::aws::{self, Patience};
+use layergate_core::fault::{Backend, Fault};
 use layergate_worker::secrets::{SecretError, Secrets};
 use serde_json::{Value, json};
 

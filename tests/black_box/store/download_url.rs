@@ -107,7 +107,7 @@ async fn its_life_is_a_setting() {
         support::Shape::Rest,
         Some(support::TARGET),
         body.as_bytes(),
-        Some(layergate_tool::stack::ACCOUNT),
+        Some(layergate_local::ACCOUNT),
     );
     let answer = support::send(&handler, &event).await;
     assert!(answer.url().contains("X-Amz-Expires=60&"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use layergate::upstream::{Credentials, Danger, Error};
+use layergate_upstream::{Credentials, Danger, Error};
 use serde_json::json;
 
 use support::upstream::{ALL_SCOPES, basic, bearer, client, credentials, digest, is_authorized, read, tag};

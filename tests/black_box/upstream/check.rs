@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use layergate::upstream::{self, Credentials, Danger, Error, UpstreamRegistry};
+use layergate_upstream::{Credentials, Danger, Error, UpstreamRegistry};
 use serde_json::json;
 
 use support::upstream::{basic, bearer, credentials, is_authorized};
@@ -27,7 +27,7 @@ async fn registry_of_alice(scope: &'static str) -> (Recorder, Recorder) {
 async fn check(url: &str, credentials: Option<Credentials>) -> Result<Option<String>, Error> {
     let registry = UpstreamRegistry::parse(url).unwrap();
     let trust = registry.trust(Vec::new());
-    Ok(upstream::check(&registry, credentials, trust).await?.map(String::from))
+    Ok(layergate_upstream::check(&registry, credentials, trust).await?.map(String::from))
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use layergate::upstream::{Danger, Error, Host, Patience, Trust, Upstream, UpstreamRepository};
+use layergate_upstream::{Danger, Error, Host, Patience, Trust, Upstream, UpstreamRepository};
 
 use support::upstream::{ALL_SCOPES, bearer, client, credentials, digest, read, tag};
 use support::{Fault, FaultProxy, Layout, Recorder, breaking, headed, nobody_listens, sha256};

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use layergate::upstream::{Credentials, UpstreamRepository};
+use layergate_upstream::{Credentials, UpstreamRepository};
 use serde::Deserialize;
 
 use crate::error::Error;

@@ -6,8 +6,8 @@
 use std::io::{self, Read};
 
 use flate2::read::MultiGzDecoder;
-use layergate::catalog::LayerRecord;
-use layergate::types::Digest;
+use layergate_core::catalog::LayerRecord;
+use layergate_core::types::Digest;
 use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType, SCHEMA_VERSION};
 use serde::Deserialize;
 use sha2::Digest as _;

@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use layergate::manifest;
-use layergate::types::Digest;
+use layergate_core::types::Digest;
+use layergate_upstream::manifest;
 use tar::EntryType;
 
 use super::Blob;

@@ -3,9 +3,9 @@
 use std::fmt::Debug;
 use std::io::{self, Read};
 
-use layergate::manifest::{self, Content, Descriptor, Manifest};
-use layergate::publish::Verifier;
-use layergate::types::Digest;
+use layergate_core::publish::Verifier;
+use layergate_core::types::Digest;
+use layergate_upstream::manifest::{self, Content, Descriptor, Manifest};
 
 use super::{Blob, SourceImage};
 use crate::error::Error;

@@ -2,8 +2,8 @@
 //!
 //! Source: [OCI image specification](https://github.com/opencontainers/image-spec/blob/main/image-layout.md).
 
-use layergate::manifest::{self, Descriptor};
-use layergate::types::Digest;
+use layergate_core::types::Digest;
+use layergate_upstream::manifest::{self, Descriptor};
 use oci_spec::image::{Descriptor as Root, ImageIndex};
 use serde_json::{Value, json};
 

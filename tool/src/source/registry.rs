@@ -3,10 +3,11 @@
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use layergate::catalog::{ImageId, LayerRecord};
-use layergate::manifest::{self, Descriptor};
-use layergate::types::Digest;
-use layergate::upstream::{self, Danger, Manifest, Trust, Upstream};
+use layergate_core::catalog::{ImageId, LayerRecord};
+use layergate_core::types::Digest;
+use layergate_upstream as upstream;
+use layergate_upstream::manifest::{self, Descriptor};
+use layergate_upstream::{Danger, Manifest, Trust, Upstream};
 use tokio::runtime::Handle;
 
 use super::image::{Contents, collect};

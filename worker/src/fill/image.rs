@@ -1,10 +1,10 @@
 //! An image: its manifest is fetched and verified. Its layers, and the images of an index, come when they are asked for.
 
-use layergate::catalog::{Consistency, Fill, FillFailure, ImageId, Intent, NewImage};
-use layergate::manifest::{self, Content};
-use layergate::publish::{self, Uploads};
-use layergate::types::{Digest, Repository};
-use layergate::upstream;
+use layergate_core::catalog::{Consistency, Fill, FillFailure, ImageId, Intent, NewImage};
+use layergate_core::publish::{self, Uploads};
+use layergate_core::types::{Digest, Repository};
+use layergate_upstream as upstream;
+use layergate_upstream::manifest::{self, Content};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;

@@ -4,12 +4,12 @@
 use std::sync::Mutex as StdMutex;
 use std::time::{Duration, Instant};
 
-use layergate::catalog::{
+use layergate_core::catalog::{
     BeforeStored, Consistency, Fill, Intent, LayerDescription, LayerRecord, LayerState,
 };
-use layergate::publish::Uploads;
-use layergate::types::{Digest, DownloadUrl, Repository};
-use layergate::upstream::{self, Blob, Upstream};
+use layergate_core::publish::Uploads;
+use layergate_core::types::{Digest, DownloadUrl, Repository};
+use layergate_upstream::{Blob, Upstream};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +54,7 @@ impl Redirect {
 }
 
 /// Asks the upstream for a layer. It has it, with the right size, if this succeeds.
-async fn open(upstream: &Upstream, layer: &LayerRecord) -> Result<Blob, upstream::Error> {
+async fn open(upstream: &Upstream, layer: &LayerRecord) -> Result<Blob, layergate_upstream::Error> {
     let mut blob = upstream.blob(&layer.digest, layer.size)?;
     blob.open().await?;
     Ok(blob)

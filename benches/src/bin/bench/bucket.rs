@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use layergate::types::ObjectKey;
 use layergate_bench::Result;
 use layergate_bench::http::Connection;
+use layergate_core::types::ObjectKey;
 
 /// The most keys of a page, as S3's.
 const PAGE: usize = 1000;

@@ -6,11 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use layergate::catalog::{Catalog, ImageId, LayerRecord, NewImage};
-use layergate::types::{Digest, ObjectKey, RegistryId, Repository, RepositoryName};
 use layergate_bench::process::Process;
 use layergate_bench::stack::{Stack, address};
 use layergate_bench::{Result, image, report};
+use layergate_core::catalog::{Catalog, ImageId, LayerRecord, NewImage};
+use layergate_core::types::{Digest, ObjectKey, RegistryId, Repository, RepositoryName};
 use serde_json::{Value, json};
 
 use crate::bucket::Bucket;
@@ -102,7 +102,7 @@ async fn write(catalog: &Catalog, bucket: &Bucket, repository: &Repository, n: u
     digests.iter().for_each(|digest| bucket.put(&ObjectKey::of_layer(registry, digest)));
     bucket.put(&ObjectKey::of_manifest(registry, &manifest));
     let intent = catalog.announce(registry, digests).await?;
-    let published = layergate::publish::image(catalog, repository, &image, &intent).await;
+    let published = layergate_core::publish::image(catalog, repository, &image, &intent).await;
     published.map_err(|error| format!("an image cannot be written: {error:?}"))?;
     catalog.retire(&intent).await?;
     if n.is_multiple_of(DELETED) {

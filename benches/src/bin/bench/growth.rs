@@ -2,12 +2,12 @@
 
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use layergate::aws::{self, Patience};
-use layergate::catalog::{Catalog, Consistency, LayerRecord, NewImage};
-use layergate::config::Config;
-use layergate::types::{AccountId, Digest, ImageTag, RegistryId, Repository, RepositoryName};
 use layergate_bench::stack::{Stack, address};
 use layergate_bench::{Result, image, paths, report};
+use layergate_core::aws::{self, Patience};
+use layergate_core::catalog::{Catalog, Consistency, LayerRecord, NewImage};
+use layergate_core::config::Config;
+use layergate_core::types::{AccountId, Digest, ImageTag, RegistryId, Repository, RepositoryName};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
@@ -213,7 +213,7 @@ impl Filler {
         let catalog = &self.catalog;
         let digests = image.layers.iter().map(|layer| layer.digest.clone());
         let intent = catalog.announce(&self.repository.registry, digests).await?;
-        layergate::publish::image(catalog, &self.repository, &image, &intent).await.map_err(failed)?;
+        layergate_core::publish::image(catalog, &self.repository, &image, &intent).await.map_err(failed)?;
         catalog.retire(&intent).await?;
         let tag = ImageTag::parse(&format!("filled-in-{n}")).map_err(|_| "a tag is wrong")?;
         Ok(self.catalog.tag_image(&self.repository, &image.digest, &tag).await.map_err(failed)?)

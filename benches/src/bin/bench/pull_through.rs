@@ -6,11 +6,11 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use layergate::catalog::{Consistency, LayerState};
-use layergate::types::{Digest, RegistryId, Repository, RepositoryName};
 use layergate_bench::stack::{Stack, address};
 use layergate_bench::statistics::{median, percentile};
 use layergate_bench::{Result, image, report};
+use layergate_core::catalog::{Consistency, LayerState};
+use layergate_core::types::{Digest, RegistryId, Repository, RepositoryName};
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 

@@ -4,11 +4,11 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use layergate::catalog::{Catalog, ImageId, Wanted};
-use layergate::types::{Digest, ImageTag, Repository};
 use layergate_bench::process::Process;
 use layergate_bench::stack::Stack;
 use layergate_bench::{Result, image, paths, report};
+use layergate_core::catalog::{Catalog, ImageId, Wanted};
+use layergate_core::types::{Digest, ImageTag, Repository};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 

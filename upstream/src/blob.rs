@@ -11,7 +11,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::body::Body;
 use super::error::Error;
 use super::{TRIES, Upstream, Wanted, pause};
-use crate::types::{Digest, DownloadUrl};
+use layergate_core::types::{Digest, DownloadUrl};
 
 /// A connection that brought so many bytes counts as a success, even if it broke afterwards.
 const ENOUGH_FOR_A_TRY: u64 = 8 * 1024 * 1024;

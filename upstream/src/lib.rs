@@ -11,6 +11,7 @@ mod blob;
 mod body;
 mod error;
 mod http;
+pub mod manifest;
 mod name;
 
 use std::io;
@@ -26,8 +27,8 @@ use sha2::{Digest as _, Sha256};
 use self::authorization::Authorization;
 use self::body::Body;
 use self::http::Http;
-use crate::publish::Verifier;
-use crate::types::{Digest, DownloadUrl, ImageTag};
+use layergate_core::publish::Verifier;
+use layergate_core::types::{Digest, DownloadUrl, ImageTag};
 
 pub use self::authorization::Credentials;
 pub use self::blob::Blob;

@@ -5,8 +5,8 @@
 use oci_spec::image::{ImageIndex, ImageManifest};
 use serde::de::DeserializeOwned;
 
-use crate::catalog::LayerRecord;
-use crate::types::Digest;
+use layergate_core::catalog::LayerRecord;
+use layergate_core::types::Digest;
 
 /// The media types of images, as OCI and docker call them.
 const IMAGES: [&str; 2] =

@@ -16,7 +16,7 @@ use url::Url;
 
 use super::error::{Danger, Error};
 use super::http::Http;
-use crate::types::RepositoryName;
+use layergate_core::types::RepositoryName;
 
 /// The largest answer of a token server, in bytes.
 const LARGEST_TOKEN: u64 = 64 * 1024;

@@ -5,7 +5,7 @@ use std::fmt;
 use url::{Host, Url};
 
 use super::http::Trust;
-use crate::types::{Constraint, RepositoryName};
+use layergate_core::types::{Constraint, RepositoryName};
 
 /// The names by which Docker Hub is known. Only the last one speaks the protocol.
 const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];

@@ -23,12 +23,12 @@ use super::kms::{self, Kms};
 use super::lambda::{self, Lambda};
 use super::secrets::SecretsManager;
 use super::uploads::ListMultipartUploads;
-use layergate::aws::{self, Patience};
-use layergate::catalog::Catalog;
-use layergate::config::{Authorization, Config};
-use layergate::fault::Fault;
-use layergate::store::Store;
-use layergate::types::RegistryId;
+use layergate_core::aws::{self, Patience};
+use layergate_core::catalog::Catalog;
+use layergate_core::config::{Authorization, Config};
+use layergate_core::fault::Fault;
+use layergate_core::store::Store;
+use layergate_core::types::RegistryId;
 use layergate_worker::Worker;
 
 use super::{GRACE, LocalError, listen, without_delay};

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use layergate::access::token::Tokens;
 use layergate::lambda::Handler;
-use layergate::types::AccountId;
+use layergate_core::types::AccountId;
 
 use super::{aws_json, context, without_delay};
 

@@ -76,7 +76,7 @@ impl Store {
         if object.content_length().and_then(|length| u64::try_from(length).ok()) != Some(size) {
             return Err(Fault::garbled(Backend::S3));
         }
-        let bytes = object.body.collect().await.map_err(|error| Fault::not_sent(Backend::S3, error))?;
+        let bytes = object.body.collect().await.map_err(|error| Fault::broken_off(Backend::S3, error))?;
         Ok(bytes.to_vec())
     }
 }

@@ -123,6 +123,9 @@ macro_rules! reads_as_str {
 
 reads_as_str!(AccountId, RepositoryName, ObjectKey, ImageTag, RulePrefix);
 
+/// The user name that goes with a token of the registry as its password. It is ECR's.
+pub const TOKEN_USER: &str = "AWS";
+
 /// An AWS account: twelve digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AccountId(String);

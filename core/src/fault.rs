@@ -1,5 +1,5 @@
-//! Why a request to one of AWS's services failed. What a client is told about it is decided in [`ecr`](crate::ecr); what a
-//! user of the tool is told, in the tool.
+//! Why a request to one of AWS's services failed. The API's function decides what it tells a client about it, and the tool
+//! what it tells its user.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -18,6 +18,9 @@ pub enum Fault {
     /// A record in the table lacks an attribute, or the attribute is in the wrong form.
     #[error("a record in the table has no usable attribute '{0}'")]
     BrokenRecord(&'static str),
+    /// The worker did not do what it was asked for.
+    #[error("the worker failed; its log has the cause")]
+    WorkerFailed,
     /// The table was written by a version of layergate that arranges its records in another way.
     #[error("{}", match .found {
         Some(found) => format!("the table has layout {found}, and this version of layergate knows layout {known}"),
@@ -88,6 +91,8 @@ pub enum Kind {
     NotSent,
     /// There was no answer in time.
     TimedOut,
+    /// The answer broke off.
+    BrokenOff,
     /// There was an answer that cannot be understood.
     Garbled,
     /// The backend answered with an error.
@@ -122,14 +127,24 @@ impl Fault {
         }))
     }
 
-    /// The fault for a request that could not be sent, or for a wait that was given up.
-    pub(crate) fn not_sent(backend: Backend, cause: impl Into<Cause>) -> Self {
+    /// The fault for a request that could not be sent.
+    pub fn not_sent(backend: Backend, cause: impl Into<Cause>) -> Self {
         Self::local(backend, Kind::NotSent, cause.into())
+    }
+
+    /// The fault for a wait that was given up.
+    pub(crate) fn timed_out(backend: Backend, cause: impl Into<Cause>) -> Self {
+        Self::local(backend, Kind::TimedOut, cause.into())
+    }
+
+    /// The fault for an answer whose body broke off.
+    pub(crate) fn broken_off(backend: Backend, cause: impl Into<Cause>) -> Self {
+        Self::local(backend, Kind::BrokenOff, cause.into())
     }
 
     /// The fault for a success without a field that every real answer has. Something else than the backend has
     /// answered, and that must not read as "there is nothing".
-    pub(crate) fn garbled(backend: Backend) -> Self {
+    pub fn garbled(backend: Backend) -> Self {
         Self::local(backend, Kind::Garbled, "what came back is not an answer to what was asked".into())
     }
 

@@ -31,7 +31,7 @@ impl Catalog {
         }
         let usable = self.client.wait_until_table_exists().table_name(&self.table_name);
         let waited = usable.wait(Duration::from_secs(10)).await;
-        waited.map_err(|error| Fault::not_sent(Backend::DynamoDb, error))?;
+        waited.map_err(|error| Fault::timed_out(Backend::DynamoDb, error))?;
         Ok(())
     }
 }

@@ -26,7 +26,7 @@ use uuid::Uuid;
 use layergate::access::token::Tokens;
 use layergate::lambda::Handler;
 use layergate::service::Service;
-use layergate::types::AccountId;
+use layergate_core::types::AccountId;
 
 use gateway::Gateway;
 

@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::{Method, StatusCode};
 use lambda_runtime::LambdaEvent;
-use layergate::worker::Event;
+use layergate_core::worker::Event;
 use layergate_worker::Worker;
 use serde_json::json;
 use tokio::runtime::Handle;
