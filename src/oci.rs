@@ -18,10 +18,10 @@ use crate::access::Caller;
 use crate::access::token::{self, Refused};
 use crate::pull_through::WAIT_OF_REGISTRY;
 use crate::service::{MissingImage, MissingLayer, Service};
-use layergate_core::catalog::{FillFailure, ImageId};
+use layergate_core::catalog::FillFailure;
 use layergate_core::logging::Subject;
 use layergate_core::store::Method;
-use layergate_core::types::{Digest, DownloadUrl, Repository};
+use layergate_core::types::{Digest, DownloadUrl, ImageId, Repository};
 use route::Route;
 
 pub use error::Error;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
 
-use layergate_core::catalog::{Catalog, FillFailure, FillState, UniqueId, Wanted};
+use layergate_core::catalog::{Catalog, FillFailure, FillState, UniqueId};
 use layergate_core::config::Config;
 use layergate_core::fault::Fault;
-use layergate_core::types::{DownloadUrl, Repository};
+use layergate_core::types::{DownloadUrl, Repository, Wanted};
 use layergate_core::worker::Worker;
 
 /// How long a call of ECR's API waits in all. SDKs repeat a call that is throttled, so what takes longer is asked for again.

@@ -13,12 +13,12 @@ use crate::access::{Access, Caller};
 use crate::pull_through::{PullThrough, Wait, Waited};
 use layergate_core::catalog::page::RepositoryPage;
 use layergate_core::catalog::{
-    Catalog, Consistency, FillFailure, LayerDescription, LayerState, RepositoryRecord, Wanted,
+    Catalog, Consistency, FillFailure, LayerDescription, LayerState, RepositoryRecord,
 };
 use layergate_core::config::Config;
 use layergate_core::fault::Fault;
 use layergate_core::store::{Method, Store};
-use layergate_core::types::{Digest, DownloadUrl, ImageTag, RegistryId, Repository, RepositoryName};
+use layergate_core::types::{Digest, DownloadUrl, ImageTag, RegistryId, Repository, RepositoryName, Wanted};
 
 pub use images::{ImageName, Mismatch, MissingImage};
 

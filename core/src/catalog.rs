@@ -49,55 +49,45 @@ mod create_table;
 mod delete_image;
 mod delete_repository;
 mod fill;
-mod grant;
 mod id;
 mod image;
 mod intent;
-mod keys;
+mod item;
+mod layer;
 mod layout;
 pub mod list;
 pub mod page;
 mod publish;
+mod repository;
 mod rule;
+mod schema;
 pub mod sweep;
+mod table;
 mod tag;
 mod transaction;
 
-use std::collections::HashMap;
-use std::str::FromStr;
-
 use aws_config::SdkConfig;
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 
 use crate::config::Config;
-use crate::fault::{Backend, Fault};
-use crate::types::{AccountId, Digest, ObjectKey, RegistryId, Repository};
 use cache::ReferencedLayers;
-use keys::Key;
+use table::Table;
 
 pub use cleaner::{CleanError, Cleaner, LARGEST_CLAIM};
-pub use delete_image::{ImageDeletion, ImageId};
+pub use delete_image::ImageDeletion;
 pub use delete_repository::RepositoryDeletion;
-pub use fill::{Fill, FillFailure, FillState, Wanted};
+pub use fill::{Fill, FillFailure, FillState};
 pub use id::UniqueId;
 pub use image::Image;
 pub use intent::{Claimed, Intent, PATIENCE_WITH_CLEANERS};
+pub use layer::{LayerDescription, LayerState};
 pub use publish::{Begun, LayerRecord, NewImage, PublishError};
+pub use repository::{RepositoryMark, RepositoryRecord};
 pub use rule::{BeforeStored, Rule, RuleList};
-
-/// The longest partition key, in bytes.
-/// Source: [Quotas in DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html).
-const LONGEST_KEY: usize = 2048;
-
-type Item = HashMap<String, AttributeValue>;
 
 /// The table. The function reads it; publishing and deleting write it.
 #[derive(Debug)]
 pub struct Catalog {
-    client: Client,
-    table_name: String,
+    table: Table,
     referenced: Option<ReferencedLayers>,
     layout: layout::Checked,
 }
@@ -113,230 +103,13 @@ pub enum Consistency {
     Strong,
 }
 
-/// What the catalog knows about a layer in a repository.
-#[derive(Debug, PartialEq, Eq)]
-pub enum LayerState {
-    /// The repository has no such layer.
-    Absent,
-    /// No image references it.
-    Unreferenced,
-    /// An image references it, and its bytes are still in another registry.
-    Upstream(LayerDescription),
-    /// An image references it. Its bytes are the object with this key.
-    Referenced(ObjectKey),
-}
-
-/// A layer that an image references.
-#[derive(Debug, PartialEq, Eq)]
-pub struct LayerDescription {
-    /// How many bytes it has.
-    pub size: u64,
-    /// Its media type, as the manifest states it.
-    pub media_type: String,
-}
-
-impl LayerDescription {
-    fn read(layer: &Item) -> Result<Self, Fault> {
-        Ok(Self { size: number(layer, "size")?, media_type: string(layer, "media_type")?.to_owned() })
-    }
-}
-
-/// A repository's record.
-#[derive(Debug)]
-pub struct RepositoryRecord {
-    /// When it was created, in seconds since 1970.
-    pub created_at: u64,
-    /// The accounts, besides the registry's own, that may read it.
-    pub accounts: Vec<String>,
-    /// Whether a pull through cache rule has made it. Only then it is filled from another registry.
-    pub is_cache: bool,
-    /// The mark of its deletion, if that has begun: nothing can be published into the repository any more.
-    pub deleting: Option<RepositoryMark>,
-}
-
-/// The mark of a repository's deletion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RepositoryMark {
-    id: UniqueId,
-    is_tentative: bool,
-}
-
-impl RepositoryRecord {
-    fn read(item: &Item) -> Result<Self, Fault> {
-        let is_tentative = item.contains_key("tentative");
-        Ok(Self {
-            created_at: number(item, "created_at")?,
-            is_cache: item.contains_key("cache"),
-            accounts: item.get("accounts").and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default(),
-            deleting: optional_number(item, "deleting")?.map(|id| RepositoryMark { id, is_tentative }),
-        })
-    }
-
-    /// Whether the record lets `account` read the repository.
-    pub fn grants(&self, account: &AccountId) -> bool {
-        self.accounts.iter().any(|granted| granted == account.as_ref())
-    }
-}
-
 impl Catalog {
     /// The table that `config` names. `sdk` has the region, the credentials and the time-outs.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
-        let mut builder = aws_sdk_dynamodb::config::Builder::from(sdk);
-        if let Some(endpoint) = &config.dynamodb_endpoint {
-            builder = builder.endpoint_url(endpoint);
-        }
         Self {
-            client: Client::from_conf(builder.build()),
-            table_name: config.table_name.clone(),
+            table: Table::new(sdk, config),
             referenced: ReferencedLayers::new(config.cache_life),
             layout: layout::Checked::default(),
         }
     }
-
-    /// What is known about a layer. One request, or none if the cache has the answer.
-    pub async fn layer(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        consistency: Consistency,
-    ) -> Result<LayerState, Fault> {
-        let pk = keys::layer_partition(repository, digest);
-        if pk.len() > LONGEST_KEY {
-            return Ok(LayerState::Absent); // DynamoDB would refuse a query for a longer key
-        }
-        if let (Consistency::Remembered, Some(referenced)) = (consistency, &self.referenced)
-            && let Some(object_key) = referenced.get(&pk)
-        {
-            return Ok(LayerState::Referenced(object_key));
-        }
-        let state = layer_state(&repository.registry, self.first_two(pk.clone(), consistency).await?)?;
-        if let (LayerState::Referenced(object_key), Some(referenced)) = (&state, &self.referenced) {
-            referenced.insert(pk, object_key.clone());
-        }
-        Ok(state)
-    }
-
-    /// What is recorded of a layer, if an image references it. Read with strong consistency. One request.
-    pub async fn layer_description(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Result<Option<LayerDescription>, Fault> {
-        let pk = keys::layer_partition(repository, digest);
-        if pk.len() > LONGEST_KEY {
-            return Ok(None); // DynamoDB would refuse a query for a longer key
-        }
-        let items = self.first_two(pk, Consistency::Strong).await?;
-        let [layer, _reference] = &items[..] else { return Ok(None) };
-        is_layer(layer).then(|| LayerDescription::read(layer)).transpose()
-    }
-
-    /// The first two items of a partition. One request.
-    async fn first_two(&self, pk: String, consistency: Consistency) -> Result<Vec<Item>, Fault> {
-        let found = self
-            .client
-            .query()
-            .table_name(&self.table_name)
-            .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", AttributeValue::S(pk))
-            .consistent_read(consistency == Consistency::Strong)
-            .limit(2)
-            .send()
-            .await
-            .map_err(fault)?;
-        found.items.ok_or_else(garbled)
-    }
-
-    /// A repository's record, read with strong consistency. One request.
-    pub async fn repository(&self, repository: &Repository) -> Result<Option<RepositoryRecord>, Fault> {
-        let record = self.record(keys::repository(repository)).await?;
-        record.as_ref().map(RepositoryRecord::read).transpose()
-    }
-
-    /// A record, read with strong consistency. One request.
-    async fn record(&self, key: Key) -> Result<Option<Item>, Fault> {
-        self.record_as_of(key, Consistency::Strong).await
-    }
-
-    /// A record. One request. An answer without an item means that there is no such record; the capacity in the answer
-    /// proves that it is DynamoDB's.
-    async fn record_as_of(&self, (pk, sk): Key, consistency: Consistency) -> Result<Option<Item>, Fault> {
-        if pk.len() > LONGEST_KEY {
-            return Ok(None); // DynamoDB would refuse to look for a longer key
-        }
-        let found = self
-            .client
-            .get_item()
-            .table_name(&self.table_name)
-            .key("pk", AttributeValue::S(pk))
-            .key("sk", AttributeValue::S(sk))
-            .consistent_read(consistency == Consistency::Strong)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await
-            .map_err(fault)?;
-        found.consumed_capacity.ok_or_else(garbled)?;
-        Ok(found.item)
-    }
-}
-
-/// Reads the first two items of a layer's partition.
-fn layer_state(registry: &RegistryId, items: Vec<Item>) -> Result<LayerState, Fault> {
-    let mut items = items.into_iter();
-    let Some(mut layer) = items.next().filter(is_layer) else {
-        return Ok(LayerState::Absent);
-    };
-    if items.next().is_none() {
-        return Ok(LayerState::Unreferenced);
-    }
-    let object_key = match layer.remove("object_key") {
-        Some(AttributeValue::S(object_key)) => ObjectKey::parse_layer(registry, object_key),
-        None if layer.contains_key("upstream") => {
-            return Ok(LayerState::Upstream(LayerDescription::read(&layer)?));
-        }
-        _ => None,
-    };
-    object_key.map(LayerState::Referenced).ok_or(Fault::BrokenRecord("object_key"))
-}
-
-fn is_layer(item: &Item) -> bool {
-    string(item, "sk").is_ok_and(|sk| sk == keys::LAYER)
-}
-
-fn string<'a>(item: &'a Item, name: &'static str) -> Result<&'a str, Fault> {
-    let value = item.get(name).and_then(|value| value.as_s().ok());
-    value.map(String::as_str).ok_or(Fault::BrokenRecord(name))
-}
-
-/// A number of a record, or an id.
-fn number<N: FromStr>(item: &Item, name: &'static str) -> Result<N, Fault> {
-    let value = item.get(name).and_then(|value| value.as_n().ok()).and_then(|digits| digits.parse().ok());
-    value.ok_or(Fault::BrokenRecord(name))
-}
-
-fn optional_number<N: FromStr>(item: &Item, name: &'static str) -> Result<Option<N>, Fault> {
-    item.contains_key(name).then(|| number(item, name)).transpose()
-}
-
-fn digest(value: &str) -> Result<Digest, Fault> {
-    Digest::parse(value).map_err(|_| Fault::BrokenRecord("digest"))
-}
-
-fn digests(item: &Item, name: &'static str) -> Result<Vec<Digest>, Fault> {
-    let values = item.get(name).and_then(|value| value.as_l().ok()).ok_or(Fault::BrokenRecord(name))?;
-    let parse = |value: &AttributeValue| {
-        value.as_s().ok().and_then(|value| Digest::parse(value).ok()).ok_or(Fault::BrokenRecord(name))
-    };
-    values.iter().map(parse).collect()
-}
-
-fn garbled() -> Fault {
-    Fault::garbled(Backend::DynamoDb)
-}
-
-fn fault<E>(error: SdkError<E>) -> Fault
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    Fault::of(Backend::DynamoDb, error)
 }

@@ -298,6 +298,24 @@ impl ImageTag {
     }
 }
 
+/// How an image is named.
+#[derive(Debug, Clone)]
+pub enum ImageId {
+    /// By a tag.
+    Tag(ImageTag),
+    /// By the digest of its manifest.
+    Digest(Digest),
+}
+
+/// What a puller wants of a repository.
+#[derive(Debug, Clone)]
+pub enum Wanted {
+    /// A layer that an image of the repository references.
+    Layer(Digest),
+    /// An image, without its layers.
+    Image(ImageId),
+}
+
 /// What the names of the repositories begin with that a pull through cache rule is for: `PREFIX/NAME`. `ROOT` is for all
 /// repositories that no other rule is for.
 ///

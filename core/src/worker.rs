@@ -14,10 +14,10 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{ImageId, UniqueId, Wanted};
+use crate::catalog::UniqueId;
 use crate::config::Config;
 use crate::fault::{Backend, Fault};
-use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName, RulePrefix};
+use crate::types::{Digest, ImageId, ImageTag, RegistryId, Repository, RepositoryName, RulePrefix, Wanted};
 
 /// How long a validation may take: an upstream that does not answer is asked three times, for ten seconds each, and its
 /// token server as well.

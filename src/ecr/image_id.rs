@@ -5,8 +5,7 @@ use serde::Serialize;
 use super::protocol::failure_reason;
 use super::{Error, Members};
 use crate::service::ImageName;
-use layergate_core::catalog::ImageId;
-use layergate_core::types::{Constraint, Digest, ImageTag};
+use layergate_core::types::{Constraint, Digest, ImageId, ImageTag};
 
 /// The most `imageIds` of a request.
 pub(super) const MOST_IMAGES: usize = 100;

@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::json;
 use crate::service::Refusal;
-use layergate_core::catalog::{FillFailure, ImageId};
+use layergate_core::catalog::FillFailure;
 use layergate_core::fault::{Cause, Fault};
-use layergate_core::types::{Constraint, Digest, Repository};
+use layergate_core::types::{Constraint, Digest, ImageId, Repository};
 
 /// What a request is answered with instead of what it asked for.
 ///

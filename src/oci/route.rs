@@ -1,8 +1,7 @@
 //! What a path names.
 
 use super::Error;
-use layergate_core::catalog::ImageId;
-use layergate_core::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
+use layergate_core::types::{Digest, ImageId, ImageTag, RegistryId, Repository, RepositoryName};
 
 /// What is asked for.
 #[derive(Debug)]

@@ -7,10 +7,12 @@ use super::{Refusal, Service, a_few_at_once};
 use crate::access::{Access, Caller};
 use crate::pull_through::{PullThrough, WAIT_OF_ECR, Wait, Waited};
 use layergate_core::catalog::page::{Counted, ImageFilter, ImagePage, ImagePosition, MOST_TAGS, TaggedImage};
-use layergate_core::catalog::{Consistency, FillFailure, Image, ImageId, Wanted};
+use layergate_core::catalog::{Consistency, FillFailure, Image};
 use layergate_core::fault::{Backend, Fault};
 use layergate_core::store::Method;
-use layergate_core::types::{Digest, DownloadUrl, ObjectKey, Repository, seconds_since_1970};
+use layergate_core::types::{
+    Digest, DownloadUrl, ImageId, ObjectKey, Repository, Wanted, seconds_since_1970,
+};
 
 /// Why there is no image.
 #[derive(Debug)]

@@ -87,7 +87,7 @@ def written_by(found: list[dict]) -> list[str]:
 
 
 def test_the_function_may_do_what_it_does_and_no_more(resources: dict) -> None:
-    calls = permissions("core/src/catalog.rs", "core/src/store.rs", "src/access/*.rs")
+    calls = permissions("core/src/catalog/table.rs", "core/src/store.rs", "src/access/*.rs")
     assert calls == READS | {"s3:GetObject", "kms:GenerateMac"}
     asks = permissions("core/src/catalog/fill.rs", "core/src/worker.rs")
     assert asks == {"dynamodb:DeleteItem", "dynamodb:PutItem", "lambda:InvokeFunction"}
@@ -100,7 +100,7 @@ def test_the_function_may_do_what_it_does_and_no_more(resources: dict) -> None:
 
 def test_the_function_writes_nothing_but_what_it_asks_for(resources: dict) -> None:
     assert written_by(statements(resources, "FunctionRole")) == ["fill#*"]
-    keys = (ROOT / "core/src/catalog/keys.rs").read_text()
+    keys = (ROOT / "core/src/catalog/schema.rs").read_text()
     assert re.findall(r'"fill#', keys), "the keys of fills begin otherwise"
 
 
@@ -112,7 +112,7 @@ def test_the_worker_is_the_only_function_that_may_be_invoked(resources: dict, ho
 
 def test_publishers_may_do_what_the_tool_does_and_no_more(resources: dict) -> None:
     # The tool reads single records and never an object; that it may list shows it which objects are missing.
-    calls = permissions("core/src/catalog.rs", "core/src/catalog/*.rs", "core/src/store/upload.rs")
+    calls = permissions("core/src/catalog/*.rs", "core/src/store/upload.rs")
     key = {"kms:Decrypt", "kms:GenerateDataKey"}
     assert actions(statements(resources, "PublisherPolicy")) == calls | key | {"s3:ListBucket"}
 
@@ -122,7 +122,7 @@ def test_who_manages_rules_writes_no_image_and_no_layer(resources: dict) -> None
     writes = {"dynamodb:DeleteItem", "dynamodb:PutItem"}
     assert actions(found) == READS | writes | {"lambda:InvokeFunction", "kms:Decrypt"}
     assert written_by(found) == ["registry#*", "table"]
-    keys = (ROOT / "core/src/catalog/keys.rs").read_text()
+    keys = (ROOT / "core/src/catalog/schema.rs").read_text()
     assert 'format!("registry#{registry}")' in keys and '("table".to_owned(), "layout".to_owned())' in keys
 
 
@@ -174,7 +174,7 @@ def test_no_role_has_a_policy_that_is_not_written_here_but_the_one_for_api_gatew
 
 
 def test_cleaners_may_do_what_the_tool_does_and_no_more(resources: dict) -> None:
-    catalog = permissions("core/src/catalog.rs", "core/src/catalog/*.rs") - {"dynamodb:BatchGetItem"}
+    catalog = permissions("core/src/catalog/*.rs") - {"dynamodb:BatchGetItem"}
     store = permissions("core/src/store/clean.rs") | {"s3:AbortMultipartUpload"}
     found = statements(resources, "CleanerPolicy")
     assert actions(found) == catalog | store | {"kms:Decrypt"}

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use layergate_core::catalog::ImageDeletion;
 use layergate_core::catalog::list::ListedImage;
-use layergate_core::catalog::{ImageDeletion, ImageId};
-use layergate_core::types::{Digest, Repository, RepositoryName};
+use layergate_core::types::{Digest, ImageId, Repository, RepositoryName};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -53,7 +53,7 @@ impl From<ListedImage> for Image {
     fn from(image: ListedImage) -> Self {
         Self {
             image_digest: image.digest.to_string(),
-            image_tags: image.tags,
+            image_tags: image.tags.iter().map(ToString::to_string).collect(),
             image_manifest_media_type: image.media_type,
             image_pushed_at: image.pushed_at,
             layer_digests: image.layers.iter().map(Digest::to_string).collect(),

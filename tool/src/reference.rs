@@ -4,8 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use layergate_core::catalog::ImageId;
-use layergate_core::types::{AccountId, Digest, ImageTag, RepositoryName};
+use layergate_core::types::{AccountId, Digest, ImageId, ImageTag, RepositoryName};
 use layergate_upstream::{Host, UpstreamRepository};
 
 /// A repository, and perhaps a tag.

@@ -8,12 +8,10 @@ mod layer;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use layergate_core::catalog::{
-    Fill, FillFailure, ImageId, Intent, PATIENCE_WITH_CLEANERS, PublishError, Wanted,
-};
+use layergate_core::catalog::{Fill, FillFailure, Intent, PATIENCE_WITH_CLEANERS, PublishError};
 use layergate_core::fault::Fault;
 use layergate_core::publish::UploadError;
-use layergate_core::types::{Digest, Repository};
+use layergate_core::types::{Digest, ImageId, Repository, Wanted};
 use layergate_core::worker::FillEvent;
 use layergate_upstream as upstream;
 use tokio_util::sync::CancellationToken;

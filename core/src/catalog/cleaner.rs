@@ -12,12 +12,13 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::id::{UniqueId, nanoseconds_since_1970};
-use super::image::digest_values;
-use super::transaction::{Condition, Outcome, number_value};
-use super::{Catalog, digests, keys, number, string};
+use super::item::{digest_values, digests, number, number_value};
+use super::schema::RegistryRow;
+use super::transaction::{Condition, Outcome, Transaction};
+use super::{Catalog, schema};
 use crate::fault::Fault;
 use crate::types::{Digest, RegistryId};
 
@@ -58,6 +59,11 @@ impl Cleaner {
     /// Fails if it is too late to begin to remove what the cleaner has claimed.
     pub fn may_act(&self) -> Result<(), CleanError> {
         if self.is_late(TIME_TO_ACT) { Err(CleanError::Lapsed) } else { Ok(()) }
+    }
+
+    /// Guards a transaction: it is refused if a publishing or another cleaner has taken this cleaner for dead.
+    pub(super) fn guard<G>(&self, write: &mut Transaction<'_, G>, guard: G) {
+        write.check(guard, Condition::exists(), schema::cleaner(&self.registry, self.id));
     }
 
     fn is_late(&self, time: Duration) -> bool {
@@ -106,9 +112,10 @@ impl Catalog {
         self.tidy(registry, age.max(LONGEST_PUBLISHING)).await?;
         let cleaner =
             Cleaner { registry: registry.clone(), id: UniqueId::draw(), renewed_at: SystemTime::now() };
-        let record = keys::cleaner(registry, cleaner.id);
-        let item = self.put(record, [("lease_ends", lease_ends())], Some(Condition::is_absent()));
-        self.transact(vec![item]).await?;
+        let record = schema::cleaner(registry, cleaner.id);
+        let mut write = self.table.transaction();
+        write.put_if((), Condition::is_absent(), record, [("lease_ends", lease_ends())]);
+        write.commit().await?;
         Ok(cleaner)
     }
 
@@ -120,7 +127,7 @@ impl Catalog {
         let (mut intents, _) = self.intents(registry).await?;
         for intent in &mut intents {
             if !intent.has_ended && intent.id.is_older_than(begun_before) {
-                self.end_intent(keys::intent(registry, intent.id, 0)).await?;
+                self.end_intent(schema::intent(registry, intent.id, 0)).await?;
                 intent.has_ended = true;
             }
         }
@@ -130,7 +137,7 @@ impl Catalog {
         }
         if is_alone {
             for intent in intents.into_iter().filter(|intent| intent.has_ended) {
-                let partition = keys::registry_partition(registry);
+                let partition = schema::registry_partition(registry);
                 let rows = intent.rows.into_iter().map(|row| (partition.clone(), row)).collect();
                 self.delete_intent(rows).await?;
             }
@@ -141,7 +148,7 @@ impl Catalog {
     /// Renews the cleaner's lease when it is time to. To be called before each page of a listing: at most one request.
     pub async fn renew(&self, cleaner: &mut Cleaner) -> Result<(), CleanError> {
         match cleaner.is_late(RENEWAL) {
-            true => self.renew_with(cleaner, Vec::new()).await,
+            true => self.renew_with(cleaner, self.table.transaction()).await,
             false => Ok(()),
         }
     }
@@ -153,9 +160,10 @@ impl Catalog {
         cleaner: &mut Cleaner,
         digests: &[Digest],
     ) -> Result<HashSet<String>, CleanError> {
-        let claim = keys::claim(&cleaner.registry, cleaner.id);
-        let item = self.put(claim, [("digests", digest_values(digests))], None);
-        self.renew_with(cleaner, vec![item]).await?;
+        let claim = schema::claim(&cleaner.registry, cleaner.id);
+        let mut write = self.table.transaction();
+        write.put(claim, [("digests", digest_values(digests))]);
+        self.renew_with(cleaner, write).await?;
         let relied_on = self.relied_on(&cleaner.registry).await?;
         Ok(digests.iter().map(Digest::canonical).filter(|digest| !relied_on.contains(digest)).collect())
     }
@@ -165,56 +173,54 @@ impl Catalog {
         Ok(self.intents(registry).await?.1)
     }
 
-    /// An item that checks that nobody has taken the cleaner for dead.
-    pub(super) fn is_at_work(&self, cleaner: &Cleaner) -> TransactWriteItem {
-        self.check(keys::cleaner(&cleaner.registry, cleaner.id), Condition::exists())
-    }
-
     /// Lets go of the claimed digests: what could be removed of them is removed. One request.
     pub async fn release(&self, cleaner: &Cleaner) -> Result<(), Fault> {
-        let claim = self.delete(keys::claim(&cleaner.registry, cleaner.id), None);
-        self.transact(vec![claim]).await.map(|_| ())
+        let mut write = self.table.transaction::<()>();
+        write.delete(schema::claim(&cleaner.registry, cleaner.id));
+        write.commit().await.map(|_| ())
     }
 
     /// Ends the cleaning. One request.
     pub async fn end_cleaning(&self, cleaner: &Cleaner) -> Result<(), Fault> {
-        self.delete_cleaner(&cleaner.registry, cleaner.id, None).await.map(|_| ())
+        let mut write = self.table.transaction::<()>();
+        write.delete(schema::cleaner(&cleaner.registry, cleaner.id));
+        write.delete(schema::claim(&cleaner.registry, cleaner.id));
+        write.commit().await.map(|_| ())
     }
 
+    /// Renews the cleaner's lease, and writes this besides.
     async fn renew_with(
         &self,
         cleaner: &mut Cleaner,
-        mut items: Vec<TransactWriteItem>,
+        mut write: Transaction<'_, ()>,
     ) -> Result<(), CleanError> {
         let time = SystemTime::now();
-        let record = keys::cleaner(&cleaner.registry, cleaner.id);
+        let record = schema::cleaner(&cleaner.registry, cleaner.id);
         let lease = [(":lease_ends", lease_ends())];
-        items.push(self.update(record, "SET lease_ends = :lease_ends", lease, Some(Condition::exists())));
-        match self.transact(items).await? {
+        write.update_if((), Condition::exists(), record, "SET lease_ends = :lease_ends", lease);
+        match write.commit().await? {
             Outcome::Written => cleaner.renewed_at = time,
-            Outcome::Refused(_) => return Err(CleanError::Lapsed),
+            Outcome::Refused(()) => return Err(CleanError::Lapsed),
         }
         Ok(())
     }
 
     /// The cleaners that have a record in the registry, dead ones too. One request.
     pub(super) async fn cleaners(&self, registry: &RegistryId) -> Result<Vec<SeenCleaner>, Fault> {
-        let mut rows = self.rows(keys::registry_partition(registry), keys::CLEANER_PREFIX, 100);
+        let mut rows = self.table.rows(schema::registry_partition(registry), schema::CLEANER_PREFIX, 100);
         let mut cleaners: Vec<SeenCleaner> = Vec::new();
         while let Some(row) = rows.next().await? {
-            let name = string(&row, "sk")?.strip_prefix(keys::CLEANER_PREFIX).unwrap_or_default();
-            match (name.split_once('#'), cleaners.last_mut()) {
-                (None, _) => {
-                    let id = name.parse().map_err(|_| Fault::BrokenRecord("sk"))?;
+            match (RegistryRow::of(&row)?, cleaners.last_mut()) {
+                (RegistryRow::Cleaner(id), _) => {
                     let lease_ends = number(&row, "lease_ends")?;
                     cleaners.push(SeenCleaner { id, lease_ends, claimed: Vec::new() });
                 }
                 // A claim follows the record of its cleaner. Without that it counts no more: a page may show one of
                 // two rows that are being deleted together.
-                (Some((id, _)), Some(cleaner)) if id == cleaner.id.to_string() => {
+                (RegistryRow::Claim(id), Some(cleaner)) if id == cleaner.id => {
                     cleaner.claimed = digests(&row, "digests")?;
                 }
-                (Some(_), _) => {}
+                _ => {}
             }
         }
         Ok(cleaners)
@@ -222,19 +228,11 @@ impl Catalog {
 
     /// Deletes the record of a cleaner whose lease has run out; `false` if it has been renewed.
     pub(super) async fn dismiss(&self, registry: &RegistryId, cleaner: &SeenCleaner) -> Result<bool, Fault> {
-        let is_as_seen = Some(Condition::has_lease(cleaner.lease_ends));
-        Ok(self.delete_cleaner(registry, cleaner.id, is_as_seen).await? == Outcome::Written)
-    }
-
-    async fn delete_cleaner(
-        &self,
-        registry: &RegistryId,
-        id: UniqueId,
-        condition: Option<Condition>,
-    ) -> Result<Outcome, Fault> {
-        let record = self.delete(keys::cleaner(registry, id), condition);
-        let claim = self.delete(keys::claim(registry, id), None);
-        self.transact(vec![record, claim]).await
+        let mut write = self.table.transaction();
+        let is_as_seen = Condition::has_lease(cleaner.lease_ends);
+        write.delete_if((), is_as_seen, schema::cleaner(registry, cleaner.id));
+        write.delete(schema::claim(registry, cleaner.id));
+        Ok(write.commit().await?.is_written())
     }
 }
 

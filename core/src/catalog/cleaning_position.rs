@@ -2,14 +2,15 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::{Catalog, keys, string};
+use super::item::string;
+use super::{Catalog, schema};
 use crate::fault::Fault;
 use crate::types::RegistryId;
 
 impl Catalog {
     /// What was written by [`set_cleaning_position`](Self::set_cleaning_position) last. One request.
     pub async fn cleaning_position(&self, registry: &RegistryId) -> Result<Option<String>, Fault> {
-        let record = self.record(keys::cleaning_position(registry)).await?;
+        let record = self.table.record(schema::cleaning_position(registry)).await?;
         record.map(|item| string(&item, "position").map(str::to_owned)).transpose()
     }
 
@@ -19,11 +20,12 @@ impl Catalog {
         registry: &RegistryId,
         position: Option<&str>,
     ) -> Result<(), Fault> {
-        let key = keys::cleaning_position(registry);
-        let item = match position {
-            Some(position) => self.put(key, [("position", AttributeValue::S(position.to_owned()))], None),
-            None => self.delete(key, None),
-        };
-        self.transact(vec![item]).await.map(|_| ())
+        let key = schema::cleaning_position(registry);
+        let mut write = self.table.transaction::<()>();
+        match position {
+            Some(position) => write.put(key, [("position", AttributeValue::S(position.to_owned()))]),
+            None => write.delete(key),
+        }
+        write.commit().await.map(|_| ())
     }
 }

@@ -7,14 +7,19 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
 
-use super::{Catalog, fault};
+use super::Catalog;
+use super::table::fault;
 use crate::fault::{Backend, Fault};
 
 impl Catalog {
     /// Creates the table if it is missing, and waits until it can be used.
     pub async fn create_table_if_missing(&self) -> Result<(), Fault> {
-        let mut create =
-            self.client.create_table().table_name(&self.table_name).billing_mode(BillingMode::PayPerRequest);
+        let mut create = self
+            .table
+            .client
+            .create_table()
+            .table_name(&self.table.name)
+            .billing_mode(BillingMode::PayPerRequest);
         for (name, role) in [("pk", KeyType::Hash), ("sk", KeyType::Range)] {
             let attribute =
                 AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S);
@@ -29,7 +34,7 @@ impl Catalog {
                 return Err(fault(error));
             }
         }
-        let usable = self.client.wait_until_table_exists().table_name(&self.table_name);
+        let usable = self.table.client.wait_until_table_exists().table_name(&self.table.name);
         let waited = usable.wait(Duration::from_secs(10)).await;
         waited.map_err(|error| Fault::timed_out(Backend::DynamoDb, error))?;
         Ok(())

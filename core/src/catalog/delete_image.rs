@@ -10,25 +10,15 @@
 //! 4. The record is deleted, together with the tags, by which it was found. The record of an index is deleted after
 //!    those of its images, because it lists them.
 
-use aws_sdk_dynamodb::types::TransactWriteItem;
-
-use super::id::UniqueId;
-use super::image::{ImageRecord, digest_value};
-use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome};
-use super::{Catalog, keys};
 use std::time::SystemTime;
 
+use super::id::UniqueId;
+use super::image::{ImageRecord, count_change};
+use super::item::{digest_value, string};
+use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome, Transaction};
+use super::{Catalog, schema};
 use crate::fault::Fault;
-use crate::types::{Digest, ImageTag, Repository};
-
-/// How an image is named.
-#[derive(Debug, Clone)]
-pub enum ImageId {
-    /// By a tag.
-    Tag(ImageTag),
-    /// By the digest of its manifest.
-    Digest(Digest),
-}
+use crate::types::{Digest, ImageId, ImageTag, Repository};
 
 /// The outcome of deleting an image.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +42,19 @@ pub enum ImageDeletion {
 
 /// How many rows a tag has.
 const ROWS_OF_A_TAG: usize = 4;
+
+/// What must hold for a step of deleting.
+#[derive(Debug, PartialEq, Eq)]
+enum Guard {
+    /// The image is as it was read, or is marked by this deletion.
+    Image,
+    /// The index is marked by this deletion.
+    Index,
+    /// The tag names the image.
+    Tag,
+    /// The repository is marked by this deletion.
+    Repository,
+}
 
 /// What happens to an image that is to be deleted.
 #[derive(Debug, PartialEq, Eq)]
@@ -115,14 +118,15 @@ impl Catalog {
                     return Ok(ImageDeletion::PartOf { image: image.digest, index });
                 }
                 Decision::Untag(tag) => {
-                    if self.untag(repository, &image, &tag).await? == Outcome::Written {
+                    if self.untag(repository, &image, &tag).await?.is_written() {
                         return Ok(ImageDeletion::Untagged(tag));
                     }
                 }
                 Decision::Delete => {
                     let deletion = UniqueId::draw();
-                    let mark = self.mark(repository, &image, deletion);
-                    if self.transact(mark.into()).await? == Outcome::Written {
+                    let mut write = self.table.transaction();
+                    mark(&mut write, repository, &image, deletion);
+                    if write.commit().await?.is_written() {
                         break Marked { image, deletion };
                     }
                 }
@@ -153,14 +157,15 @@ impl Catalog {
                 break Marked { image, deletion };
             }
             let deletion = UniqueId::draw();
-            let mark = [(":deletion", deletion.value())];
-            let item = self.update(
-                keys::image(repository, digest),
+            let mut write = self.table.transaction();
+            write.update_if(
+                Guard::Image,
+                Condition::is_unfinished(image.revision),
+                schema::image(repository, digest),
                 "SET deleting = :deletion, keeps_images = :deletion",
-                mark,
-                Some(Condition::is_unfinished(image.revision)),
+                [(":deletion", deletion.value())],
             );
-            if self.transact(vec![item]).await? == Outcome::Written {
+            if write.commit().await?.is_written() {
                 break Marked { image: ImageRecord { keeps_images: true, ..image }, deletion };
             }
         };
@@ -189,52 +194,12 @@ impl Catalog {
         repository: &Repository,
         image: &ImageRecord,
         tag: &ImageTag,
-    ) -> Result<Outcome, Fault> {
+    ) -> Result<Outcome<Guard>, Fault> {
         let has_others = Condition::has_revision(image.revision);
-        let mut items = vec![self.count_change(repository, &image.digest, has_others)];
-        items.extend(self.without_tag(repository, &image.digest, tag));
-        self.transact(items).await
-    }
-
-    /// The items that take a tag from an image. They are refused if the tag names another image.
-    fn without_tag(
-        &self,
-        repository: &Repository,
-        image: &Digest,
-        tag: &ImageTag,
-    ) -> [TransactWriteItem; ROWS_OF_A_TAG] {
-        let names_it = Condition::names(digest_value(image));
-        [
-            self.delete(keys::tag(repository, tag), Some(names_it)),
-            self.delete(keys::tag_of_image(repository, image, tag), None),
-            self.delete(keys::tag_listing(repository, image, tag), None),
-            self.delete(keys::tag_name_listing(repository, tag), None),
-        ]
-    }
-
-    /// The items that mark an image. They are refused if what names the image has changed since it was read.
-    fn mark(
-        &self,
-        repository: &Repository,
-        image: &ImageRecord,
-        deletion: UniqueId,
-    ) -> [TransactWriteItem; 2] {
-        let mark = [(":deletion", deletion.value())];
-        let is_as_seen = Condition::has_revision(image.revision);
-        [
-            self.update(
-                keys::image(repository, &image.digest),
-                "SET deleting = :deletion",
-                mark,
-                Some(is_as_seen),
-            ),
-            self.update(
-                keys::image_listing(repository, &image.digest),
-                "REMOVE pushed_at",
-                [],
-                Some(Condition::exists()),
-            ),
-        ]
+        let mut write = self.table.transaction();
+        count_change(&mut write, Guard::Image, has_others, repository, &image.digest);
+        take_tag(&mut write, repository, &image.digest, tag);
+        write.commit().await
     }
 
     /// All that is deleted with a marked image, the image included. If it is an index, these are those of its images
@@ -287,22 +252,23 @@ impl Catalog {
                 self.index_of(repository, &image.digest, Some(&index.digest)),
             )?;
             // Otherwise the row may be of a later index with the same digest.
-            let while_index_goes =
-                self.check(keys::image(repository, &index.digest), Condition::is_marked(deletion_of_index));
-            let mut items = vec![while_index_goes];
+            let mut write = self.table.transaction();
+            let index_goes = Condition::is_marked(deletion_of_index);
+            write.check(Guard::Index, index_goes, schema::image(repository, &index.digest));
             let deletion = UniqueId::draw();
             let stays = index.keeps_images || !tags.is_empty() || other_index.is_some();
             if stays {
                 let is_as_seen = Condition::has_revision(image.revision);
-                items.push(self.count_change(repository, &image.digest, is_as_seen));
-                items.push(self.delete(keys::index_of_image(repository, &image.digest, &index.digest), None));
+                count_change(&mut write, Guard::Image, is_as_seen, repository, &image.digest);
+                write.delete(schema::index_of_image(repository, &image.digest, &index.digest));
             } else {
-                items.extend(self.mark(repository, &image, deletion));
+                mark(&mut write, repository, &image, deletion);
             }
-            match self.transact(items).await? {
+            match write.commit().await? {
                 Outcome::Written if stays => return Ok(None),
                 Outcome::Written => return Ok(Some(Marked { image, deletion })),
-                Outcome::Refused(0) => return Ok(None), // somebody else has completed the index's deletion
+                // Another command has completed the index's deletion.
+                Outcome::Refused(Guard::Index) => return Ok(None),
                 Outcome::Refused(_) => {}
             }
         }
@@ -317,12 +283,12 @@ impl Catalog {
         index: &ImageRecord,
         deletion_of_index: UniqueId,
     ) -> Result<bool, Fault> {
-        let items = vec![
-            self.check(keys::image(repository, &index.digest), Condition::is_marked(deletion_of_index)),
-            self.check(keys::image(repository, image), Condition::is_absent()),
-            self.delete(keys::index_of_image(repository, image, &index.digest), None),
-        ];
-        Ok(self.transact(items).await? != Outcome::Refused(1))
+        let mut write = self.table.transaction();
+        let index_goes = Condition::is_marked(deletion_of_index);
+        write.check(Guard::Index, index_goes, schema::image(repository, &index.digest));
+        write.check(Guard::Image, Condition::is_absent(), schema::image(repository, image));
+        write.delete(schema::index_of_image(repository, image, &index.digest));
+        Ok(write.commit().await? != Outcome::Refused(Guard::Image))
     }
 
     /// Deletes everything that belongs to a marked image: last its record, and with it the tag that it was found by.
@@ -334,28 +300,27 @@ impl Catalog {
         found_by: &ImageId,
     ) -> Result<(), Fault> {
         let Marked { image, deletion } = marked;
-        let record = keys::image(repository, &image.digest);
+        let record = schema::image(repository, &image.digest);
         let is_marked = || Condition::is_marked(*deletion);
 
-        let references = image
-            .layers
-            .iter()
-            .map(|layer| self.delete(keys::reference(repository, layer, &image.digest), None));
-        let mut records: Vec<_> = references.collect();
-        let mut indexes = self.rows(record.0.clone(), keys::INDEX_PREFIX, 100);
+        let references = image.layers.iter();
+        let references = references.map(|layer| schema::reference(repository, layer, &image.digest));
+        let mut rows: Vec<_> = references.collect();
+        let mut indexes = self.table.rows(record.0.clone(), schema::INDEX_PREFIX, 100);
         while let Some(row) = indexes.next().await? {
-            records.push(self.delete((record.0.clone(), super::string(&row, "sk")?.to_owned()), None));
+            rows.push((record.0.clone(), string(&row, "sk")?.to_owned()));
         }
         if image.is_from_upstream {
             // Those of its images that are not here have nothing but this row.
             let names = image.images.iter();
-            let names = names.map(|named| keys::index_of_image(repository, named, &image.digest));
-            records.extend(names.map(|row| self.delete(row, None)));
+            let names = names.map(|named| schema::index_of_image(repository, named, &image.digest));
+            rows.extend(names);
         }
-        for records in records.chunks(LARGEST_TRANSACTION - 1) {
-            let mut items = records.to_vec();
-            items.push(self.check(record.clone(), is_marked()));
-            if self.transact(items).await? != Outcome::Written {
+        for rows in rows.chunks(LARGEST_TRANSACTION - 1) {
+            let mut write = self.table.transaction();
+            rows.iter().for_each(|row| write.delete(row.clone()));
+            write.check(Guard::Image, is_marked(), record.clone());
+            if !write.commit().await?.is_written() {
                 return Ok(());
             }
         }
@@ -370,18 +335,18 @@ impl Catalog {
             tags.sort_by_key(|tag| matches!(found_by, ImageId::Tag(found_by) if found_by == tag));
             let are_last = tags.len() <= TAGS_AT_ONCE;
             tags.truncate(TAGS_AT_ONCE);
-            let mut items: Vec<_> =
-                tags.iter().flat_map(|tag| self.without_tag(repository, &image.digest, tag)).collect();
+            let mut write = self.table.transaction();
+            tags.iter().for_each(|tag| take_tag(&mut write, repository, &image.digest, tag));
             if are_last {
-                items.push(self.delete(record.clone(), Some(is_marked())));
-                items.push(self.delete(keys::image_listing(repository, &image.digest), None));
+                write.delete_if(Guard::Image, is_marked(), record.clone());
+                write.delete(schema::image_listing(repository, &image.digest));
             } else {
-                items.push(self.check(record.clone(), is_marked()));
+                write.check(Guard::Image, is_marked(), record.clone());
             }
-            match self.transact(items).await? {
+            match write.commit().await? {
                 Outcome::Written if are_last => return Ok(()),
-                // The record is gone, or a later one is there: somebody else has completed the deletion.
-                Outcome::Refused(place) if place >= tags.len() * ROWS_OF_A_TAG => return Ok(()),
+                // The record is gone, or a later one is there: another command has completed the deletion.
+                Outcome::Refused(Guard::Image) => return Ok(()),
                 // There are more tags; or one of these was moved to another image meanwhile, and stays there.
                 Outcome::Written | Outcome::Refused(_) => {}
             }
@@ -402,9 +367,10 @@ impl Catalog {
             None => {
                 let deletion = UniqueId::draw();
                 let goes_on = Condition::is_marked(deletion_of_repository);
-                let mut items = vec![self.check(keys::repository(repository), goes_on)];
-                items.extend(self.mark(repository, &image, deletion));
-                if self.transact(items).await? != Outcome::Written {
+                let mut write = self.table.transaction();
+                write.check(Guard::Repository, goes_on, schema::repository(repository));
+                mark(&mut write, repository, &image, deletion);
+                if !write.commit().await?.is_written() {
                     return Ok(()); // if the deletion goes on, its next pass looks at the image again
                 }
                 deletion
@@ -413,6 +379,33 @@ impl Catalog {
         let id = ImageId::Digest(image.digest.clone());
         self.sweep_image(repository, &Marked { image, deletion }, &id).await
     }
+}
+
+/// Takes a tag from an image. Refused if the tag names another image.
+fn take_tag(write: &mut Transaction<'_, Guard>, repository: &Repository, image: &Digest, tag: &ImageTag) {
+    let names_it = Condition::names(digest_value(image));
+    write.delete_if(Guard::Tag, names_it, schema::tag(repository, tag));
+    write.delete(schema::tag_of_image(repository, image, tag));
+    write.delete(schema::tag_listing(repository, image, tag));
+    write.delete(schema::tag_name_listing(repository, tag));
+}
+
+/// Marks an image. Refused if what names the image has changed since it was read.
+fn mark(
+    write: &mut Transaction<'_, Guard>,
+    repository: &Repository,
+    image: &ImageRecord,
+    deletion: UniqueId,
+) {
+    write.update_if(
+        Guard::Image,
+        Condition::has_revision(image.revision),
+        schema::image(repository, &image.digest),
+        "SET deleting = :deletion",
+        [(":deletion", deletion.value())],
+    );
+    let listing = schema::image_listing(repository, &image.digest);
+    write.update_if(Guard::Image, Condition::exists(), listing, "REMOVE pushed_at", []);
 }
 
 #[cfg(test)]

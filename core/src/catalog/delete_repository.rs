@@ -11,8 +11,9 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::id::UniqueId;
-use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome};
-use super::{Catalog, digest, keys, string};
+use super::schema::RepositoryRow;
+use super::transaction::{Condition, LARGEST_TRANSACTION};
+use super::{Catalog, schema};
 use crate::fault::Fault;
 use crate::types::{Digest, Repository};
 
@@ -56,24 +57,24 @@ impl Catalog {
             }
             let is_refused = !with_images && self.has_images(repository).await?;
             let change = if is_refused { "REMOVE deleting, tentative" } else { "REMOVE tentative" };
-            let is_tentative = Some(Condition::is_tentatively_marked(mark.id));
-            let item = self.update(keys::repository(repository), change, [], is_tentative);
-            if self.transact(vec![item]).await? == Outcome::Written && is_refused {
+            let is_tentative = Condition::is_tentatively_marked(mark.id);
+            let mut write = self.table.transaction();
+            write.update_if((), is_tentative, schema::repository(repository), change, []);
+            if write.commit().await?.is_written() && is_refused {
                 return Ok(RepositoryDeletion::HasImages);
             }
         };
         self.delete_listed_images(repository, deletion).await?;
         self.delete_listed_layers(repository, deletion).await?;
-        let items = vec![
-            self.delete(keys::repository(repository), Some(Condition::is_marked(deletion))),
-            self.delete(keys::repository_listing(repository), None),
-        ];
-        self.transact(items).await?; // refused if somebody else has completed the deletion
+        let mut write = self.table.transaction();
+        write.delete_if((), Condition::is_marked(deletion), schema::repository(repository));
+        write.delete(schema::repository_listing(repository));
+        write.commit().await?; // refused if another command has completed the deletion
         Ok(RepositoryDeletion::Deleted)
     }
 
     async fn has_images(&self, repository: &Repository) -> Result<bool, Fault> {
-        let mut images = self.rows(keys::repository_partition(repository), keys::IMAGE_PREFIX, 1);
+        let mut images = self.table.rows(schema::repository_partition(repository), schema::IMAGE_PREFIX, 1);
         Ok(images.next().await?.is_some())
     }
 
@@ -84,8 +85,9 @@ impl Catalog {
             true => "SET deleting = :deletion",
             false => "SET deleting = :deletion, tentative = :deletion",
         };
-        let item = self.update(keys::repository(repository), change, mark, Some(Condition::is_alive()));
-        self.transact(vec![item]).await.map(|_| ()) // refused if somebody else has marked it
+        let mut write = self.table.transaction();
+        write.update_if((), Condition::is_alive(), schema::repository(repository), change, mark);
+        write.commit().await.map(|_| ()) // refused if another command has marked it
     }
 
     async fn delete_listed_images(&self, repository: &Repository, deletion: UniqueId) -> Result<(), Fault> {
@@ -117,21 +119,22 @@ impl Catalog {
 
     async fn delete_listed_layers(&self, repository: &Repository, deletion: UniqueId) -> Result<(), Fault> {
         const LAYERS_AT_ONCE: usize = (LARGEST_TRANSACTION - 1) / 2;
-        let mut layers = self.rows(keys::repository_partition(repository), keys::LAYER_PREFIX, 500);
+        let mut layers = self.table.rows(schema::repository_partition(repository), schema::LAYER_PREFIX, 500);
         loop {
             let rows = layers.take(LAYERS_AT_ONCE).await?;
             if rows.is_empty() {
                 return Ok(());
             }
-            let mut items = vec![self.check(keys::repository(repository), Condition::is_marked(deletion))];
+            let mut write = self.table.transaction();
+            write.check((), Condition::is_marked(deletion), schema::repository(repository));
             for row in &rows {
-                let layer = string(row, "sk")?.strip_prefix(keys::LAYER_PREFIX);
-                let layer = digest(layer.ok_or(Fault::BrokenRecord("sk"))?)?;
-                items.push(self.delete(keys::layer(repository, &layer), None));
-                items.push(self.delete(keys::layer_listing(repository, &layer), None));
+                if let RepositoryRow::Layer(layer) = RepositoryRow::of(row)? {
+                    write.delete(schema::layer(repository, &layer));
+                    write.delete(schema::layer_listing(repository, &layer));
+                }
             }
-            if self.transact(items).await? != Outcome::Written {
-                return Ok(()); // somebody else has completed the deletion
+            if !write.commit().await?.is_written() {
+                return Ok(()); // another command has completed the deletion
             }
         }
     }

@@ -12,14 +12,16 @@
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 
 use super::id::UniqueId;
 use super::intent::Intent;
-use super::transaction::{Condition, Outcome, key_attributes, number_value};
-use super::{Catalog, ImageId, Item, fault, garbled, keys, number, optional_number, string};
+use super::item::{Item, number, number_value, optional_number, string};
+use super::table::{fault, garbled, key_attributes};
+use super::transaction::{Condition, Transaction};
+use super::{Catalog, schema};
 use crate::fault::Fault;
-use crate::types::{Digest, DownloadUrl, ObjectKey, Repository, seconds_since_1970};
+use crate::types::{Digest, DownloadUrl, ObjectKey, Repository, Wanted, seconds_since_1970};
 
 /// How long the worker has to claim a fill.
 const TIME_TO_CLAIM: Duration = Duration::from_secs(30);
@@ -32,15 +34,6 @@ const REDIRECT_LIFE: Duration = Duration::from_secs(60);
 
 /// When DynamoDB may delete a row whose time is over.
 const KEPT: u64 = 24 * 60 * 60;
-
-/// What is on its way.
-#[derive(Debug, Clone)]
-pub enum Wanted {
-    /// A layer that an image of the repository references.
-    Layer(Digest),
-    /// An image, without its layers.
-    Image(ImageId),
-}
 
 /// How a fill goes.
 #[derive(Debug)]
@@ -186,7 +179,7 @@ impl Catalog {
         repository: &Repository,
         wanted: &Wanted,
     ) -> Result<Option<FillState>, Fault> {
-        let record = self.record(keys::fill(repository, wanted)).await?;
+        let record = self.table.record(schema::fill(repository, wanted)).await?;
         record.as_ref().map_or(Ok(None), FillState::read)
     }
 
@@ -195,12 +188,11 @@ impl Catalog {
     pub async fn lease(&self, repository: &Repository, wanted: &Wanted) -> Result<Option<UniqueId>, Fault> {
         let now = SystemTime::now();
         let lease_id = UniqueId::draw();
-        let mut item = key_attributes(keys::fill(repository, wanted));
+        let mut item = key_attributes(schema::fill(repository, wanted));
         item.extend(until(lease_id, now + TIME_TO_CLAIM).map(|(name, value)| (name.to_owned(), value)));
-        let (condition, values) =
-            Condition::split(Some(Condition::is_free(lease_id, seconds_since_1970(now))));
-        let put = self.client.put_item().table_name(&self.table_name).set_item(Some(item));
-        let put = put.set_condition_expression(condition).set_expression_attribute_values(values);
+        let (condition, values) = Condition::is_free(lease_id, seconds_since_1970(now)).split();
+        let put = self.table.client.put_item().table_name(&self.table.name).set_item(Some(item));
+        let put = put.condition_expression(condition).set_expression_attribute_values(values);
         match put.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
             Ok(done) => done.consumed_capacity.map(|_| Some(lease_id)).ok_or_else(garbled),
             Err(error) => match error.code() {
@@ -218,13 +210,14 @@ impl Catalog {
         wanted: &Wanted,
         lease_id: UniqueId,
     ) -> Result<(), Fault> {
-        let (condition, values) = Condition::split(Some(Condition::is_unclaimed(lease_id)));
+        let (condition, values) = Condition::is_unclaimed(lease_id).split();
         let delete = self
+            .table
             .client
             .delete_item()
-            .table_name(&self.table_name)
-            .set_key(Some(key_attributes(keys::fill(repository, wanted))))
-            .set_condition_expression(condition)
+            .table_name(&self.table.name)
+            .set_key(Some(key_attributes(schema::fill(repository, wanted))))
+            .condition_expression(condition)
             .set_expression_attribute_values(values);
         match delete.send().await {
             Ok(_) => Ok(()),
@@ -264,8 +257,9 @@ impl Catalog {
             attributes.push(("redirect_url", AttributeValue::S(url.reveal().to_owned())));
             attributes.push(("redirect_ends", number_value(seconds_since_1970(now + REDIRECT_LIFE))));
         }
-        let item = self.put(fill.key(), attributes, Some(condition));
-        Ok(self.transact(vec![item]).await? == Outcome::Written)
+        let mut write = self.table.transaction();
+        write.put_if((), condition, fill.key(), attributes);
+        Ok(write.commit().await?.is_written())
     }
 
     /// Ends the fill of a layer whose bytes are in the store: its record gets the object's key. `false` if there is no such
@@ -273,23 +267,19 @@ impl Catalog {
     pub async fn finish_layer(&self, fill: &Fill, layer: &Digest, intent: &Intent) -> Result<bool, Fault> {
         let object_key = ObjectKey::of_layer(&fill.repository.registry, layer);
         let object_key = [(":object_key", AttributeValue::S(object_key.to_string()))];
-        let record = keys::layer(&fill.repository, layer);
-        let items = vec![
-            self.ends(fill),
-            self.update(record, "SET object_key = :object_key", object_key, Some(Condition::exists())),
-            self.still_counts(intent),
-        ];
-        Ok(self.transact(items).await? == Outcome::Written)
+        let record = schema::layer(&fill.repository, layer);
+        let mut write = self.table.transaction();
+        fill.end(&mut write, ());
+        write.update_if((), Condition::exists(), record, "SET object_key = :object_key", object_key);
+        intent.guard(&mut write, ());
+        Ok(write.commit().await?.is_written())
     }
 
     /// Ends a fill that needs nothing more to be written. One request.
     pub async fn end_fill(&self, fill: &Fill) -> Result<(), Fault> {
-        self.transact(vec![self.ends(fill)]).await.map(|_| ()) // refused if somebody else has the lease
-    }
-
-    /// An item that ends a fill, if its lease still counts.
-    pub(super) fn ends(&self, fill: &Fill) -> TransactWriteItem {
-        self.delete(fill.key(), Some(Condition::has_lease_id(fill.lease_id)))
+        let mut write = self.table.transaction();
+        fill.end(&mut write, ());
+        write.commit().await.map(|_| ()) // refused if another worker has the lease
     }
 
     /// Ends a fill that has failed. The reason is remembered for as long as it says, or as the upstream asked for with
@@ -303,14 +293,20 @@ impl Catalog {
         let ends = SystemTime::now() + failure.memory(retry_after);
         let mut attributes = Vec::from(until(fill.lease_id, ends));
         attributes.push(("failure", AttributeValue::S(failure.name().to_owned())));
-        let item = self.put(fill.key(), attributes, Some(Condition::has_lease_id(fill.lease_id)));
-        self.transact(vec![item]).await.map(|_| ())
+        let mut write = self.table.transaction();
+        write.put_if((), Condition::has_lease_id(fill.lease_id), fill.key(), attributes);
+        write.commit().await.map(|_| ())
     }
 }
 
 impl Fill {
-    fn key(&self) -> keys::Key {
-        keys::fill(&self.repository, &self.wanted)
+    /// Ends the fill. The transaction is refused if the lease is another worker's.
+    pub(super) fn end<G>(&self, write: &mut Transaction<'_, G>, guard: G) {
+        write.delete_if(guard, Condition::has_lease_id(self.lease_id), self.key());
+    }
+
+    fn key(&self) -> schema::Key {
+        schema::fill(&self.repository, &self.wanted)
     }
 }
 

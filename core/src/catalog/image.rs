@@ -1,15 +1,12 @@
 //! An image's own partition: its record, and what names it.
 
-use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
-
 use super::id::UniqueId;
-use super::tag::Tagged;
-use super::transaction::{Condition, number_value};
-use super::{
-    Catalog, Consistency, ImageId, Item, digest, digests, keys, list, number, optional_number, string,
-};
+use super::item::{Item, digest, digests, number, number_value, optional_number, string};
+use super::schema::ImageRow;
+use super::transaction::{Condition, Transaction};
+use super::{Catalog, Consistency, schema};
 use crate::fault::Fault;
-use crate::types::{Digest, ImageTag, Repository};
+use crate::types::{Digest, ImageId, ImageTag, Repository};
 
 /// An image's record.
 #[derive(Debug, Clone)]
@@ -87,6 +84,15 @@ impl Image {
     }
 }
 
+/// What a tag names.
+#[derive(Debug)]
+pub(super) struct Tagged {
+    /// The image.
+    pub(super) image: Digest,
+    /// When another registry said so last, in seconds since 1970; `None` if the tag was given here.
+    pub(super) checked_at: Option<u64>,
+}
+
 impl Catalog {
     /// A published image: neither one whose publishing has not ended, nor one that is being deleted. One request by
     /// digest, two by tag.
@@ -103,7 +109,8 @@ impl Catalog {
                 None => return Ok(None),
             },
         };
-        let record = self.record_as_of(keys::image(repository, &digest), consistency).await?;
+        let key = schema::image(repository, &digest);
+        let record = self.table.record_as_of(key, consistency == Consistency::Strong).await?;
         let image = record.map_or(Ok(None), |record| Image::read(&record, &digest))?;
         Ok(image.map(|image| Image { checked_at, ..image }))
     }
@@ -114,8 +121,33 @@ impl Catalog {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<ImageRecord>, Fault> {
-        let record = self.record(keys::image(repository, digest)).await?;
+        let record = self.table.record(schema::image(repository, digest)).await?;
         record.map(|item| ImageRecord::read(&item, digest)).transpose()
+    }
+
+    /// The image that a tag names, read with strong consistency. One request.
+    pub(super) async fn tagged(
+        &self,
+        repository: &Repository,
+        tag: &ImageTag,
+    ) -> Result<Option<Digest>, Fault> {
+        Ok(self.tag_as_of(repository, tag, Consistency::Strong).await?.map(|tagged| tagged.image))
+    }
+
+    /// What a tag names. One request.
+    pub(super) async fn tag_as_of(
+        &self,
+        repository: &Repository,
+        tag: &ImageTag,
+        consistency: Consistency,
+    ) -> Result<Option<Tagged>, Fault> {
+        let is_consistent = consistency == Consistency::Strong;
+        let record = self.table.record_as_of(schema::tag(repository, tag), is_consistent).await?;
+        let read = |item: Item| {
+            let checked_at = optional_number(&item, "checked_at")?;
+            Ok(Tagged { image: digest(&item, "image_digest")?, checked_at })
+        };
+        record.map(read).transpose()
     }
 
     /// Some of an image's tags, at most `count`. One query for each 1 MB.
@@ -126,8 +158,12 @@ impl Catalog {
         count: usize,
     ) -> Result<Vec<ImageTag>, Fault> {
         let page = i32::try_from(count).unwrap_or(i32::MAX);
-        let mut rows = self.rows(keys::image_partition(repository, image), keys::TAG_PREFIX, page);
-        rows.take(count).await?.iter().map(|row| list::tag(string(row, "sk")?)).collect()
+        let mut rows = self.table.rows(schema::image_partition(repository, image), schema::TAG_PREFIX, page);
+        let tag = |row: &Item| match ImageRow::of(row)? {
+            ImageRow::Tag(tag) => Ok(tag),
+            ImageRow::Image | ImageRow::Index(_) => Err(Fault::BrokenRecord("sk")),
+        };
+        rows.take(count).await?.iter().map(tag).collect()
     }
 
     /// An index that names the image, other than `except`.
@@ -137,33 +173,26 @@ impl Catalog {
         image: &Digest,
         except: Option<&Digest>,
     ) -> Result<Option<Digest>, Fault> {
-        let mut rows = self.rows(keys::image_partition(repository, image), keys::INDEX_PREFIX, 100);
+        let mut rows = self.table.rows(schema::image_partition(repository, image), schema::INDEX_PREFIX, 100);
         while let Some(row) = rows.next().await? {
-            let index = string(&row, "sk")?.strip_prefix(keys::INDEX_PREFIX);
-            let index = digest(index.ok_or(Fault::BrokenRecord("sk"))?)?;
-            if Some(&index) != except {
+            if let ImageRow::Index(index) = ImageRow::of(&row)?
+                && Some(&index) != except
+            {
                 return Ok(Some(index));
             }
         }
         Ok(None)
     }
-
-    /// An item that increases an image's revision, because what names the image changes.
-    pub(super) fn count_change(
-        &self,
-        repository: &Repository,
-        image: &Digest,
-        condition: Condition,
-    ) -> TransactWriteItem {
-        let one = [(":one", number_value(1))];
-        self.update(keys::image(repository, image), "ADD revision :one", one, Some(condition))
-    }
 }
 
-pub(super) fn digest_value(digest: &Digest) -> AttributeValue {
-    AttributeValue::S(digest.canonical())
-}
-
-pub(super) fn digest_values<'a>(digests: impl IntoIterator<Item = &'a Digest>) -> AttributeValue {
-    AttributeValue::L(digests.into_iter().map(digest_value).collect())
+/// Increases an image's revision, because what names the image changes.
+pub(super) fn count_change<G>(
+    write: &mut Transaction<'_, G>,
+    guard: G,
+    condition: Condition,
+    repository: &Repository,
+    image: &Digest,
+) {
+    let one = [(":one", number_value(1))];
+    write.update_if(guard, condition, schema::image(repository, image), "ADD revision :one", one);
 }

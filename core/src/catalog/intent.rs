@@ -12,13 +12,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::TransactWriteItem;
-
 use super::id::UniqueId;
-use super::image::digest_values;
-use super::keys::Key;
-use super::transaction::{Condition, now};
-use super::{Catalog, digests, keys, string};
+use super::item::{digest_values, digests, now, string};
+use super::schema::{Key, RegistryRow};
+use super::transaction::{Condition, Transaction};
+use super::{Catalog, schema};
 use crate::fault::Fault;
 use crate::types::{Digest, RegistryId};
 
@@ -49,7 +47,13 @@ pub struct Intent {
 
 impl Intent {
     fn row(&self, n: usize) -> Key {
-        keys::intent(&self.registry, self.id, n)
+        schema::intent(&self.registry, self.id, n)
+    }
+
+    /// Guards a transaction: it is refused if the intent does not count any more, because a cleaner has given up a
+    /// publishing that seemed dead.
+    pub(super) fn guard<G>(&self, write: &mut Transaction<'_, G>, guard: G) {
+        write.check(guard, Condition::has_not_ended(), self.row(0));
     }
 
     fn rows(&self) -> usize {
@@ -92,10 +96,11 @@ impl Catalog {
         let (first, others) = intent.digests.split_at(intent.digests.len().min(DIGESTS_OF_FIRST_ROW));
         let rows: Vec<_> = std::iter::once(first).chain(others.chunks(DIGESTS_OF_ROW)).enumerate().collect();
         for rows in rows.chunks(ROWS_AT_ONCE) {
-            let item = |(n, digests): &(usize, &[Digest])| {
-                self.put(intent.row(*n), [("digests", digest_values(*digests))], None)
-            };
-            self.transact(rows.iter().map(item).collect()).await?;
+            let mut write = self.table.transaction::<()>();
+            for (n, digests) in rows {
+                write.put(intent.row(*n), [("digests", digest_values(*digests))]);
+            }
+            write.commit().await?;
         }
         Ok(intent)
     }
@@ -141,24 +146,21 @@ impl Catalog {
 
     /// Says that nothing more is written under an intent, and leaves its rows to the next cleaner.
     pub(super) async fn end_intent(&self, first_row: Key) -> Result<(), Fault> {
+        let mut write = self.table.transaction();
         let ended = [(":now", now())];
-        let is_there = Some(Condition::exists());
-        let item = self.update(first_row, "SET ended_at = :now", ended, is_there);
-        self.transact(vec![item]).await.map(|_| ()) // refused if a cleaner has deleted it
+        write.update_if((), Condition::exists(), first_row, "SET ended_at = :now", ended);
+        write.commit().await.map(|_| ()) // refused if a cleaner has deleted it
     }
 
     /// Deletes the rows of an intent, the first one last: it says for all whether they count.
     pub(super) async fn delete_intent(&self, mut rows: Vec<Key>) -> Result<(), Fault> {
         rows.reverse();
         for rows in rows.chunks(ROWS_AT_ONCE) {
-            self.transact(rows.iter().map(|row| self.delete(row.clone(), None)).collect()).await?;
+            let mut write = self.table.transaction::<()>();
+            rows.iter().for_each(|row| write.delete(row.clone()));
+            write.commit().await?;
         }
         Ok(())
-    }
-
-    /// An item that checks that the intent still counts: a cleaner gives up an intent whose publishing seems dead.
-    pub(super) fn still_counts(&self, intent: &Intent) -> TransactWriteItem {
-        self.check(intent.row(0), Condition::has_not_ended())
     }
 
     /// All intents of a registry, and every digest that one of them names, also those that have ended. One request for
@@ -167,13 +169,11 @@ impl Catalog {
         &self,
         registry: &RegistryId,
     ) -> Result<(Vec<SeenIntent>, HashSet<String>), Fault> {
-        let mut rows = self.rows(keys::registry_partition(registry), keys::INTENT_PREFIX, 1000);
+        let mut rows = self.table.rows(schema::registry_partition(registry), schema::INTENT_PREFIX, 1000);
         let (mut intents, mut relied_on): (Vec<SeenIntent>, _) = (Vec::new(), HashSet::new());
         while let Some(row) = rows.next().await? {
             let sk = string(&row, "sk")?;
-            let name = sk.strip_prefix(keys::INTENT_PREFIX).unwrap_or_default();
-            let id =
-                name.split('#').next().and_then(|id| id.parse().ok()).ok_or(Fault::BrokenRecord("sk"))?;
+            let RegistryRow::Intent(id) = RegistryRow::of(&row)? else { continue };
             relied_on.extend(digests(&row, "digests")?.iter().map(Digest::canonical));
             match intents.last_mut().filter(|intent| intent.id == id) {
                 Some(intent) => intent.rows.push(sk.to_owned()),

@@ -4,8 +4,9 @@ use std::sync::OnceLock;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use super::item::number;
 use super::transaction::Condition;
-use super::{Catalog, RepositoryRecord, keys, number};
+use super::{Catalog, RepositoryRecord, schema};
 use crate::fault::Fault;
 use crate::types::{RegistryId, Repository};
 
@@ -24,7 +25,7 @@ impl Catalog {
         if self.layout.0.get().is_some() {
             return Ok(true);
         }
-        let Some(record) = self.record(keys::layout()).await? else { return Ok(false) };
+        let Some(record) = self.table.record(schema::layout()).await? else { return Ok(false) };
         match number(&record, "version")? {
             LAYOUT => {
                 self.layout.0.get_or_init(|| ());
@@ -52,7 +53,7 @@ impl Catalog {
         if self.layout().await? {
             return Ok(());
         }
-        let mut repositories = self.rows(keys::registry_partition(registry), "", 1);
+        let mut repositories = self.table.rows(schema::registry_partition(registry), "", 1);
         match repositories.next().await? {
             None => Ok(()),
             // Another program may have made the table its own since, and written the row.
@@ -65,8 +66,9 @@ impl Catalog {
     pub(super) async fn claim_table(&self) -> Result<(), Fault> {
         if !self.layout().await? {
             let version = [("version", AttributeValue::N(LAYOUT.to_string()))];
-            let claim = self.put(keys::layout(), version, Some(Condition::is_absent()));
-            self.transact(vec![claim]).await?; // refused if somebody else has just done it
+            let mut claim = self.table.transaction();
+            claim.put_if((), Condition::is_absent(), schema::layout(), version);
+            claim.commit().await?; // refused if another program has just done it
             self.layout().await?;
         }
         Ok(())

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::keys::{self, Key};
-use super::list;
-use super::{Catalog, Image, Item, digest, optional_number, string};
+use super::item::{Item, optional_number};
+use super::schema::{self, Key, RepositoryRow};
+use super::{Catalog, Image, list};
 use crate::fault::Fault;
 use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
 
@@ -116,8 +116,8 @@ impl ImagePosition {
     /// The key after which the next page's rows are.
     fn key(&self, repository: &Repository) -> Key {
         match &self.tag {
-            Some(tag) => keys::tag_listing(repository, &self.image, tag),
-            None => keys::end_of_image_listing(repository, &self.image),
+            Some(tag) => schema::tag_listing(repository, &self.image, tag),
+            None => schema::end_of_image_listing(repository, &self.image),
         }
     }
 }
@@ -183,7 +183,7 @@ impl Catalog {
         if filter == ImageFilter::Nothing {
             return Ok(Page { entries: Vec::new(), end: None });
         }
-        let all = || self.rows(keys::repository_partition(repository), keys::IMAGE_PREFIX, ROWS);
+        let all = || self.table.rows(schema::repository_partition(repository), schema::IMAGE_PREFIX, ROWS);
         let mut rows = after.map_or_else(all, |position| all().after(position.key(repository)));
         let mut current = match after {
             Some(ImagePosition { image, tag: Some(_) }) => self.listed_image(repository, image).await?,
@@ -203,31 +203,30 @@ impl Catalog {
                 page.entries.extend(current.and_then(|image| image.into_entry(filter)));
                 return Ok(Page { end: None, ..page });
             };
-            let sk = string(&row, "sk")?;
-            let name = sk.strip_prefix(keys::IMAGE_PREFIX).ok_or(Fault::BrokenRecord("sk"))?;
-            let done = match (name.split_once('#'), &mut current) {
-                (None, _) => current.replace(Current::read(&row, digest(name)?)?),
+            let done = match (RepositoryRow::of(&row)?, &mut current) {
+                (RepositoryRow::Image(digest), _) => current.replace(Current::read(&row, digest)?),
                 // Of an image that is gone since the page before.
-                (Some(_), None) => None,
-                (Some((_, tag)), Some(image)) => {
+                (RepositoryRow::TagOfImage(..), None) => None,
+                (RepositoryRow::TagOfImage(_, tag), Some(image)) => {
                     if counted == Counted::Tags && image.shows_tags(filter) {
                         if count + image.tags.len() == most {
                             break;
                         }
-                        image.tags.push(list::tag(tag)?);
+                        image.tags.push(tag);
                         None
                     } else if image.seen + image.tags.len() < MOST_TAGS {
                         match image.shows_tags(filter) {
-                            true => image.tags.push(list::tag(tag)?),
+                            true => image.tags.push(tag),
                             false => image.seen += 1,
                         }
                         None
                     } else {
                         // Its other tags do not matter.
-                        rows = all().after(keys::end_of_image_listing(repository, &image.digest));
+                        rows = all().after(schema::end_of_image_listing(repository, &image.digest));
                         current.take()
                     }
                 }
+                _ => return Err(Fault::BrokenRecord("sk")),
             };
             if let Some(image) = done {
                 page.end = Some(ImagePosition { image: image.digest.clone(), tag: None });
@@ -249,7 +248,7 @@ impl Catalog {
 
     /// An image that is listed and has tags.
     async fn listed_image(&self, repository: &Repository, image: &Digest) -> Result<Option<Current>, Fault> {
-        let row = self.record(keys::image_listing(repository, image)).await?;
+        let row = self.table.record(schema::image_listing(repository, image)).await?;
         let current = row.map(|row| Current::read(&row, image.clone())).transpose()?;
         Ok(current.map(|current| Current { seen: 1, ..current }))
     }
@@ -262,10 +261,10 @@ impl Catalog {
         after: Option<&RepositoryName>,
         most: usize,
     ) -> Result<RepositoryPage, Fault> {
-        let mut rows = self.rows(keys::registry_partition(registry), keys::REPOSITORY_PREFIX, ROWS);
+        let mut rows = self.table.rows(schema::registry_partition(registry), schema::REPOSITORY_PREFIX, ROWS);
         if let Some(name) = after {
             let last = Repository { registry: registry.clone(), name: name.clone() };
-            rows = rows.after(keys::repository_listing(&last));
+            rows = rows.after(schema::repository_listing(&last));
         }
         // One more than wanted, to see whether there is a next page.
         let rows = rows.take(most + 1).await?;

@@ -21,15 +21,17 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 
 use super::id::UniqueId;
-use super::image::digest_values;
+use super::image::count_change;
 use super::intent::Intent;
-use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome, key_attributes, now, number_value};
-use super::{Catalog, fault, garbled, keys, string};
+use super::item::{digest_values, now, number_value, string};
+use super::table::{fault, garbled, key_attributes};
+use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome, Transaction};
+use super::{Catalog, schema};
 use crate::fault::Fault;
-use crate::types::{AccountId, Digest, ObjectKey, Repository};
+use crate::types::{Digest, ObjectKey, Repository};
 
 /// The most keys of one BatchGetItem.
 /// Source: [BatchGetItem](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html).
@@ -85,6 +87,18 @@ pub struct Begun<'a> {
     begun_at: UniqueId,
 }
 
+/// What must hold for a step of publishing.
+enum Guard {
+    /// The image is the one whose publishing has begun.
+    Image,
+    /// The publishing's intent still counts.
+    Intent,
+    /// The record of a layer is not there yet.
+    Layer,
+    /// An image of an index is as it was read.
+    ImageOfIndex,
+}
+
 /// Why a step of publishing was not done.
 #[derive(Debug)]
 pub enum PublishError {
@@ -107,35 +121,6 @@ impl From<Fault> for PublishError {
 }
 
 impl Catalog {
-    /// Creates a repository; `false` if it exists.
-    pub async fn create_repository(&self, repository: &Repository) -> Result<bool, Fault> {
-        self.new_repository(repository, None).await
-    }
-
-    /// Creates a repository that is filled from another registry, and that these accounts may read besides the registry's
-    /// own; `false` if it exists.
-    pub async fn create_cache(&self, repository: &Repository, accounts: &[AccountId]) -> Result<bool, Fault> {
-        let ids: Vec<_> = accounts.iter().map(ToString::to_string).collect();
-        let accounts = (!ids.is_empty()).then_some(("accounts", AttributeValue::Ss(ids)));
-        self.new_repository(repository, [("cache", AttributeValue::Bool(true))].into_iter().chain(accounts))
-            .await
-    }
-
-    async fn new_repository(
-        &self,
-        repository: &Repository,
-        attributes: impl IntoIterator<Item = (&str, AttributeValue)>,
-    ) -> Result<bool, Fault> {
-        self.claim_table().await?;
-        let record = self.put(
-            keys::repository(repository),
-            [("created_at", now())].into_iter().chain(attributes),
-            Some(Condition::is_absent()),
-        );
-        let listing = self.put(keys::repository_listing(repository), [("created_at", now())], None);
-        Ok(self.transact(vec![record, listing]).await? == Outcome::Written)
-    }
-
     /// Step 1: writes the image's record, unfinished.
     pub async fn begin_image<'a>(
         &self,
@@ -153,12 +138,13 @@ impl Catalog {
                     (record.begun_at, record.revision.next(), Condition::has_revision(record.revision))
                 }
             };
-            let mut items = self.known_image(repository, image, (begun_at, revision), condition);
-            items.push(self.still_counts(intent));
-            match self.transact(items).await? {
+            let mut write = self.table.transaction();
+            write_image(&mut write, condition, repository, image, (begun_at, revision));
+            intent.guard(&mut write, Guard::Intent);
+            match write.commit().await? {
                 Outcome::Written => break (begun_at, revision, record.is_none()),
-                Outcome::Refused(0) => {} // the image was changed meanwhile
-                Outcome::Refused(_) => return Err(PublishError::GivenUp),
+                Outcome::Refused(Guard::Intent) => return Err(PublishError::GivenUp),
+                Outcome::Refused(_) => {} // the image was changed meanwhile
             }
         };
         let refusal = match self.repository(repository).await? {
@@ -169,53 +155,13 @@ impl Catalog {
         if is_new {
             // The deletion of the repository may have listed its images before this one was written, and would miss
             // it. Refused if somebody else has continued with this image.
-            let as_begun = Some(Condition::has_revision(revision));
-            let record = self.delete(keys::image(repository, &image.digest), as_begun);
-            let listing = self.delete(keys::image_listing(repository, &image.digest), None);
-            self.transact(vec![record, listing]).await?;
+            let as_begun = Condition::has_revision(revision);
+            let mut write = self.table.transaction();
+            write.delete_if((), as_begun, schema::image(repository, &image.digest));
+            write.delete(schema::image_listing(repository, &image.digest));
+            write.commit().await?;
         }
         Err(refusal)
-    }
-
-    /// The items that write an image's record and its row in the listing, for the first time or again.
-    fn known_image(
-        &self,
-        repository: &Repository,
-        image: &NewImage,
-        (begun_at, revision): (UniqueId, UniqueId),
-        condition: Condition,
-    ) -> Vec<TransactWriteItem> {
-        // All layers that it may reference, so that deleting it removes every reference.
-        let layers = image.layers.iter().map(|layer| &layer.digest).chain(&image.absent_layers);
-        let image_size = image.layers.iter().map(|layer| layer.size).sum();
-        let [media_type, size, image_size, layers, images] = [
-            (":media_type", AttributeValue::S(image.media_type.clone())),
-            (":manifest_size", number_value(image.size)),
-            (":image_size", number_value(image_size)),
-            (":layers", digest_values(layers)),
-            (":images", digest_values(&image.images)),
-        ];
-        let description =
-            [media_type.clone(), size.clone(), image_size.clone(), layers.clone(), images.clone()];
-        let numbers = [(":begun_at", begun_at.value()), (":revision", revision.value())];
-        let upstream = image.upstream.clone().map(|upstream| (":upstream", AttributeValue::S(upstream)));
-        let change = format!(
-            "SET media_type = :media_type, manifest_size = :manifest_size, image_size = :image_size, \
-             layers = :layers, images = :images, begun_at = :begun_at, revision = :revision{}",
-            if upstream.is_some() { ", upstream = :upstream" } else { " REMOVE upstream" }
-        );
-        let values =
-            [media_type, size, image_size, layers, images].into_iter().chain(numbers).chain(upstream);
-        vec![
-            self.update(keys::image(repository, &image.digest), &change, values, Some(condition)),
-            self.update(
-                keys::image_listing(repository, &image.digest),
-                "SET media_type = :media_type, manifest_size = :manifest_size, image_size = :image_size, \
-                 layers = :layers, images = :images",
-                description,
-                None,
-            ),
-        ]
     }
 
     /// Step 2: writes the layers' records and references.
@@ -225,61 +171,35 @@ impl Catalog {
         let mut known = self.known_layers(repository, &digests).await?;
         let mut next = 0;
         while next < image.layers.len() {
-            let key = keys::image(repository, &image.digest);
-            let mut items = vec![self.check(key, Condition::began_as(*begun_at)), self.still_counts(intent)];
+            let key = schema::image(repository, &image.digest);
+            let mut write = self.table.transaction();
+            write.check(Guard::Image, Condition::began_as(*begun_at), key);
+            intent.guard(&mut write, Guard::Intent);
             let first = next;
             const MOST_FOR_A_LAYER: usize = 3;
-            while next < image.layers.len() && items.len() + MOST_FOR_A_LAYER <= LARGEST_TRANSACTION {
+            while next < image.layers.len() && write.len() + MOST_FOR_A_LAYER <= LARGEST_TRANSACTION {
                 let layer = &image.layers[next];
-                items.push(self.put(keys::reference(repository, &layer.digest, &image.digest), [], None));
+                write.put(schema::reference(repository, &layer.digest, &image.digest), []);
                 // A record that is there is not written again. Otherwise images that share a layer would have an item
                 // in common. One without the object's key gets it, if this image's layers are stored.
-                match (known.get(&keys::layer_partition(repository, &layer.digest)), &image.upstream) {
+                match (known.get(&schema::layer_partition(repository, &layer.digest)), &image.upstream) {
                     (Some(true), _) | (Some(false), Some(_)) => {}
-                    _ => items.extend(self.known_layer(repository, layer, image.upstream.as_ref())),
+                    _ => write_layer(&mut write, repository, layer, image.upstream.as_ref()),
                 }
                 next += 1;
             }
-            match self.transact(items).await? {
+            match write.commit().await? {
                 Outcome::Written => {}
-                Outcome::Refused(0) => return Err(PublishError::ImageDeleted),
-                Outcome::Refused(1) => return Err(PublishError::GivenUp),
-                // Somebody else has just written the record of one of the layers.
-                Outcome::Refused(_) => {
+                Outcome::Refused(Guard::Image) => return Err(PublishError::ImageDeleted),
+                Outcome::Refused(Guard::Intent) => return Err(PublishError::GivenUp),
+                // Another publisher has just written the record of one of the layers.
+                Outcome::Refused(Guard::Layer | Guard::ImageOfIndex) => {
                     known = self.known_layers(repository, &digests).await?;
                     next = first;
                 }
             }
         }
         Ok(())
-    }
-
-    /// The items that write a layer's record and its row in the listing.
-    fn known_layer(
-        &self,
-        repository: &Repository,
-        layer: &LayerRecord,
-        upstream: Option<&String>,
-    ) -> [TransactWriteItem; 2] {
-        let (place, condition) = match upstream {
-            // Never in place of a record that has the object's key.
-            Some(upstream) => {
-                (("upstream", AttributeValue::S(upstream.clone())), Some(Condition::is_absent()))
-            }
-            None => {
-                let object_key = ObjectKey::of_layer(&repository.registry, &layer.digest);
-                (("object_key", AttributeValue::S(object_key.to_string())), None)
-            }
-        };
-        let record = [
-            place,
-            ("size", number_value(layer.size)),
-            ("media_type", AttributeValue::S(layer.media_type.clone())),
-        ];
-        [
-            self.put(keys::layer(repository, &layer.digest), record, condition),
-            self.put(keys::layer_listing(repository, &layer.digest), [], None),
-        ]
     }
 
     /// The partition keys of those layers that have a record in the repository, and whether they are stored.
@@ -293,16 +213,16 @@ impl Catalog {
     ) -> Result<HashMap<String, bool>, Fault> {
         let mut known = HashMap::new();
         for layers in layers.chunks(LARGEST_BATCH) {
-            let keys = layers.iter().map(|layer| key_attributes(keys::layer(repository, layer)));
+            let keys = layers.iter().map(|layer| key_attributes(schema::layer(repository, layer)));
             let wanted = KeysAndAttributes::builder()
                 .set_keys(Some(keys.collect()))
                 .projection_expression("pk, object_key")
                 .consistent_read(true)
                 .build();
-            let mut wanted = HashMap::from([(self.table_name.clone(), wanted.expect("it has keys"))]);
+            let mut wanted = HashMap::from([(self.table.name.clone(), wanted.expect("it has keys"))]);
             let mut longest_wait = Duration::from_millis(25);
             while !wanted.is_empty() {
-                let batch = self.client.batch_get_item().set_request_items(Some(wanted));
+                let batch = self.table.client.batch_get_item().set_request_items(Some(wanted));
                 let found = batch.send().await.map_err(fault)?;
                 let rows = found.responses.ok_or_else(garbled)?;
                 for row in rows.values().flatten() {
@@ -327,24 +247,30 @@ impl Catalog {
         const ITEMS_PER_IMAGE: usize = 2;
         for images in index.images.chunks((LARGEST_TRANSACTION - 1) / ITEMS_PER_IMAGE) {
             loop {
-                let key = keys::image(repository, &index.digest);
-                let mut items = vec![self.check(key, Condition::began_as(*begun_at))];
+                let key = schema::image(repository, &index.digest);
+                let mut write = self.table.transaction();
+                write.check(Guard::Image, Condition::began_as(*begun_at), key);
                 for image in images {
                     let may_be_absent = index.upstream.is_some();
                     let is_absent = may_be_absent && self.image(repository, image).await?.is_none();
-                    items.extend([
-                        match (is_absent, may_be_absent) {
-                            (true, _) => self.check(keys::image(repository, image), Condition::is_absent()),
-                            (false, true) => self.count_change(repository, image, Condition::exists()),
-                            (false, false) => self.count_change(repository, image, Condition::is_published()),
-                        },
-                        self.put(keys::index_of_image(repository, image, &index.digest), [], None),
-                    ]);
+                    let guard = Guard::ImageOfIndex;
+                    match (is_absent, may_be_absent) {
+                        (true, _) => {
+                            write.check(guard, Condition::is_absent(), schema::image(repository, image));
+                        }
+                        (false, true) => {
+                            count_change(&mut write, guard, Condition::exists(), repository, image);
+                        }
+                        (false, false) => {
+                            count_change(&mut write, guard, Condition::is_published(), repository, image);
+                        }
+                    }
+                    write.put(schema::index_of_image(repository, image, &index.digest), []);
                 }
-                match self.transact(items).await? {
+                match write.commit().await? {
                     Outcome::Written => break,
                     // One of the images came or went meanwhile.
-                    Outcome::Refused(1..) if index.upstream.is_some() => {}
+                    Outcome::Refused(Guard::ImageOfIndex) if index.upstream.is_some() => {}
                     Outcome::Refused(_) => return Err(PublishError::ImageDeleted),
                 }
             }
@@ -356,17 +282,74 @@ impl Catalog {
     pub async fn finish_image(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
         let Begun { repository, image, intent, begun_at } = begun;
         let now = [(":now", now())];
-        let is_still_begun = Some(Condition::began_as(*begun_at));
+        let is_still_begun = Condition::began_as(*begun_at);
         const PUSHED: &str = "SET pushed_at = :now";
-        let items = vec![
-            self.update(keys::image(repository, &image.digest), PUSHED, now.clone(), is_still_begun),
-            self.update(keys::image_listing(repository, &image.digest), PUSHED, now, None),
-            self.still_counts(intent),
-        ];
-        match self.transact(items).await? {
+        let mut write = self.table.transaction();
+        let record = schema::image(repository, &image.digest);
+        write.update_if(Guard::Image, is_still_begun, record, PUSHED, now.clone());
+        write.update(schema::image_listing(repository, &image.digest), PUSHED, now);
+        intent.guard(&mut write, Guard::Intent);
+        match write.commit().await? {
             Outcome::Written => Ok(()),
-            Outcome::Refused(0) => Err(PublishError::ImageDeleted),
-            Outcome::Refused(_) => Err(PublishError::GivenUp),
+            Outcome::Refused(Guard::Intent) => Err(PublishError::GivenUp),
+            Outcome::Refused(_) => Err(PublishError::ImageDeleted),
         }
     }
+}
+
+/// Writes an image's record and its row in the listing, for the first time or again.
+fn write_image(
+    write: &mut Transaction<'_, Guard>,
+    condition: Condition,
+    repository: &Repository,
+    image: &NewImage,
+    (begun_at, revision): (UniqueId, UniqueId),
+) {
+    // All layers that it may reference, so that deleting it removes every reference.
+    let layers = image.layers.iter().map(|layer| &layer.digest).chain(&image.absent_layers);
+    let image_size = image.layers.iter().map(|layer| layer.size).sum();
+    let description = [
+        (":media_type", AttributeValue::S(image.media_type.clone())),
+        (":manifest_size", number_value(image.size)),
+        (":image_size", number_value(image_size)),
+        (":layers", digest_values(layers)),
+        (":images", digest_values(&image.images)),
+    ];
+    let ids = [(":begun_at", begun_at.value()), (":revision", revision.value())];
+    let upstream = image.upstream.clone().map(|upstream| (":upstream", AttributeValue::S(upstream)));
+    const DESCRIBED: &str = "SET media_type = :media_type, manifest_size = :manifest_size, \
+                             image_size = :image_size, layers = :layers, images = :images";
+    let change = format!(
+        "{DESCRIBED}, begun_at = :begun_at, revision = :revision{}",
+        if upstream.is_some() { ", upstream = :upstream" } else { " REMOVE upstream" }
+    );
+    let values = description.clone().into_iter().chain(ids).chain(upstream);
+    write.update_if(Guard::Image, condition, schema::image(repository, &image.digest), &change, values);
+    write.update(schema::image_listing(repository, &image.digest), DESCRIBED, description);
+}
+
+/// Writes a layer's record and its row in the listing.
+fn write_layer(
+    write: &mut Transaction<'_, Guard>,
+    repository: &Repository,
+    layer: &LayerRecord,
+    upstream: Option<&String>,
+) {
+    let key = schema::layer(repository, &layer.digest);
+    let description =
+        [("size", number_value(layer.size)), ("media_type", AttributeValue::S(layer.media_type.clone()))];
+    match upstream {
+        // Never in place of a record that has the object's key.
+        Some(upstream) => {
+            let upstream = [("upstream", AttributeValue::S(upstream.clone()))];
+            let record = upstream.into_iter().chain(description);
+            write.put_if(Guard::Layer, Condition::is_absent(), key, record);
+        }
+        None => {
+            let object_key = ObjectKey::of_layer(&repository.registry, &layer.digest);
+            let object_key = [("object_key", AttributeValue::S(object_key.to_string()))];
+            write.put(key, object_key.into_iter().chain(description));
+        }
+    }
+    write.put(schema::layer_listing(repository, &layer.digest), []);
 }

@@ -2,8 +2,11 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::transaction::{Condition, Outcome, now};
-use super::{Catalog, Item, keys, list, number, string};
+use super::item::{Item, now, number, optional_string, string, strings};
+use super::schema::RegistryRow;
+use super::table::Rows;
+use super::transaction::Condition;
+use super::{Catalog, schema};
 use crate::fault::Fault;
 use crate::types::{AccountId, RegistryId, Repository, RulePrefix};
 
@@ -59,23 +62,20 @@ impl BeforeStored {
 
 impl Rule {
     fn read(item: &Item) -> Result<Self, Fault> {
-        let optional =
-            |name| item.contains_key(name).then(|| string(item, name).map(str::to_owned)).transpose();
-        let strings =
-            |name: &str| item.get(name).and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default();
-        let prefix =
-            string(item, "sk")?.strip_prefix(keys::RULE_PREFIX).and_then(|name| RulePrefix::parse(name).ok());
+        let RegistryRow::Rule(prefix) = RegistryRow::of(item)? else {
+            return Err(Fault::BrokenRecord("sk"));
+        };
         let account = |id: String| AccountId::parse(&id).map_err(|_| Fault::BrokenRecord("accounts"));
         Ok(Self {
-            prefix: prefix.ok_or(Fault::BrokenRecord("sk"))?,
+            prefix,
             upstream_url: string(item, "upstream_url")?.to_owned(),
-            upstream_prefix: optional("upstream_prefix")?,
-            credential_arn: optional("credential_arn")?,
+            upstream_prefix: optional_string(item, "upstream_prefix")?,
+            credential_arn: optional_string(item, "credential_arn")?,
             before_stored: BeforeStored::parse(string(item, "before_stored")?)
                 .ok_or(Fault::BrokenRecord("before_stored"))?,
-            accounts: strings("accounts").into_iter().map(account).collect::<Result<_, _>>()?,
-            allowed_hosts: strings("allowed_hosts"),
-            realm: optional("realm")?,
+            accounts: strings(item, "accounts").into_iter().map(account).collect::<Result<_, _>>()?,
+            allowed_hosts: strings(item, "allowed_hosts"),
+            realm: optional_string(item, "realm")?,
             created_at: number(item, "created_at")?,
         })
     }
@@ -91,7 +91,7 @@ impl Rule {
 }
 
 /// The rules of a registry, in the order of their prefixes.
-pub struct RuleList(list::Rows);
+pub struct RuleList(Rows);
 
 impl RuleList {
     /// The next rule.
@@ -122,18 +122,19 @@ impl Catalog {
             ("created_at", Some(now())),
         ];
         let given = attributes.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        let item = self.put(keys::rule(registry, &rule.prefix), given, Some(Condition::is_absent()));
-        Ok(self.transact(vec![item]).await? == Outcome::Written)
+        let mut write = self.table.transaction();
+        write.put_if((), Condition::is_absent(), schema::rule(registry, &rule.prefix), given);
+        Ok(write.commit().await?.is_written())
     }
 
     /// The rules of a registry.
     pub fn rules(&self, registry: &RegistryId) -> RuleList {
-        RuleList(self.rows(keys::registry_partition(registry), keys::RULE_PREFIX, 500))
+        RuleList(self.table.rows(schema::registry_partition(registry), schema::RULE_PREFIX, 500))
     }
 
     /// The rule with this prefix. One request.
     pub async fn rule(&self, registry: &RegistryId, prefix: &RulePrefix) -> Result<Option<Rule>, Fault> {
-        self.record(keys::rule(registry, prefix)).await?.as_ref().map(Rule::read).transpose()
+        self.table.record(schema::rule(registry, prefix)).await?.as_ref().map(Rule::read).transpose()
     }
 
     /// The rule for a repository: the one with the longest prefix, and `ROOT` only if there is no other. One query.
@@ -154,15 +155,19 @@ impl Catalog {
 
     /// Deletes a rule; `false` if there is none. The repositories that it made stay, with what is stored of them.
     pub async fn delete_rule(&self, registry: &RegistryId, prefix: &RulePrefix) -> Result<bool, Fault> {
-        let item = self.delete(keys::rule(registry, prefix), Some(Condition::exists()));
-        Ok(self.transact(vec![item]).await? == Outcome::Written)
+        let mut write = self.table.transaction();
+        write.delete_if((), Condition::exists(), schema::rule(registry, prefix));
+        Ok(write.commit().await?.is_written())
     }
 
     /// Remembers which token server the upstream of a rule has, if none is known yet.
     pub async fn pin_realm(&self, registry: &RegistryId, rule: &Rule, realm: &str) -> Result<(), Fault> {
         let realm = [(":realm", AttributeValue::S(realm.to_owned()))];
-        let is_unpinned = Some(Condition::is_unpinned(rule.upstream_url.clone()));
-        let item = self.update(keys::rule(registry, &rule.prefix), "SET realm = :realm", realm, is_unpinned);
-        self.transact(vec![item]).await.map(|_| ()) // refused if somebody else has done it, or the rule is another one
+        let is_unpinned = Condition::is_unpinned(rule.upstream_url.clone());
+        let key = schema::rule(registry, &rule.prefix);
+        let mut write = self.table.transaction();
+        write.update_if((), is_unpinned, key, "SET realm = :realm", realm);
+        // Refused if another worker has done it, or the rule is another one.
+        write.commit().await.map(|_| ())
     }
 }

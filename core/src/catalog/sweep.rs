@@ -6,9 +6,11 @@ use std::collections::BinaryHeap;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::cleaner::{CleanError, Cleaner};
-use super::list::{ListedImage, Rows, listed_image};
-use super::transaction::{LARGEST_TRANSACTION, Outcome};
-use super::{Catalog, digest, keys, string};
+use super::list::ListedImage;
+use super::schema::{RepositoryRow, digits_in_listing};
+use super::table::Rows;
+use super::transaction::LARGEST_TRANSACTION;
+use super::{Catalog, schema};
 use crate::fault::Fault;
 use crate::types::{Digest, RegistryId, Repository};
 
@@ -37,14 +39,12 @@ impl Contents {
     /// The next row.
     pub async fn next(&mut self) -> Result<Option<Listed>, Fault> {
         while let Some(row) = self.0.next().await? {
-            let sk = string(&row, "sk")?;
-            if let Some(layer) = sk.strip_prefix(keys::LAYER_PREFIX) {
-                return Ok(Some(Listed::Layer(digest(layer)?)));
-            }
-            if let Some(image) = sk.strip_prefix(keys::IMAGE_PREFIX)
-                && !image.contains('#')
-            {
-                return Ok(Some(Listed::Image(listed_image(&row, image)?)));
+            match RepositoryRow::of(&row)? {
+                RepositoryRow::Layer(layer) => return Ok(Some(Listed::Layer(layer))),
+                RepositoryRow::Image(image) => {
+                    return Ok(Some(Listed::Image(ListedImage::read(&row, image)?)));
+                }
+                RepositoryRow::Repository | RepositoryRow::TagOfImage(..) | RepositoryRow::Tag(_) => {}
             }
         }
         Ok(None)
@@ -92,8 +92,7 @@ impl<'a> MergedListings<'a> {
 /// The digits of the next digest of a listing. Passes over the rows of tags.
 async fn next_digits(rows: &mut Rows, prefix: &str) -> Result<Option<String>, Fault> {
     while let Some(row) = rows.next().await? {
-        let digits = string(&row, "sk")?.strip_prefix(prefix).ok_or(Fault::BrokenRecord("sk"))?;
-        if !digits.contains('#') {
+        if let Some(digits) = digits_in_listing(&row, prefix)? {
             return Ok(Some(digits.to_owned()));
         }
     }
@@ -103,7 +102,7 @@ async fn next_digits(rows: &mut Rows, prefix: &str) -> Result<Option<String>, Fa
 impl Catalog {
     /// What a repository lists: one request for each megabyte or 500 rows.
     pub fn contents(&self, repository: &Repository) -> Contents {
-        Contents(self.rows(keys::repository_partition(repository), "", 500))
+        Contents(self.table.rows(schema::repository_partition(repository), "", 500))
     }
 
     /// All repositories of a registry, in the order of their names.
@@ -123,11 +122,15 @@ impl Catalog {
         count: usize,
     ) -> Result<Vec<Digest>, Fault> {
         let page = i32::try_from(count).unwrap_or(i32::MAX);
-        let mut rows = self.rows(keys::repository_partition(repository), keys::LAYER_PREFIX, page);
-        let layer = |row: &_| digest(string(row, "sk")?.strip_prefix(keys::LAYER_PREFIX).unwrap_or_default());
-        let mut layers: Vec<_> = rows.take(count).await?.iter().map(layer).collect::<Result<_, _>>()?;
+        let mut rows = self.table.rows(schema::repository_partition(repository), schema::LAYER_PREFIX, page);
+        let mut layers = Vec::new();
+        for row in rows.take(count).await? {
+            if let RepositoryRow::Layer(layer) = RepositoryRow::of(&row)? {
+                layers.push(layer);
+            }
+        }
         let known = self.known_layers(repository, &layers).await?;
-        layers.retain(|layer| known.get(&keys::layer_partition(repository, layer)) == Some(&true));
+        layers.retain(|layer| known.get(&schema::layer_partition(repository, layer)) == Some(&true));
         Ok(layers)
     }
 
@@ -141,17 +144,17 @@ impl Catalog {
         after: &str,
     ) -> Result<MergedListings<'a>, Fault> {
         let kind = match listing {
-            Listing::Layers => keys::LAYER_PREFIX,
-            Listing::Images => keys::IMAGE_PREFIX,
+            Listing::Layers => schema::LAYER_PREFIX,
+            Listing::Images => schema::IMAGE_PREFIX,
         };
         let prefix = format!("{kind}{algorithm}:");
         let page = (ROWS_IN_MEMORY / repositories.len().max(1)).clamp(SMALLEST_PAGE, LARGEST_PAGE);
         let page = i32::try_from(page).unwrap_or(i32::MAX);
         let begun = repositories.iter().map(async |repository| {
-            let partition = keys::repository_partition(repository);
-            let mut rows = self.rows(partition, &prefix, page).keys_only();
+            let partition = schema::repository_partition(repository);
+            let mut rows = self.table.rows(partition, &prefix, page).keys_only();
             if !after.is_empty() {
-                rows = rows.after((keys::repository_partition(repository), format!("{prefix}{after}")));
+                rows = rows.after((schema::repository_partition(repository), format!("{prefix}{after}")));
             }
             let first = next_digits(&mut rows, &prefix).await?;
             Ok::<_, Fault>((rows, first))
@@ -174,12 +177,13 @@ impl Catalog {
         layers: &[Digest],
     ) -> Result<(), CleanError> {
         for layers in layers.chunks((LARGEST_TRANSACTION - 1) / 2) {
-            let mut items = vec![self.is_at_work(cleaner)];
+            let mut write = self.table.transaction();
+            cleaner.guard(&mut write, ());
             for layer in layers {
-                items.push(self.delete(keys::layer(repository, layer), None));
-                items.push(self.delete(keys::layer_listing(repository, layer), None));
+                write.delete(schema::layer(repository, layer));
+                write.delete(schema::layer_listing(repository, layer));
             }
-            if self.transact(items).await? != Outcome::Written {
+            if !write.commit().await?.is_written() {
                 return Err(CleanError::Lapsed);
             }
         }

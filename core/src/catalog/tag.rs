@@ -1,50 +1,24 @@
-//! Tags: each names one image.
+//! Writing tags: each names one image.
 
 use super::fill::Fill;
-use super::image::digest_value;
+use super::image::{Tagged, count_change};
+use super::item::{digest_value, now};
 use super::publish::PublishError;
-use super::transaction::{Condition, Outcome, now};
-use super::{Catalog, Consistency, Item, digest, keys, optional_number, string};
-use crate::fault::Fault;
+use super::transaction::{Condition, Outcome};
+use super::{Catalog, Consistency, schema};
 use crate::types::{Digest, ImageTag, Repository};
 
-/// How many items there are before the one that ends the fill.
-const PLACE_OF_FILL: usize = 5;
-
-/// What a tag names.
-#[derive(Debug)]
-pub(super) struct Tagged {
-    /// The image.
-    pub(super) image: Digest,
-    /// When another registry said so last, in seconds since 1970; `None` if the tag was given here.
-    pub(super) checked_at: Option<u64>,
+/// What must hold for a tag to be written.
+enum Guard {
+    /// The image is published.
+    Image,
+    /// The tag is as it was read, and so is the image that it named.
+    Tag,
+    /// The fill's lease is that of this worker.
+    Fill,
 }
 
 impl Catalog {
-    /// The image that a tag names, read with strong consistency. One request.
-    pub(super) async fn tagged(
-        &self,
-        repository: &Repository,
-        tag: &ImageTag,
-    ) -> Result<Option<Digest>, Fault> {
-        Ok(self.tag_as_of(repository, tag, Consistency::Strong).await?.map(|tagged| tagged.image))
-    }
-
-    /// What a tag names. One request.
-    pub(super) async fn tag_as_of(
-        &self,
-        repository: &Repository,
-        tag: &ImageTag,
-        consistency: Consistency,
-    ) -> Result<Option<Tagged>, Fault> {
-        let record = self.record_as_of(keys::tag(repository, tag), consistency).await?;
-        let read = |item: Item| {
-            let checked_at = optional_number(&item, "checked_at")?;
-            Ok(Tagged { image: digest(string(&item, "image_digest")?)?, checked_at })
-        };
-        record.map(read).transpose()
-    }
-
     /// Tags a published image. Takes the tag from the image that had it.
     pub async fn tag_image(
         &self,
@@ -86,30 +60,29 @@ impl Catalog {
             };
             let pointer = [("image_digest", digest_value(image))];
             let checked_at = fill.map(|_| ("checked_at", now()));
-            let mut items = vec![
-                self.count_change(repository, image, Condition::is_published()),
-                self.put(
-                    keys::tag(repository, tag),
-                    pointer.clone().into_iter().chain(checked_at),
-                    Some(is_unchanged),
-                ),
-                self.put(keys::tag_of_image(repository, image, tag), [], None),
-                self.put(keys::tag_listing(repository, image, tag), [], None),
-                self.put(keys::tag_name_listing(repository, tag), pointer, None),
-            ];
-            items.extend(fill.map(|fill| self.ends(fill)));
-            if let Some(former) = former.filter(|former| former != image) {
-                items.extend([
-                    self.count_change(repository, &former, Condition::exists()),
-                    self.delete(keys::tag_of_image(repository, &former, tag), None),
-                    self.delete(keys::tag_listing(repository, &former, tag), None),
-                ]);
+            let mut write = self.table.transaction();
+            count_change(&mut write, Guard::Image, Condition::is_published(), repository, image);
+            write.put_if(
+                Guard::Tag,
+                is_unchanged,
+                schema::tag(repository, tag),
+                pointer.clone().into_iter().chain(checked_at),
+            );
+            write.put(schema::tag_of_image(repository, image, tag), []);
+            write.put(schema::tag_listing(repository, image, tag), []);
+            write.put(schema::tag_name_listing(repository, tag), pointer);
+            if let Some(fill) = fill {
+                fill.end(&mut write, Guard::Fill);
             }
-            match self.transact(items).await? {
-                Outcome::Written => return Ok(()),
-                Outcome::Refused(0) => return Err(PublishError::ImageDeleted),
-                Outcome::Refused(PLACE_OF_FILL) if fill.is_some() => return Ok(()), // another worker has the lease
-                Outcome::Refused(_) => {} // the tag was changed meanwhile
+            if let Some(former) = former.filter(|former| former != image) {
+                count_change(&mut write, Guard::Tag, Condition::exists(), repository, &former);
+                write.delete(schema::tag_of_image(repository, &former, tag));
+                write.delete(schema::tag_listing(repository, &former, tag));
+            }
+            match write.commit().await? {
+                Outcome::Written | Outcome::Refused(Guard::Fill) => return Ok(()),
+                Outcome::Refused(Guard::Image) => return Err(PublishError::ImageDeleted),
+                Outcome::Refused(Guard::Tag) => {}
             }
         }
     }

@@ -1,19 +1,20 @@
-//! The transactions with which publishing and deleting write: their items and their conditions.
+//! The transactions with which publishing, deleting and cleaning write: what they write, and under which guards.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::builders::TransactWriteItemBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeValue, CancellationReason, ConditionCheck, Delete, Put, ReturnConsumedCapacity,
     TransactWriteItem, Update,
 };
 
 use super::id::{UniqueId, transaction_token};
-use super::keys::Key;
-use super::{Catalog, Item, fault, garbled};
+use super::item::number_value;
+use super::schema::Key;
+use super::table::{Table, fault, garbled, key_attributes};
 use crate::fault::{Backend, BackendFault, Fault, Kind};
-use crate::types::seconds_since_1970;
 
 /// The most items of one transaction.
 /// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
@@ -33,11 +34,17 @@ const COMPLETE: &str = "all that is required is set";
 
 /// How a transaction went.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum Outcome<G> {
     /// All of it is written.
     Written,
-    /// The condition of the item at this place does not hold; it is the first such item. Nothing is written.
-    Refused(usize),
+    /// This guard did not hold; it is the first such guard. Nothing is written.
+    Refused(G),
+}
+
+impl<G> Outcome<G> {
+    pub(super) fn is_written(&self) -> bool {
+        matches!(self, Self::Written)
+    }
 }
 
 /// What must be true of a record. Otherwise the transaction is refused.
@@ -147,26 +154,162 @@ impl Condition {
         Self { expression, values: vec![(":now", number_value(now)), (":lease", lease_id.value())] }
     }
 
-    pub(super) fn split(
-        condition: Option<Self>,
-    ) -> (Option<String>, Option<HashMap<String, AttributeValue>>) {
-        let Some(Self { expression, values }) = condition else { return (None, None) };
-        let values: HashMap<_, _> =
-            values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        (Some(expression.to_owned()), Some(values).filter(|values| !values.is_empty()))
+    /// The expression, and its values if it has any.
+    pub(super) fn split(self) -> (String, Option<Values>) {
+        let values = self.values.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let values: Values = values.collect();
+        (self.expression.to_owned(), Some(values).filter(|values| !values.is_empty()))
     }
 }
 
-impl Catalog {
-    /// Writes all of `items` or none. Tries again if the reason against it may pass.
-    pub(super) async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Outcome, Fault> {
+/// A transaction that is being put together. `G` names its guards: a refused transaction says which guard did not hold.
+#[derive(Debug)]
+pub(super) struct Transaction<'a, G> {
+    table: &'a Table,
+    items: Vec<TransactWriteItem>,
+    /// The guard of each item that has a condition.
+    guards: Vec<Option<G>>,
+}
+
+impl Table {
+    /// A transaction that does nothing yet. `G` names its guards.
+    pub(super) fn transaction<G>(&self) -> Transaction<'_, G> {
+        Transaction { table: self, items: Vec::new(), guards: Vec::new() }
+    }
+}
+
+impl<G> Transaction<'_, G> {
+    /// How many items it has.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Writes a record, and replaces the one that may be there.
+    pub(super) fn put<'b>(
+        &mut self,
+        key: Key,
+        attributes: impl IntoIterator<Item = (&'b str, AttributeValue)>,
+    ) {
+        self.add_put(key, attributes, None);
+    }
+
+    /// The same, under a guard.
+    pub(super) fn put_if<'b>(
+        &mut self,
+        guard: G,
+        condition: Condition,
+        key: Key,
+        attributes: impl IntoIterator<Item = (&'b str, AttributeValue)>,
+    ) {
+        self.add_put(key, attributes, Some((guard, condition)));
+    }
+
+    fn add_put<'b>(
+        &mut self,
+        key: Key,
+        attributes: impl IntoIterator<Item = (&'b str, AttributeValue)>,
+        guard: Option<(G, Condition)>,
+    ) {
+        let (guard, expression, values) = split(guard);
+        let mut item = key_attributes(key);
+        item.extend(attributes.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        let put = Put::builder()
+            .table_name(&self.table.name)
+            .set_item(Some(item))
+            .set_condition_expression(expression)
+            .set_expression_attribute_values(values);
+        self.push(TransactWriteItem::builder().put(put.build().expect(COMPLETE)), guard);
+    }
+
+    /// Changes a record by an update expression with these values. Creates the record if there is none.
+    pub(super) fn update<'b>(
+        &mut self,
+        key: Key,
+        expression: &str,
+        values: impl IntoIterator<Item = (&'b str, AttributeValue)>,
+    ) {
+        self.add_update(key, expression, values, None);
+    }
+
+    /// The same, under a guard.
+    pub(super) fn update_if<'b>(
+        &mut self,
+        guard: G,
+        condition: Condition,
+        key: Key,
+        expression: &str,
+        values: impl IntoIterator<Item = (&'b str, AttributeValue)>,
+    ) {
+        self.add_update(key, expression, values, Some((guard, condition)));
+    }
+
+    fn add_update<'b>(
+        &mut self,
+        key: Key,
+        expression: &str,
+        values: impl IntoIterator<Item = (&'b str, AttributeValue)>,
+        guard: Option<(G, Condition)>,
+    ) {
+        let (guard, condition, condition_values) = split(guard);
+        let mut all: HashMap<_, _> =
+            values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        all.extend(condition_values.unwrap_or_default());
+        let update = Update::builder()
+            .table_name(&self.table.name)
+            .set_key(Some(key_attributes(key)))
+            .update_expression(expression)
+            .set_condition_expression(condition)
+            .set_expression_attribute_values((!all.is_empty()).then_some(all));
+        self.push(TransactWriteItem::builder().update(update.build().expect(COMPLETE)), guard);
+    }
+
+    /// Writes nothing, and only guards.
+    pub(super) fn check(&mut self, guard: G, condition: Condition, key: Key) {
+        let (expression, values) = condition.split();
+        let check = ConditionCheck::builder()
+            .table_name(&self.table.name)
+            .set_key(Some(key_attributes(key)))
+            .condition_expression(expression)
+            .set_expression_attribute_values(values);
+        let item = TransactWriteItem::builder().condition_check(check.build().expect(COMPLETE));
+        self.push(item, Some(guard));
+    }
+
+    /// Deletes a record, if it is there.
+    pub(super) fn delete(&mut self, key: Key) {
+        self.add_delete(key, None);
+    }
+
+    /// The same, under a guard.
+    pub(super) fn delete_if(&mut self, guard: G, condition: Condition, key: Key) {
+        self.add_delete(key, Some((guard, condition)));
+    }
+
+    fn add_delete(&mut self, key: Key, guard: Option<(G, Condition)>) {
+        let (guard, expression, values) = split(guard);
+        let delete = Delete::builder()
+            .table_name(&self.table.name)
+            .set_key(Some(key_attributes(key)))
+            .set_condition_expression(expression)
+            .set_expression_attribute_values(values);
+        self.push(TransactWriteItem::builder().delete(delete.build().expect(COMPLETE)), guard);
+    }
+
+    fn push(&mut self, item: TransactWriteItemBuilder, guard: Option<G>) {
+        self.items.push(item.build());
+        self.guards.push(guard);
+    }
+
+    /// Writes all of it or nothing. Tries again if the reason against it may pass.
+    pub(super) async fn commit(mut self) -> Result<Outcome<G>, Fault> {
         let mut longest_wait = FIRST_WAIT;
         let mut tries_left = TRIES;
         loop {
             let transaction = self
+                .table
                 .client
                 .transact_write_items()
-                .set_transact_items(Some(items.clone()))
+                .set_transact_items(Some(self.items.clone()))
                 .client_request_token(transaction_token())
                 .return_consumed_capacity(ReturnConsumedCapacity::Total);
             let error = match transaction.send().await {
@@ -179,9 +322,11 @@ impl Catalog {
                 }
                 _ => return Err(fault(error)),
             };
+            // There is a reason for each item, in their order.
             if let Some(place) = reasons.iter().position(|reason| has_code(reason, "ConditionalCheckFailed"))
             {
-                return Ok(Outcome::Refused(place));
+                let guard = self.guards.get_mut(place).and_then(Option::take);
+                return guard.map(Outcome::Refused).ok_or_else(garbled);
             }
             tries_left -= 1;
             let passes = reasons.iter().any(|reason| PASSING.iter().any(|code| has_code(reason, code)));
@@ -194,72 +339,19 @@ impl Catalog {
             longest_wait *= 2;
         }
     }
-
-    /// An item that writes a record, and replaces the one that may be there.
-    pub(super) fn put<'a>(
-        &self,
-        key: Key,
-        attributes: impl IntoIterator<Item = (&'a str, AttributeValue)>,
-        condition: Option<Condition>,
-    ) -> TransactWriteItem {
-        let mut item = key_attributes(key);
-        item.extend(attributes.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        let (expression, values) = Condition::split(condition);
-        let put = Put::builder()
-            .table_name(&self.table_name)
-            .set_item(Some(item))
-            .set_condition_expression(expression)
-            .set_expression_attribute_values(values);
-        TransactWriteItem::builder().put(put.build().expect(COMPLETE)).build()
-    }
-
-    /// An item that changes a record by an update expression with these values. It creates the record if there is
-    /// none, unless `condition` forbids that.
-    pub(super) fn update<'a>(
-        &self,
-        key: Key,
-        expression: &str,
-        values: impl IntoIterator<Item = (&'a str, AttributeValue)>,
-        condition: Option<Condition>,
-    ) -> TransactWriteItem {
-        let (condition, condition_values) = Condition::split(condition);
-        let mut all: HashMap<_, _> =
-            values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        all.extend(condition_values.unwrap_or_default());
-        let update = Update::builder()
-            .table_name(&self.table_name)
-            .set_key(Some(key_attributes(key)))
-            .update_expression(expression)
-            .set_condition_expression(condition)
-            .set_expression_attribute_values((!all.is_empty()).then_some(all));
-        TransactWriteItem::builder().update(update.build().expect(COMPLETE)).build()
-    }
-
-    /// An item that only checks a condition.
-    pub(super) fn check(&self, key: Key, condition: Condition) -> TransactWriteItem {
-        let (expression, values) = Condition::split(Some(condition));
-        let check = ConditionCheck::builder()
-            .table_name(&self.table_name)
-            .set_key(Some(key_attributes(key)))
-            .set_condition_expression(expression)
-            .set_expression_attribute_values(values);
-        TransactWriteItem::builder().condition_check(check.build().expect(COMPLETE)).build()
-    }
-
-    /// An item that deletes a record, if it is there.
-    pub(super) fn delete(&self, key: Key, condition: Option<Condition>) -> TransactWriteItem {
-        let (expression, values) = Condition::split(condition);
-        let delete = Delete::builder()
-            .table_name(&self.table_name)
-            .set_key(Some(key_attributes(key)))
-            .set_condition_expression(expression)
-            .set_expression_attribute_values(values);
-        TransactWriteItem::builder().delete(delete.build().expect(COMPLETE)).build()
-    }
 }
 
-pub(super) fn key_attributes((pk, sk): Key) -> Item {
-    HashMap::from([("pk".to_owned(), AttributeValue::S(pk)), ("sk".to_owned(), AttributeValue::S(sk))])
+type Values = HashMap<String, AttributeValue>;
+
+/// The parts of a guard: its name, and the expression of its condition with its values.
+fn split<G>(guard: Option<(G, Condition)>) -> (Option<G>, Option<String>, Option<Values>) {
+    match guard {
+        Some((guard, condition)) => {
+            let (expression, values) = condition.split();
+            (Some(guard), Some(expression), values)
+        }
+        None => (None, None, None),
+    }
 }
 
 fn has_code(reason: &CancellationReason, code: &str) -> bool {
@@ -283,13 +375,4 @@ fn cancelled(fault: Fault, reason: Option<CancellationReason>) -> Fault {
         })),
         (fault, _) => fault,
     }
-}
-
-/// The time, in seconds since 1970.
-pub(super) fn now() -> AttributeValue {
-    number_value(seconds_since_1970(SystemTime::now()))
-}
-
-pub(super) fn number_value(number: u64) -> AttributeValue {
-    AttributeValue::N(number.to_string())
 }

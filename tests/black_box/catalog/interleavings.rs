@@ -100,7 +100,8 @@ async fn state(bench: &Bench, name: &str) -> State {
     let mut images = BTreeMap::new();
     let mut list = bench.catalog.images(&repository);
     while let Some(image) = list.next().await.unwrap() {
-        images.insert(image.digest.to_string(), (image.pushed_at.is_some(), image.tags));
+        let tags = image.tags.iter().map(ToString::to_string).collect();
+        images.insert(image.digest.to_string(), (image.pushed_at.is_some(), tags));
     }
     let mut layers = Vec::new();
     for layer in LAYERS {

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::response::IntoResponse;
-use layergate_core::catalog::{ImageId, Wanted};
-use layergate_core::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
+
+use layergate_core::types::{Digest, ImageId, ImageTag, RegistryId, Repository, RepositoryName, Wanted};
 use layergate_local::ACCOUNT;
 use serde_json::json;
 

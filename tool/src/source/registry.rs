@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use layergate_core::catalog::{ImageId, LayerRecord};
-use layergate_core::types::Digest;
+use layergate_core::catalog::LayerRecord;
+use layergate_core::types::{Digest, ImageId};
 use layergate_upstream as upstream;
 use layergate_upstream::manifest::{self, Descriptor};
 use layergate_upstream::{Danger, Manifest, Trust, Upstream};

@@ -1,8 +1,8 @@
 //! An image: its manifest is fetched and verified. Its layers, and the images of an index, come when they are asked for.
 
-use layergate_core::catalog::{Consistency, Fill, FillFailure, ImageId, Intent, NewImage};
+use layergate_core::catalog::{Consistency, Fill, FillFailure, Intent, NewImage};
 use layergate_core::publish::{self, Uploads};
-use layergate_core::types::{Digest, Repository};
+use layergate_core::types::{Digest, ImageId, Repository};
 use layergate_upstream as upstream;
 use layergate_upstream::manifest::{self, Content};
 use tokio_util::sync::CancellationToken;

@@ -9,8 +9,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use layergate_bench::process::Process;
 use layergate_bench::stack::{Stack, address};
 use layergate_bench::{Result, image, report};
-use layergate_core::catalog::{Catalog, ImageId, LayerRecord, NewImage};
-use layergate_core::types::{Digest, ObjectKey, RegistryId, Repository, RepositoryName};
+use layergate_core::catalog::{Catalog, LayerRecord, NewImage};
+use layergate_core::types::{Digest, ImageId, ObjectKey, RegistryId, Repository, RepositoryName};
 use serde_json::{Value, json};
 
 use crate::bucket::Bucket;

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use layergate_bench::process::Process;
 use layergate_bench::stack::Stack;
 use layergate_bench::{Result, image, paths, report};
-use layergate_core::catalog::{Catalog, ImageId, Wanted};
-use layergate_core::types::{Digest, ImageTag, Repository};
+use layergate_core::catalog::Catalog;
+use layergate_core::types::{Digest, ImageId, ImageTag, Repository, Wanted};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
