@@ -215,10 +215,17 @@ impl Uploads {
     ) -> Result<Vec<Part>, UploadError> {
         let mut sending = JoinSet::new();
         let sent = self.send_parts(&mut sending, reader, upload, tell).await;
-        // S3 may keep a part that arrives after its upload was aborted. So the parts on their way are waited for
-        // first.
+        // S3 may keep a part that arrives after its upload was aborted. So the publisher waits for the parts that it is
+        // still sending. Each of them has a time limit; a user who interrupts does not want to wait for that.
         let arrived = async { while sending.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(GRACE, arrived).await; // a user who interrupts does not want to wait for ever
+        let given_up = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            () = arrived => {}
+            () = given_up => {}
+        }
         sending.shutdown().await;
         sent
     }

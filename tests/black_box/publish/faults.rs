@@ -1,13 +1,17 @@
 //! Publishing while DynamoDB or S3 breaks, and what the tool says of it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::response::IntoResponse;
 use futures_util::{StreamExt, stream};
 
 use support::{
-    FAULTS, Fault, FaultProxy, Layout, OUTSIDER, SIGNED_TOO_EARLY, Stack, assert_refused, is_exhaustive,
-    sha256, stderr,
+    FAULTS, Fault, FaultProxy, Layout, OUTSIDER, SIGNED_TOO_EARLY, Stack, assert_refused, forward,
+    is_exhaustive, serve, sha256, stderr,
 };
 
 /// How many cases are tried at once: most of the time they wait.
@@ -131,6 +135,47 @@ async fn publishing_through_a_fault_completes_or_says_so_and_completes_when_run_
         assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new(), "{case}");
     });
     stream::iter(tries).buffer_unordered(AT_ONCE).collect::<()>().await;
+}
+
+/// The second part fails at once, while the first is still on its way. S3 would keep that if it came after the upload was
+/// aborted.
+#[tokio::test]
+async fn an_upload_is_aborted_after_its_parts_have_arrived() {
+    const LONGER_THAN_A_USER_WAITS: Duration = Duration::from_secs(6);
+    let stack = Stack::start().await;
+    let layout = Layout::of_layers(&[&vec![7; 9 * 1024 * 1024]]);
+    let engine = stack.local.engines.s3_url.clone();
+    let (arrived, mut has_arrived) = tokio::sync::watch::channel(false);
+    let arrived = Arc::new(arrived);
+    let s3 = serve(move |request: Request| {
+        let (engine, arrived) = (engine.clone(), arrived.clone());
+        async move {
+            let client = reqwest::Client::new();
+            let part = request.uri().query().and_then(|query| query.split("partNumber=").nth(1));
+            match part.and_then(|number| number.chars().next()) {
+                Some('1') => {
+                    // Whatever becomes of the publisher meanwhile, as on a network.
+                    let late = tokio::spawn(async move {
+                        let (head, body) = request.into_parts();
+                        let body = to_bytes(body, usize::MAX).await.unwrap();
+                        tokio::time::sleep(LONGER_THAN_A_USER_WAITS).await;
+                        let request = Request::from_parts(head, Body::from(body));
+                        let answer = forward(&client, &engine, request).await;
+                        arrived.send_replace(true);
+                        answer
+                    });
+                    late.await.unwrap()
+                }
+                Some(_) => "<html>It works!</html>".into_response(),
+                None => forward(&client, &engine, request).await,
+            }
+        }
+    });
+    let publish = ["publish", "--create-repository", &layout.path(), "app:1"];
+    let output = stack.command(&publish).env("AWS_ENDPOINT_URL_S3", s3.await).output().await.unwrap();
+    assert_refused(&output, 1, &["S3"]);
+    has_arrived.wait_for(|has_arrived| *has_arrived).await.unwrap();
+    assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
