@@ -16,8 +16,9 @@ mod protocol;
 use serde::Serialize;
 
 use crate::access::Caller;
+use crate::request::Request;
 use crate::service::Service;
-use layergate_core::logging::Subject;
+use crate::subject::Subject;
 
 pub use error::Error;
 pub use protocol::Members;
@@ -38,14 +39,23 @@ pub struct Context<'a> {
     pub host: Option<&'a str>,
 }
 
-/// Calls the operation that `target`, the `X-Amz-Target` header, names, and returns its response. `members` reads the
-/// body; it is not called for an unknown operation, because the target is checked first.
+/// Calls the operation that the `X-Amz-Target` header names, and returns its response. The target is
+/// checked before the body.
 pub async fn call(
-    context: &Context<'_>,
-    target: Option<&str>,
-    members: impl FnOnce() -> Result<Members, Error>,
+    service: &Service,
+    caller: &Caller,
+    request: &Request,
     subject: &mut Subject,
 ) -> Result<http::Response<String>, Error> {
+    subject.caller = caller.arn().map(str::to_owned);
+    let target = request.headers.get("x-amz-target");
+    let target = target.map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let target = target.as_deref();
+    let context = &Context { service, caller, host: request.host.as_deref() };
+    let members = || match &request.body {
+        Ok(body) => Members::parse(body),
+        Err(_) => Err(Error::Serialization("The body is not valid base64".to_owned())),
+    };
     let default_registry = &context.service.default_registry_id;
     match (protocol::operation_name(target)?, &context.service.tokens) {
         (batch_check_layer_availability::NAME, _) => {
