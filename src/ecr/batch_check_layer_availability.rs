@@ -49,7 +49,6 @@ struct Failure {
 
 impl Operation for BatchCheckLayerAvailability {
     const NAME: &'static str = "BatchCheckLayerAvailability";
-
     type Output = Output;
 
     fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {

@@ -50,7 +50,6 @@ struct Failure {
 
 impl Operation for BatchGetImage {
     const NAME: &'static str = "BatchGetImage";
-
     type Output = Output;
 
     fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {

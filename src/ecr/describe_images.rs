@@ -57,7 +57,6 @@ struct ImageDetail {
 
 impl Operation for DescribeImages {
     const NAME: &'static str = "DescribeImages";
-
     type Output = Output;
 
     fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {

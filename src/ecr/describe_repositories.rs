@@ -60,7 +60,6 @@ struct EncryptionConfiguration {
 
 impl Operation for DescribeRepositories {
     const NAME: &'static str = "DescribeRepositories";
-
     type Output = Output;
 
     fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {

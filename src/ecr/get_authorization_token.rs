@@ -40,7 +40,6 @@ struct AuthorizationData {
 
 impl Operation for GetAuthorizationToken {
     const NAME: &'static str = "GetAuthorizationToken";
-
     type Output = Output;
 
     fn is_offered(service: &Service) -> bool {

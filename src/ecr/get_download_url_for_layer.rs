@@ -31,7 +31,6 @@ pub(super) struct Output {
 
 impl Operation for GetDownloadUrlForLayer {
     const NAME: &'static str = "GetDownloadUrlForLayer";
-
     type Output = Output;
 
     fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {

@@ -30,7 +30,6 @@ pub(super) struct Output {
 
 impl Operation for ListImages {
     const NAME: &'static str = "ListImages";
-
     type Output = Output;
 
     fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {

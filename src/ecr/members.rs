@@ -1,6 +1,7 @@
 //! The members of a request: first their types, then their constraints.
 
 use std::fmt::Display;
+use std::mem;
 
 use serde_json::{Map, Value};
 
@@ -16,8 +17,43 @@ pub(super) trait MemberType: Sized {
     /// What errors call it.
     const NAME: &'static str;
 
-    /// The value, if it has this type; otherwise it is returned as it is.
-    fn from_json(value: Value) -> Result<Self, Value>;
+    /// Takes the value, if it has this type, and otherwise leaves it as it is.
+    fn take_from(value: &mut Value) -> Option<Self>;
+}
+
+impl MemberType for String {
+    const NAME: &'static str = "a string";
+
+    fn take_from(value: &mut Value) -> Option<Self> {
+        match value {
+            Value::String(text) => Some(mem::take(text)),
+            _ => None,
+        }
+    }
+}
+
+impl MemberType for i64 {
+    const NAME: &'static str = "an integer";
+
+    fn take_from(value: &mut Value) -> Option<Self> {
+        value.as_i64()
+    }
+}
+
+impl MemberType for Members {
+    const NAME: &'static str = "an object";
+
+    fn take_from(value: &mut Value) -> Option<Self> {
+        value.as_object_mut().map(mem::take).map(Self)
+    }
+}
+
+impl MemberType for Vec<Value> {
+    const NAME: &'static str = "an array";
+
+    fn take_from(value: &mut Value) -> Option<Self> {
+        value.as_array_mut().map(mem::take)
+    }
 }
 
 impl Members {
@@ -30,82 +66,39 @@ impl Members {
             let (line, column) = (error.line(), error.column());
             Error::Serialization(format!("The body is not valid JSON (line {line}, column {column})"))
         })?;
-        Self::from_json(value).map_err(|other| wrong_type("The body", "a JSON object", &other))
+        typed(value, "a JSON object", "The body")
     }
 
     /// Takes out a member. An explicit `null` is an absent member.
     pub(super) fn take<T: MemberType>(&mut self, member: &str) -> Result<Option<T>, Error> {
         match self.0.remove(member) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => {
-                let value = T::from_json(value);
-                let wrong = |other| wrong_type(format_args!("The member '{member}'"), T::NAME, &other);
-                value.map(Some).map_err(wrong)
-            }
+            Some(value) => typed(value, T::NAME, format_args!("The member '{member}'")).map(Some),
         }
     }
 
     /// Takes out a member that is a list.
     pub(super) fn take_list<T: MemberType>(&mut self, member: &str) -> Result<Option<Vec<T>>, Error> {
         let Some(values) = self.take::<Vec<Value>>(member)? else { return Ok(None) };
-        let values = values.into_iter().map(T::from_json).collect::<Result<_, _>>();
-        let wrong = |other| wrong_type(format_args!("Each element of '{member}'"), T::NAME, &other);
-        values.map(Some).map_err(wrong)
+        let element = |value| typed(value, T::NAME, format_args!("Each element of '{member}'"));
+        values.into_iter().map(element).collect::<Result<_, _>>().map(Some)
     }
 }
 
-impl MemberType for String {
-    const NAME: &'static str = "a string";
-
-    fn from_json(value: Value) -> Result<Self, Value> {
-        match value {
-            Value::String(text) => Ok(text),
-            other => Err(other),
-        }
-    }
-}
-
-impl MemberType for i64 {
-    const NAME: &'static str = "an integer";
-
-    fn from_json(value: Value) -> Result<Self, Value> {
-        value.as_i64().ok_or(value)
-    }
-}
-
-impl MemberType for Members {
-    const NAME: &'static str = "an object";
-
-    fn from_json(value: Value) -> Result<Self, Value> {
-        match value {
-            Value::Object(members) => Ok(Self(members)),
-            other => Err(other),
-        }
-    }
-}
-
-impl MemberType for Vec<Value> {
-    const NAME: &'static str = "an array";
-
-    fn from_json(value: Value) -> Result<Self, Value> {
-        match value {
-            Value::Array(values) => Ok(values),
-            other => Err(other),
-        }
-    }
-}
-
-fn wrong_type(what: impl Display, wanted: &str, got: &Value) -> Error {
-    let got = match got {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(number) if wanted == i64::NAME => &number.to_string(),
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    };
-    Error::Serialization(format!("{what} must be {wanted}, and is {got}"))
+/// The value in its type. `wanted` and `what` name the type and the value if it has another one.
+fn typed<T: MemberType>(mut value: Value, wanted: &str, what: impl Display) -> Result<T, Error> {
+    T::take_from(&mut value).ok_or_else(|| {
+        let got = match &value {
+            Value::Null => "null",
+            Value::Bool(_) => "a boolean",
+            Value::Number(number) if wanted == i64::NAME => &number.to_string(),
+            Value::Number(_) => "a number",
+            Value::String(_) => "a string",
+            Value::Array(_) => "an array",
+            Value::Object(_) => "an object",
+        };
+        Error::Serialization(format!("{what} must be {wanted}, and is {got}"))
+    })
 }
 
 /// The value of a member that must be there.
