@@ -56,8 +56,8 @@ impl Operation for GetAuthorizationToken {
         Ok(Self { registry_ids })
     }
 
-    /// Every caller with an identity gets a token, of whichever account: what its holder may read is
-    /// decided when it reads.
+    /// Every caller with an identity gets a token, of whichever account: what its holder may read
+    /// is decided when it reads.
     async fn call(self, context: &Context<'_>) -> Result<Output, Error> {
         let (account, arn) = match context.caller {
             Caller::Identified { account, arn } => (account, arn.as_str()),

@@ -1,4 +1,4 @@
-//! What every operation implements, and what all of them are given.
+//! The trait that every operation implements, and what happens around each of them.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;

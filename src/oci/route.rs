@@ -22,7 +22,7 @@ pub(super) struct Route {
     pub(super) handler: Handler,
 }
 
-/// What answers a request.
+/// Answers a request.
 type Handler = for<'a> fn(Call<'a>) -> BoxFuture<'a, Result<Response<String>, Error>>;
 
 /// A row of the table of routes.
