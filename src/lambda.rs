@@ -11,7 +11,6 @@ use std::time::{Duration, Instant, SystemTime};
 use aws_lambda_events::apigw::ApiGatewayProxyResponse;
 use aws_lambda_events::encodings::Body;
 use futures_util::FutureExt;
-use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use lambda_runtime::LambdaEvent;
 use serde::Serialize;
@@ -20,11 +19,11 @@ use serde_json::{Value, json};
 
 use crate::access::Caller;
 use crate::service::Service;
+use crate::subject::Subject;
 use crate::{ecr, oci};
-use event::{Event, PRINCIPAL, Request};
+use event::{Event, PRINCIPAL, Received};
 use layergate_core::config::Authorization;
 use layergate_core::fault::{Cause, with_causes};
-use layergate_core::logging::Subject;
 
 /// How long before Lambda's deadline a request is given up, so that there is time to send the answer.
 const MARGIN: Duration = Duration::from_millis(300);
@@ -125,12 +124,9 @@ impl Handler {
             Ok(Ok(Event::Authorizer { method_arn })) => return Ok(Answer::Policy(policy(&method_arn))),
             Ok(Err(error)) => (Face::Ecr, Err(Failure::Ecr(error))),
             Err(_panic) => (Face::Ecr, Err(Face::Ecr.fault("the event's parser panicked"))),
-            Ok(Ok(Event::Request(request))) => {
-                let face = match request.registry_path() {
-                    Some(_) => Face::Oci { is_head: request.method == http::Method::HEAD },
-                    None => Face::Ecr,
-                };
-                let call = AssertUnwindSafe(self.call(*request, &mut subject)).catch_unwind();
+            Ok(Ok(Event::Request(received))) => {
+                let face = received.face;
+                let call = AssertUnwindSafe(self.call(*received, &mut subject)).catch_unwind();
                 let outcome = match tokio::time::timeout(time_left.saturating_sub(MARGIN), call).await {
                     Ok(Ok(outcome)) => outcome,
                     Ok(Err(_panic)) => Err(face.fault("the handler panicked")),
@@ -145,31 +141,21 @@ impl Handler {
         Ok(Answer::Response(Box::new(gateway_response(response, &request_id))))
     }
 
-    async fn call(&self, request: Request, subject: &mut Subject) -> Result<Response, Failure> {
-        if let Some(path) = request.registry_path() {
-            let request = oci::Request {
-                method: &request.method,
-                path,
-                n: request.n.as_deref(),
-                last: request.last.as_deref(),
-                waited: request.waited.as_deref(),
-                authorization: request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()),
-            };
-            return oci::call(&self.service, &request, subject).await.map_err(Failure::Oci);
+    async fn call(&self, received: Received, subject: &mut Subject) -> Result<Response, Failure> {
+        let Received { face, request, caller, is_let_in_by_any_token } = received;
+        match face {
+            Face::Oci { .. } => oci::call(&self.service, &request, subject).await.map_err(Failure::Oci),
+            Face::Ecr => {
+                let caller = match self.authorization {
+                    // API Gateway deploys the methods of /v2 to every stage, so a request that was
+                    // admitted only by a token may arrive elsewhere.
+                    _ if is_let_in_by_any_token => Caller::Anonymous,
+                    Authorization::Gateway => Caller::Trusted,
+                    Authorization::Iam => caller,
+                };
+                ecr::call(&self.service, &caller, &request, subject).await.map_err(Failure::Ecr)
+            }
         }
-        let target = request.headers.get("x-amz-target");
-        let target = target.map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let caller = match self.authorization {
-            // The registry's methods are in every stage of the API, and so are reached by paths that are not the
-            // registry's.
-            _ if request.is_let_in_by_any_token => Caller::Anonymous,
-            Authorization::Gateway => Caller::Trusted,
-            Authorization::Iam => request.caller,
-        };
-        subject.caller = caller.arn().map(str::to_owned);
-        let context = ecr::Context { service: &self.service, caller: &caller, host: request.host.as_deref() };
-        let members = || ecr::Members::parse(&request.body.read()?);
-        ecr::call(&context, target.as_deref(), members, subject).await.map_err(Failure::Ecr)
     }
 }
 

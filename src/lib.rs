@@ -18,4 +18,6 @@ pub mod ecr;
 pub mod lambda;
 pub mod oci;
 pub mod pull_through;
+pub mod request;
 pub mod service;
+pub mod subject;

@@ -1,28 +1,10 @@
-//! Where log lines go, and what those of requests are about.
+//! Where log lines go.
 
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-
-use crate::types::{Digest, ImageTag, Repository};
-
-/// What a request is about, for its log line. Filled in as soon as it is known, so that a request that fails is logged
-/// with it.
-#[derive(Debug, Default)]
-pub struct Subject {
-    /// The operation, if this service has it.
-    pub operation: Option<&'static str>,
-    /// The ARN of who sent it, if that is known.
-    pub caller: Option<String>,
-    /// The repository, if the whole request is valid.
-    pub repository: Option<Repository>,
-    /// The layer or the image, likewise.
-    pub digest: Option<Digest>,
-    /// The image's tag, likewise.
-    pub tag: Option<ImageTag>,
-}
 
 /// Writes this crate's log lines to `writer`, one JSON object a line.
 ///

@@ -3,33 +3,30 @@
 
 use serde::Serialize;
 
-use super::protocol::failure_reason;
-use super::{Context, Error, Members, protocol};
+use super::members::failure_reason;
+use super::{Context, Error, Members, Operation, members};
+use crate::subject::Subject;
 use layergate_core::types::{Constraint, Digest, RegistryId, Repository};
-
-/// The operation's name, as `X-Amz-Target` spells it.
-pub const NAME: &str = "BatchCheckLayerAvailability";
 
 /// The most `layerDigests`, and the most characters of each.
 const MOST_LAYERS: usize = 100;
 const LONGEST_DIGEST: usize = 1000;
 
 /// The layers that are asked for.
-#[derive(Debug)]
-pub struct Input {
+pub(super) struct BatchCheckLayerAvailability {
     /// From `registryId` (or the default registry) and `repositoryName`.
-    pub repository: Repository,
+    repository: Repository,
     layer_digests: Vec<String>,
 }
 
 /// The answer.
-#[derive(Debug, Serialize)]
-pub struct Output {
+#[derive(Serialize)]
+pub(super) struct Output {
     layers: Vec<Layer>,
     failures: Vec<Failure>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Layer {
     /// The digest, as the request spells it.
@@ -42,7 +39,7 @@ struct Layer {
     media_type: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Failure {
     layer_digest: String,
@@ -50,43 +47,49 @@ struct Failure {
     failure_reason: String,
 }
 
-impl Input {
-    /// Reads the request: the types of all members first, then each member's constraint.
-    pub fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {
-        let name = members.string("repositoryName")?;
-        let registry_id = members.string("registryId")?;
-        let member = "layerDigests";
-        let layer_digests = members.strings(member)?;
+impl Operation for BatchCheckLayerAvailability {
+    const NAME: &'static str = "BatchCheckLayerAvailability";
+    type Output = Output;
 
-        let repository = protocol::repository(name, registry_id, default_registry)?;
-        let layer_digests = protocol::required_list(member, layer_digests, MOST_LAYERS)?;
+    fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {
+        let name = members.take("repositoryName")?;
+        let registry_id = members.take("registryId")?;
+        let member = "layerDigests";
+        let layer_digests = members.take_list::<String>(member)?;
+
+        let repository = members::repository(name, registry_id, default_registry)?;
+        let layer_digests = members::required_list(member, layer_digests, MOST_LAYERS)?;
         if layer_digests.iter().any(|digest| digest.chars().count() > LONGEST_DIGEST) {
             let constraint = Constraint::MaxItems(LONGEST_DIGEST);
             return Err(Error::InvalidParameter { member, constraint });
         }
         Ok(Self { repository, layer_digests })
     }
-}
 
-/// Answers a call. Each of the digests leads to a layer or a failure.
-pub async fn call(context: &Context<'_>, input: Input) -> Result<Output, Error> {
-    let Input { repository, layer_digests } = input;
-    let (mut digests, mut failures) = (Vec::new(), Vec::new());
-    for layer_digest in layer_digests {
-        match Digest::parse(&layer_digest) {
-            Ok(digest) => digests.push(digest),
-            Err(constraint) => failures.push(Failure::new(layer_digest, constraint)),
-        }
+    fn note(&self, subject: &mut Subject) {
+        subject.repository = Some(self.repository.clone());
     }
-    let found = context.service.layer_descriptions(context.caller, &repository, &digests).await;
-    let found = found.map_err(|refusal| Error::no_access(context, NAME, &repository, refusal))?;
-    let layers = digests.iter().zip(found).map(|(digest, layer)| Layer {
-        layer_digest: digest.to_string(),
-        layer_availability: if layer.is_some() { "AVAILABLE" } else { "UNAVAILABLE" },
-        layer_size: layer.as_ref().map(|layer| layer.size),
-        media_type: layer.map(|layer| layer.media_type),
-    });
-    Ok(Output { layers: layers.collect(), failures })
+
+    /// Each of the digests leads to a layer or a failure.
+    async fn call(self, context: &Context<'_>) -> Result<Output, Error> {
+        let Self { repository, layer_digests } = self;
+        let (mut digests, mut failures) = (Vec::new(), Vec::new());
+        for layer_digest in layer_digests {
+            match Digest::parse(&layer_digest) {
+                Ok(digest) => digests.push(digest),
+                Err(constraint) => failures.push(Failure::new(layer_digest, constraint)),
+            }
+        }
+        let found = context.service.layer_descriptions(context.caller, &repository, &digests).await;
+        let found = found.map_err(|refusal| Error::no_access(context, &repository, refusal))?;
+        let layers = digests.iter().zip(found).map(|(digest, layer)| Layer {
+            layer_digest: digest.to_string(),
+            layer_availability: if layer.is_some() { "AVAILABLE" } else { "UNAVAILABLE" },
+            layer_size: layer.as_ref().map(|layer| layer.size),
+            media_type: layer.map(|layer| layer.media_type),
+        });
+        Ok(Output { layers: layers.collect(), failures })
+    }
 }
 
 impl Failure {

@@ -4,35 +4,33 @@
 use serde::Serialize;
 
 use super::image_id::{ImageIdentifier, MOST_IMAGES};
-use super::{Context, Error, LARGEST_RESPONSE, Members, protocol};
+use super::protocol::LARGEST_RESPONSE;
+use super::{Context, Error, Members, Operation, members};
 use crate::pull_through::WAIT_OF_ECR;
 use crate::service::{Mismatch, MissingImage};
+use crate::subject::Subject;
 use layergate_core::catalog::FillFailure;
 use layergate_core::types::{RegistryId, Repository};
-
-/// The operation's name, as `X-Amz-Target` spells it.
-pub const NAME: &str = "BatchGetImage";
 
 /// The most `acceptedMediaTypes`.
 const MOST_MEDIA_TYPES: usize = 100;
 
 /// What is asked for.
-#[derive(Debug)]
-pub struct Input {
+pub(super) struct BatchGetImage {
     /// From `registryId` (or the default registry) and `repositoryName`.
-    pub repository: Repository,
+    repository: Repository,
     image_ids: Vec<ImageIdentifier>,
 }
 
 /// The answer. Whatever `acceptedMediaTypes` says, a manifest is given as it was published: another form of it would
 /// not have the image's digest.
-#[derive(Debug, Serialize)]
-pub struct Output {
+#[derive(Serialize)]
+pub(super) struct Output {
     images: Vec<Image>,
     failures: Vec<Failure>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Image {
     registry_id: String,
@@ -42,7 +40,7 @@ struct Image {
     image_manifest_media_type: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Failure {
     image_id: ImageIdentifier,
@@ -50,71 +48,77 @@ struct Failure {
     failure_reason: String,
 }
 
-impl Input {
-    /// Reads the request: the types of all members first, then each member's constraint.
-    pub fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {
-        let name = members.string("repositoryName")?;
-        let registry_id = members.string("registryId")?;
-        let image_ids = ImageIdentifier::read(&mut members)?;
-        let media_types = members.strings("acceptedMediaTypes")?;
+impl Operation for BatchGetImage {
+    const NAME: &'static str = "BatchGetImage";
+    type Output = Output;
 
-        let repository = protocol::repository(name, registry_id, default_registry)?;
-        let image_ids = protocol::required_list("imageIds", image_ids, MOST_IMAGES)?;
+    fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {
+        let name = members.take("repositoryName")?;
+        let registry_id = members.take("registryId")?;
+        let image_ids = ImageIdentifier::read(&mut members)?;
+        let media_types = members.take_list::<String>("acceptedMediaTypes")?;
+
+        let repository = members::repository(name, registry_id, default_registry)?;
+        let image_ids = members::required_list("imageIds", image_ids, MOST_IMAGES)?;
         if let Some(media_types) = media_types {
-            protocol::of_length("acceptedMediaTypes", media_types, MOST_MEDIA_TYPES)?;
+            members::of_length("acceptedMediaTypes", media_types, MOST_MEDIA_TYPES)?;
         }
         Ok(Self { repository, image_ids })
     }
-}
 
-/// Answers a call. Each of the names leads to an image or a failure.
-pub async fn call(context: &Context<'_>, input: Input) -> Result<Output, Error> {
-    let Input { repository, image_ids } = input;
-    let (mut ids, mut names, mut failures) = (Vec::new(), Vec::new(), Vec::new());
-    for id in image_ids {
-        match id.parse() {
-            Ok(name) => {
-                ids.push(id);
-                names.push(name);
+    fn note(&self, subject: &mut Subject) {
+        subject.repository = Some(self.repository.clone());
+    }
+
+    /// Each of the names leads to an image or a failure.
+    async fn call(self, context: &Context<'_>) -> Result<Output, Error> {
+        let Self { repository, image_ids } = self;
+        let (mut ids, mut names, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+        for id in image_ids {
+            match id.parse() {
+                Ok(name) => {
+                    ids.push(id);
+                    names.push(name);
+                }
+                Err(invalid) => failures.push(Failure::new(id, invalid.failure())),
             }
-            Err(invalid) => failures.push(Failure::new(id, invalid.failure())),
         }
-    }
 
-    let service = context.service;
-    let found = service.images_or_fetched(context.caller, &repository, &names, WAIT_OF_ECR).await;
-    let found = found.map_err(|refusal| Error::no_access(context, NAME, &repository, refusal))?;
-    let (mut found_ids, mut images) = (Vec::new(), Vec::new());
-    for (id, image) in ids.into_iter().zip(found) {
-        match image {
-            Ok(image) => {
-                let image_digest = Some(image.digest.canonical());
-                found_ids.push(ImageIdentifier { image_digest, ..id });
-                images.push(image);
+        let service = context.service;
+        let found = service.images_or_fetched(context.caller, &repository, &names, WAIT_OF_ECR).await;
+        let found = found.map_err(|refusal| Error::no_access(context, &repository, refusal))?;
+        let (mut found_ids, mut images) = (Vec::new(), Vec::new());
+        for (id, image) in ids.into_iter().zip(found) {
+            match image {
+                Ok(image) => {
+                    let image_digest = Some(image.digest.canonical());
+                    found_ids.push(ImageIdentifier { image_digest, ..id });
+                    images.push(image);
+                }
+                Err(Mismatch::Missing(MissingImage::NotYet)) => return Err(Error::BeingFetched("image")),
+                Err(Mismatch::Missing(MissingImage::Absent)) => failures.push(Failure::new(id, not_found())),
+                Err(Mismatch::Missing(MissingImage::Upstream(failure))) => {
+                    failures.push(Failure::new(id, upstream(failure)));
+                }
+                Err(Mismatch::OtherDigest) => failures.push(Failure::new(id, other_digest())),
             }
-            Err(Mismatch::Missing(MissingImage::NotYet)) => return Err(Error::BeingFetched("image")),
-            Err(Mismatch::Missing(MissingImage::Absent)) => failures.push(Failure::new(id, not_found())),
-            Err(Mismatch::Missing(MissingImage::Upstream(failure))) => {
-                failures.push(Failure::new(id, upstream(failure)));
-            }
-            Err(Mismatch::OtherDigest) => failures.push(Failure::new(id, other_digest())),
         }
-    }
 
-    // Before S3 is asked for what cannot be answered.
-    if images.iter().map(|image| image.manifest_size).sum::<u64>() > LARGEST_RESPONSE as u64 {
-        return Err(Error::LimitExceeded);
+        // Before S3 is asked for what cannot be answered.
+        if images.iter().map(|image| image.manifest_size).sum::<u64>() > LARGEST_RESPONSE as u64 {
+            return Err(Error::LimitExceeded);
+        }
+        let manifests = service.manifests(&repository, &images).await?;
+        let images =
+            found_ids.into_iter().zip(images).zip(manifests).map(|((image_id, image), manifest)| Image {
+                registry_id: repository.registry.to_string(),
+                repository_name: repository.name.to_string(),
+                image_id,
+                image_manifest: manifest,
+                image_manifest_media_type: image.media_type,
+            });
+        Ok(Output { images: images.collect(), failures })
     }
-    let manifests = service.manifests(&repository, &images).await?;
-    let images =
-        found_ids.into_iter().zip(images).zip(manifests).map(|((image_id, image), manifest)| Image {
-            registry_id: repository.registry.to_string(),
-            repository_name: repository.name.to_string(),
-            image_id,
-            image_manifest: manifest,
-            image_manifest_media_type: image.media_type,
-        });
-    Ok(Output { images: images.collect(), failures })
 }
 
 impl Failure {

@@ -8,19 +8,16 @@ use serde::Serialize;
 use super::filter::Filter;
 use super::image_id::{ImageIdentifier, MOST_IMAGES};
 use super::paging::{PageRequest, Paging, token};
-use super::{Context, Error, Members, protocol};
+use super::{Context, Error, Members, Operation, members};
 use crate::service::ImageName;
+use crate::subject::Subject;
 use layergate_core::catalog::page::{Counted, ImageFilter, ImagePosition, TaggedImage};
 use layergate_core::types::{RegistryId, Repository};
 
-/// The operation's name, as `X-Amz-Target` spells it.
-pub const NAME: &str = "DescribeImages";
-
 /// What is asked for.
-#[derive(Debug)]
-pub struct Input {
+pub(super) struct DescribeImages {
     /// From `registryId` (or the default registry) and `repositoryName`.
-    pub repository: Repository,
+    repository: Repository,
     images: Images,
 }
 
@@ -34,15 +31,15 @@ enum Images {
 }
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Output {
+pub(super) struct Output {
     image_details: Vec<ImageDetail>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_token: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ImageDetail {
     registry_id: String,
@@ -58,20 +55,22 @@ struct ImageDetail {
     image_status: &'static str,
 }
 
-impl Input {
-    /// Reads the request: the types of all members first, then each member's constraint.
-    pub fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {
-        let name = members.string("repositoryName")?;
-        let registry_id = members.string("registryId")?;
+impl Operation for DescribeImages {
+    const NAME: &'static str = "DescribeImages";
+    type Output = Output;
+
+    fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {
+        let name = members.take("repositoryName")?;
+        let registry_id = members.take("registryId")?;
         let ids = ImageIdentifier::read(&mut members)?;
         let paging = Paging::read(&mut members)?;
         let filter = Filter::read(&mut members)?;
 
-        let repository = protocol::repository(name, registry_id, default_registry)?;
+        let repository = members::repository(name, registry_id, default_registry)?;
         let images = match ids {
             None => Images::Page(filter.parse()?, paging.parse(ImagePosition::parse)?),
             Some(ids) => {
-                let ids = protocol::of_length("imageIds", ids, MOST_IMAGES)?;
+                let ids = members::of_length("imageIds", ids, MOST_IMAGES)?;
                 paging.refuse_with("imageIds")?;
                 filter.parse()?;
                 let names = ids.iter().map(ImageIdentifier::parse).collect::<Result<_, _>>();
@@ -84,35 +83,40 @@ impl Input {
         };
         Ok(Self { repository, images })
     }
-}
 
-/// Answers a call. An image that has several of the names is described once.
-pub async fn call(context: &Context<'_>, input: Input) -> Result<Output, Error> {
-    let Input { repository, images } = input;
-    let (service, caller) = (context.service, context.caller);
-    let refused = |refusal| Error::no_access(context, NAME, &repository, refusal);
-    let (images, end) = match images {
-        Images::Named(ids, names) => {
-            let found = service.images(caller, &repository, &names).await.map_err(refused)?;
-            let mut images = Vec::new();
-            let mut seen = HashSet::new();
-            for (id, image) in ids.into_iter().zip(found) {
-                let repository = repository.clone();
-                let image = image.map_err(|_| Error::ImageNotFound { image: id, repository })?;
-                if seen.insert(image.digest.canonical()) {
-                    images.push(image);
+    fn note(&self, subject: &mut Subject) {
+        subject.repository = Some(self.repository.clone());
+    }
+
+    /// An image that has several of the names is described once.
+    async fn call(self, context: &Context<'_>) -> Result<Output, Error> {
+        let Self { repository, images } = self;
+        let (service, caller) = (context.service, context.caller);
+        let refused = |refusal| Error::no_access(context, &repository, refusal);
+        let (images, end) = match images {
+            Images::Named(ids, names) => {
+                let found = service.images(caller, &repository, &names).await.map_err(refused)?;
+                let mut images = Vec::new();
+                let mut seen = HashSet::new();
+                for (id, image) in ids.into_iter().zip(found) {
+                    let repository = repository.clone();
+                    let image = image.map_err(|_| Error::ImageNotFound { image: id, repository })?;
+                    if seen.insert(image.digest.canonical()) {
+                        images.push(image);
+                    }
                 }
+                (service.with_tags(&repository, images).await?, None)
             }
-            (service.with_tags(&repository, images).await?, None)
-        }
-        Images::Page(filter, PageRequest { most, after }) => {
-            let page = service.image_page(caller, &repository, filter, Counted::Images, after.as_ref(), most);
-            let page = page.await.map_err(refused)?;
-            (page.entries, page.end)
-        }
-    };
-    let image_details = images.into_iter().map(|image| detail(&repository, image)).collect();
-    Ok(Output { image_details, next_token: end.map(token) })
+            Images::Page(filter, PageRequest { most, after }) => {
+                let page =
+                    service.image_page(caller, &repository, filter, Counted::Images, after.as_ref(), most);
+                let page = page.await.map_err(refused)?;
+                (page.entries, page.end)
+            }
+        };
+        let image_details = images.into_iter().map(|image| detail(&repository, image)).collect();
+        Ok(Output { image_details, next_token: end.map(token) })
+    }
 }
 
 fn detail(repository: &Repository, TaggedImage { image, tags }: TaggedImage) -> ImageDetail {

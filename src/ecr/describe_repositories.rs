@@ -5,19 +5,15 @@ use serde::Serialize;
 
 use super::error::repository_arn;
 use super::paging::{PageRequest, Paging, token};
-use super::{Context, Error, Members, protocol};
+use super::{Context, Error, Members, Operation, members};
 use crate::service::Refusal;
 use layergate_core::types::{RegistryId, Repository, RepositoryName};
-
-/// The operation's name, as `X-Amz-Target` spells it.
-pub const NAME: &str = "DescribeRepositories";
 
 /// The most `repositoryNames`.
 const MOST_NAMES: usize = 100;
 
 /// Which repositories are asked for.
-#[derive(Debug)]
-pub enum Input {
+pub(super) enum DescribeRepositories {
     /// Those of `repositoryNames`.
     Named(Vec<Repository>),
     /// Those of a page of a registry's.
@@ -25,15 +21,15 @@ pub enum Input {
 }
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Output {
+pub(super) struct Output {
     repositories: Vec<Description>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_token: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Description {
     repository_arn: String,
@@ -50,31 +46,33 @@ struct Description {
     encryption_configuration: EncryptionConfiguration,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ScanningConfiguration {
     scan_on_push: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct EncryptionConfiguration {
     encryption_type: &'static str,
 }
 
-impl Input {
-    /// Reads the request: the types of all members first, then each member's constraint.
-    pub fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {
-        let registry_id = members.string("registryId")?;
+impl Operation for DescribeRepositories {
+    const NAME: &'static str = "DescribeRepositories";
+    type Output = Output;
+
+    fn parse(mut members: Members, default_registry: &RegistryId) -> Result<Self, Error> {
+        let registry_id = members.take("registryId")?;
         let member = "repositoryNames";
-        let names = members.strings(member)?;
+        let names = members.take_list(member)?;
         let paging = Paging::read(&mut members)?;
 
-        let registry = protocol::registry(registry_id, default_registry)?;
+        let registry = members::registry(registry_id, default_registry)?;
         let Some(names) = names else {
             return Ok(Self::Page(registry, paging.parse(|name| RepositoryName::parse(name).ok())?));
         };
-        let names = protocol::of_length(member, names, MOST_NAMES)?;
+        let names = members::of_length(member, names, MOST_NAMES)?;
         paging.refuse_with(member)?;
         let repository = |name: &String| {
             let name = RepositoryName::parse(name);
@@ -83,33 +81,34 @@ impl Input {
         };
         names.iter().map(repository).collect::<Result<_, _>>().map(Self::Named)
     }
-}
 
-/// Answers a call. A list of all repositories is for those alone who may read them all.
-pub async fn call(context: &Context<'_>, input: Input) -> Result<Output, Error> {
-    let (service, caller) = (context.service, context.caller);
-    match input {
-        Input::Named(repositories) => {
-            let records = service.repositories(caller, &repositories).await;
-            let records = records
-                .map_err(|(repository, refusal)| Error::no_access(context, NAME, &repository, refusal))?;
-            let described = repositories.iter().zip(records);
-            let described =
-                described.map(|(repository, record)| describe(context, repository, Some(record.created_at)));
-            Ok(Output { repositories: described.collect(), next_token: None })
-        }
-        Input::Page(registry, PageRequest { most, after }) => {
-            let page = service.repository_page(caller, &registry, after.as_ref(), most).await;
-            let page = page.map_err(|refusal| match refusal {
-                Refusal::Fault(fault) => fault.into(),
-                _ => {
-                    let all = repository_arn(&service.region, &registry, "*");
-                    Error::access_denied(caller, NAME, all)
-                }
-            })?;
-            let described = page.entries.iter();
-            let described = described.map(|listed| describe(context, &listed.repository, listed.created_at));
-            Ok(Output { repositories: described.collect(), next_token: page.end.map(token) })
+    /// A list of all repositories is for those alone who may read them all.
+    async fn call(self, context: &Context<'_>) -> Result<Output, Error> {
+        let (service, caller) = (context.service, context.caller);
+        match self {
+            Self::Named(repositories) => {
+                let records = service.repositories(caller, &repositories).await;
+                let records = records
+                    .map_err(|(repository, refusal)| Error::no_access(context, &repository, refusal))?;
+                let described = repositories.iter().zip(records);
+                let described = described
+                    .map(|(repository, record)| describe(context, repository, Some(record.created_at)));
+                Ok(Output { repositories: described.collect(), next_token: None })
+            }
+            Self::Page(registry, PageRequest { most, after }) => {
+                let page = service.repository_page(caller, &registry, after.as_ref(), most).await;
+                let page = page.map_err(|refusal| match refusal {
+                    Refusal::Fault(fault) => fault.into(),
+                    _ => {
+                        let all = repository_arn(&service.region, &registry, "*");
+                        Error::access_denied(context, all)
+                    }
+                })?;
+                let described = page.entries.iter();
+                let described =
+                    described.map(|listed| describe(context, &listed.repository, listed.created_at));
+                Ok(Output { repositories: described.collect(), next_token: page.end.map(token) })
+            }
         }
     }
 }

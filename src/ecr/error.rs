@@ -5,9 +5,9 @@ use std::convert::Infallible;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
+use super::Context;
 use super::image_id::ImageIdentifier;
-use super::{Context, LARGEST_RESPONSE, protocol};
-use crate::access::Caller;
+use super::protocol::{self, LARGEST_RESPONSE};
 use crate::service::Refusal;
 use layergate_core::catalog::FillFailure;
 use layergate_core::fault::{Cause, Fault};
@@ -127,7 +127,6 @@ impl Error {
     /// The error for a refusal by the service. `missing` names what the repository does not have.
     pub(super) fn refused<Missing>(
         context: &Context<'_>,
-        operation: &'static str,
         repository: &Repository,
         refusal: Refusal<Missing>,
         missing: impl FnOnce(Missing) -> Self,
@@ -136,7 +135,7 @@ impl Error {
             Refusal::Denied => {
                 let Repository { registry, name } = repository;
                 let resource = repository_arn(&context.service.region, registry, name.as_ref());
-                Self::access_denied(context.caller, operation, resource)
+                Self::access_denied(context, resource)
             }
             Refusal::NoRepository => Self::RepositoryNotFound(repository.clone()),
             Refusal::Missing(thing) => missing(thing),
@@ -147,17 +146,16 @@ impl Error {
     /// The error for a refusal of a repository itself.
     pub(super) fn no_access(
         context: &Context<'_>,
-        operation: &'static str,
         repository: &Repository,
         refusal: Refusal<Infallible>,
     ) -> Self {
-        Self::refused(context, operation, repository, refusal, |never| match never {})
+        Self::refused(context, repository, refusal, |never| match never {})
     }
 
     /// The refusal of a caller that may not call an operation on a resource, given by its ARN.
-    pub(super) fn access_denied(caller: &Caller, operation: &'static str, resource: String) -> Self {
-        let user = caller.arn().unwrap_or("anonymous").to_owned();
-        Self::AccessDenied { user, operation, resource }
+    pub(super) fn access_denied(context: &Context<'_>, resource: String) -> Self {
+        let user = context.caller.arn().unwrap_or("anonymous").to_owned();
+        Self::AccessDenied { user, operation: context.operation, resource }
     }
 
     /// The error's name on the wire, in `__type` and `x-amzn-ErrorType`.

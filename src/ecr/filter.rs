@@ -14,8 +14,8 @@ pub(super) struct Filter {
 impl Filter {
     /// Takes the member out.
     pub(super) fn read(members: &mut Members) -> Result<Self, Error> {
-        let Some(mut filter) = members.structure("filter")? else { return Ok(Self::default()) };
-        Ok(Self { tag_status: filter.string("tagStatus")?, image_status: filter.string("imageStatus")? })
+        let Some(mut filter) = members.take::<Members>("filter")? else { return Ok(Self::default()) };
+        Ok(Self { tag_status: filter.take("tagStatus")?, image_status: filter.take("imageStatus")? })
     }
 
     /// Which images are wanted. All images here are active: ECR's archive has no counterpart.

@@ -1,37 +1,33 @@
 //! [GetAuthorizationToken](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html): what
 //! a client such as docker logs in to the registry with.
 
-use std::fmt;
 use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::protocol::of_length;
-use super::{Context, Error, Members};
+use super::members::of_length;
+use super::{Context, Error, Members, Operation};
 use crate::access::Caller;
-use crate::access::token::Tokens;
+use crate::service::Service;
 use layergate_core::types::{RegistryId, seconds_since_1970};
-
-/// The operation's name, as `X-Amz-Target` spells it.
-pub const NAME: &str = "GetAuthorizationToken";
 
 /// The most `registryIds`.
 const MOST_REGISTRIES: usize = 10;
 
 /// What is asked for.
-#[derive(Debug)]
-pub struct Input {
+pub(super) struct GetAuthorizationToken {
     /// From `registryIds`, which ECR takes and no longer needs: a token is good for all that its holder may read.
     registry_ids: Vec<RegistryId>,
 }
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Output {
+pub(super) struct Output {
     authorization_data: Vec<AuthorizationData>,
 }
 
+/// Has no `Debug`, because it has a token in it.
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AuthorizationData {
@@ -42,41 +38,44 @@ struct AuthorizationData {
     proxy_endpoint: String,
 }
 
-impl fmt::Debug for AuthorizationData {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AuthorizationData(..)")
-    }
-}
+impl Operation for GetAuthorizationToken {
+    const NAME: &'static str = "GetAuthorizationToken";
+    type Output = Output;
 
-impl Input {
-    /// Reads the request.
-    pub fn parse(mut members: Members) -> Result<Self, Error> {
+    fn is_offered(service: &Service) -> bool {
+        service.tokens.is_some()
+    }
+
+    fn parse(mut members: Members, _default_registry: &RegistryId) -> Result<Self, Error> {
         let member = "registryIds";
-        let ids = members.strings(member)?;
+        let ids = members.take_list::<String>(member)?;
         let ids = ids.map(|ids| of_length(member, ids, MOST_REGISTRIES)).transpose()?.unwrap_or_default();
         let registry_ids = ids.iter().map(|id| RegistryId::parse(id)).collect::<Result<_, _>>();
         let registry_ids =
             registry_ids.map_err(|constraint| Error::InvalidParameter { member, constraint })?;
         Ok(Self { registry_ids })
     }
-}
 
-/// Answers a call. Whoever is known gets a token, of whichever account: what its holder may read is decided when it
-/// reads.
-pub async fn call(context: &Context<'_>, tokens: &Tokens, input: Input) -> Result<Output, Error> {
-    let (account, arn) = match context.caller {
-        Caller::Identified { account, arn } => (account, arn.as_str()),
-        // As with every other call that the gateway lets in.
-        Caller::Trusted => (&context.service.default_registry_id, "anonymous"),
-        Caller::Anonymous => return Err(Error::access_denied(context.caller, NAME, "*".to_owned())),
-    };
-    let host = context.host.ok_or_else(|| Error::Server("the event does not name the API's host".into()))?;
-    let (token, expires) = tokens.issue(account, arn, SystemTime::now()).await?;
-    let data = AuthorizationData {
-        authorization_token: token.as_basic_credentials(),
-        expires_at: seconds_since_1970(expires),
-        proxy_endpoint: format!("https://{host}"),
-    };
-    let count = input.registry_ids.len().max(1);
-    Ok(Output { authorization_data: vec![data; count] })
+    /// Every caller with an identity gets a token, of whichever account: what its holder may read
+    /// is decided when it reads.
+    async fn call(self, context: &Context<'_>) -> Result<Output, Error> {
+        let (account, arn) = match context.caller {
+            Caller::Identified { account, arn } => (account, arn.as_str()),
+            // As with every other call that the gateway lets in.
+            Caller::Trusted => (&context.service.default_registry_id, "anonymous"),
+            Caller::Anonymous => return Err(Error::access_denied(context, "*".to_owned())),
+        };
+        let host =
+            context.host.ok_or_else(|| Error::Server("the event does not name the API's host".into()))?;
+        let tokens = context.service.tokens.as_ref();
+        let tokens = tokens.ok_or_else(|| Error::Server("there is no key to make tokens with".into()))?;
+        let (token, expires) = tokens.issue(account, arn, SystemTime::now()).await?;
+        let data = AuthorizationData {
+            authorization_token: token.as_basic_credentials(),
+            expires_at: seconds_since_1970(expires),
+            proxy_endpoint: format!("https://{host}"),
+        };
+        let count = self.registry_ids.len().max(1);
+        Ok(Output { authorization_data: vec![data; count] })
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::protocol::failure_reason;
+use super::members::failure_reason;
 use super::{Error, Members};
 use crate::service::ImageName;
 use layergate_core::types::{Constraint, Digest, ImageId, ImageTag};
@@ -57,9 +57,9 @@ impl InvalidImageId {
 impl ImageIdentifier {
     /// Takes the names out of a request.
     pub(super) fn read(members: &mut Members) -> Result<Option<Vec<Self>>, Error> {
-        let Some(ids) = members.structures("imageIds")? else { return Ok(None) };
+        let Some(ids) = members.take_list("imageIds")? else { return Ok(None) };
         let read = |mut id: Members| {
-            Ok(Self { image_digest: id.string("imageDigest")?, image_tag: id.string("imageTag")? })
+            Ok(Self { image_digest: id.take("imageDigest")?, image_tag: id.take("imageTag")? })
         };
         ids.into_iter().map(read).collect::<Result<_, _>>().map(Some)
     }

@@ -33,7 +33,7 @@ pub(super) struct PageRequest<P> {
 impl Paging {
     /// Takes the members out.
     pub(super) fn read(members: &mut Members) -> Result<Self, Error> {
-        Ok(Self { max_results: members.integer("maxResults")?, next_token: members.string("nextToken")? })
+        Ok(Self { max_results: members.take("maxResults")?, next_token: members.take("nextToken")? })
     }
 
     /// Which page is asked for. `parse` reads a position, which anybody may have made up.

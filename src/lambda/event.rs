@@ -4,24 +4,26 @@
 use std::borrow::Cow;
 
 use aws_lambda_events::apigw::{ApiGatewayProxyRequest, ApiGatewayV2httpRequest};
-use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http::{HeaderMap, Method};
+use base64::{DecodeError, Engine};
+use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::Face;
 use crate::access::Caller;
 use crate::ecr::Error;
+use crate::request::Request;
 use layergate_core::types::AccountId;
 
-/// Whom the registry's authorizer says it has let in.
+/// The principal that the registry's authorizer names for each request that it lets in.
 pub(super) const PRINCIPAL: &str = "registry";
 
 /// An event.
 pub(super) enum Event {
     /// A request to be answered.
-    Request(Box<Request>),
+    Request(Box<Received>),
     /// A REST API asks whether the holder of a token may call the method with this ARN.
     Authorizer {
         /// `arn:<partition>:execute-api:<region>:<account>:<API>/<stage>/<method>/<path>`.
@@ -29,39 +31,14 @@ pub(super) enum Event {
     },
 }
 
-/// What the forms of a request have in common.
-pub(super) struct Request {
-    pub(super) method: Method,
-    /// Where the registry's path is looked for.
-    paths: [Option<String>; 2],
-    /// These parameters of the query.
-    pub(super) n: Option<String>,
-    pub(super) last: Option<String>,
-    pub(super) waited: Option<String>,
-    pub(super) headers: HeaderMap,
-    pub(super) body: RequestBody,
+/// A request, and what its gateway says of it.
+pub(super) struct Received {
+    pub(super) face: Face,
+    pub(super) request: Request,
     /// The IAM identity that the gateway verified.
     pub(super) caller: Caller,
-    /// Whether the registry's authorizer let the request in, which lets in whoever sends anything.
+    /// Whether the registry's authorizer let the request in. It accepts any token, good or not.
     pub(super) is_let_in_by_any_token: bool,
-    /// The name that the client reached the API by.
-    pub(super) host: Option<String>,
-}
-
-pub(super) struct RequestBody {
-    text: String,
-    is_base64: bool,
-}
-
-impl RequestBody {
-    pub(super) fn read(self) -> Result<Vec<u8>, Error> {
-        match self.is_base64 {
-            false => Ok(self.text.into_bytes()),
-            true => BASE64_STANDARD
-                .decode(self.text)
-                .map_err(|_| Error::Serialization("The body is not valid base64".to_owned())),
-        }
-    }
 }
 
 impl Event {
@@ -79,57 +56,69 @@ impl Event {
         match (shape.version.as_deref(), shape.kind.as_deref(), shape.method_arn) {
             // Source: https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-input.html
             (_, Some("TOKEN"), Some(method_arn)) => Ok(Self::Authorizer { method_arn }),
-            (Some("2.0"), ..) => Ok(Self::Request(Box::new(Request::from_http_api(event_from(event)?)))),
-            _ => Ok(Self::Request(Box::new(Request::from_rest_api(event_from(event)?)))),
+            (Some("2.0"), ..) => Ok(Self::Request(Box::new(Received::from_http_api(event_from(event)?)))),
+            _ => Ok(Self::Request(Box::new(Received::from_rest_api(event_from(event)?)))),
         }
     }
 }
 
-impl Request {
+impl Received {
     fn from_rest_api(event: ApiGatewayProxyRequest) -> Self {
         let context = event.request_context;
         // Not requestContext.accountId: that is the API's owner.
         let identity = (context.identity.account_id, context.identity.user_arn);
         let authorized_by = context.authorizer.fields.get("principalId").and_then(Value::as_str);
-        Self {
-            is_let_in_by_any_token: authorized_by == Some(PRINCIPAL),
+        let is_let_in_by_any_token = authorized_by == Some(PRINCIPAL);
+        let (face, path) = route(&event.http_method, [context.path, event.path]);
+        let request = Request {
             method: event.http_method,
-            paths: [context.path, event.path],
-            n: event.query_string_parameters.first("n").map(str::to_owned),
-            last: event.query_string_parameters.first("last").map(str::to_owned),
-            waited: event.query_string_parameters.first("waited").map(str::to_owned),
+            path,
+            query: event.query_string_parameters,
             headers: event.headers,
-            body: RequestBody { text: event.body.unwrap_or_default(), is_base64: event.is_base64_encoded },
-            caller: caller(identity),
+            body: body(event.body, event.is_base64_encoded),
             host: context.domain_name,
-        }
+        };
+        Self { face, request, caller: caller(identity), is_let_in_by_any_token }
     }
 
     fn from_http_api(event: ApiGatewayV2httpRequest) -> Self {
         let context = event.request_context;
         let iam = context.authorizer.and_then(|authorizer| authorizer.iam);
-        Self {
-            is_let_in_by_any_token: false,
+        let caller = iam.map_or(Caller::Anonymous, |iam| caller((iam.account_id, iam.user_arn)));
+        let (face, path) = route(&context.http.method, [event.raw_path, None]);
+        let request = Request {
             method: context.http.method,
-            paths: [event.raw_path, None],
-            n: event.query_string_parameters.first("n").map(str::to_owned),
-            last: event.query_string_parameters.first("last").map(str::to_owned),
-            waited: event.query_string_parameters.first("waited").map(str::to_owned),
+            path,
+            query: event.query_string_parameters,
             headers: event.headers,
-            body: RequestBody { text: event.body.unwrap_or_default(), is_base64: event.is_base64_encoded },
-            caller: iam.map_or(Caller::Anonymous, |iam| caller((iam.account_id, iam.user_arn))),
+            body: body(event.body, event.is_base64_encoded),
             host: context.domain_name,
-        }
+        };
+        Self { face, request, caller, is_let_in_by_any_token: false }
     }
+}
 
-    /// The path, without the leading `/v2`, if it is one of the registry's.
-    ///
-    /// The registry is the REST API's stage `v2`, or a custom domain's base path of that name. Both are in
-    /// `requestContext.path` alone. `sam local` gives the path below the stage there and in `path` what the client sent.
-    pub(super) fn registry_path(&self) -> Option<&str> {
-        let paths = self.paths.iter().flatten();
-        let mut below = paths.filter_map(|path| path.strip_prefix("/v2"));
-        below.find(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Which API the request is for, and its path there.
+///
+/// The registry is the REST API's stage `v2`, or a custom domain's base path of that name. Both are
+/// in `requestContext.path` alone. `sam local` has the path below the stage there, and what the
+/// client sent in `path`.
+fn route(method: &Method, paths: [Option<String>; 2]) -> (Face, String) {
+    let below_v2 = paths
+        .iter()
+        .flatten()
+        .find_map(|path| path.strip_prefix("/v2").filter(|rest| rest.is_empty() || rest.starts_with('/')));
+    match below_v2 {
+        Some(path) => (Face::Oci { is_head: method == Method::HEAD }, path.to_owned()),
+        None => (Face::Ecr, paths.into_iter().flatten().next().unwrap_or_default()),
+    }
+}
+
+fn body(text: Option<String>, is_base64: bool) -> Result<Vec<u8>, DecodeError> {
+    let text = text.unwrap_or_default();
+    match is_base64 {
+        true => BASE64_STANDARD.decode(text),
+        false => Ok(text.into_bytes()),
     }
 }
 

@@ -4,7 +4,7 @@ use http::header::ALLOW;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
-use super::json;
+use super::response;
 use crate::service::Refusal;
 use layergate_core::catalog::FillFailure;
 use layergate_core::fault::{Cause, Fault};
@@ -161,7 +161,7 @@ impl Error {
     pub fn response(&self, is_head: bool) -> Response<String> {
         let (code, status) = self.code_and_status();
         let error = json!({"errors": [{"code": code, "message": self.to_string(), "detail": null}]});
-        let mut response = json(if is_head { String::new() } else { error.to_string() });
+        let mut response = response::json(if is_head { String::new() } else { error.to_string() });
         *response.status_mut() = status;
         if matches!(self, Self::ReadOnly) {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));

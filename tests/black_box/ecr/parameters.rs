@@ -176,6 +176,12 @@ fn refusals() -> Vec<Refusal> {
             "Each element of 'imageIds' must be an object, and is a string",
         ),
         wrong_type(
+            "an image that is null, after one whose tag is a number",
+            WITH_IDS,
+            json!({"imageIds": [{"imageTag": 1}, null]}),
+            "Each element of 'imageIds' must be an object, and is null",
+        ),
+        wrong_type(
             "one image and no list",
             WITH_IDS,
             json!({"imageIds": tag}),

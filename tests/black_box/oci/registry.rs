@@ -316,6 +316,7 @@ async fn bad_input_is_the_right_error_and_never_another_repositorys_content() {
         ),
         ("the catalog, which is not offered", "/v2/_catalog".to_owned(), 404, "UNSUPPORTED"),
         ("another path", "/v2/team/app".to_owned(), 404, "UNSUPPORTED"),
+        ("uploads, which are not read", "/v2/team/app/blobs/uploads/".to_owned(), 404, "UNSUPPORTED"),
         ("something below the tags", "/v2/team/app/tags/list/1".to_owned(), 404, "UNSUPPORTED"),
         ("a part more", format!("/v2/team/app/manifests/{image}/x"), 404, "UNSUPPORTED"),
     ];
