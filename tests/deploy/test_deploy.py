@@ -314,11 +314,11 @@ def test_the_accounts_role_for_logs_is_looked_up(
     assert said in done.stderr and done.stderr.count("\n") == 1
 
 
-# ---- Other ways in
+# ---- HTTP API and Function URL
 
 
 def test_an_http_api_is_another_way_in(aws: Account, outputs: dict[str, str]) -> None:
-    [commands] = documented("Other ways in, and what each loses")
+    [commands] = documented("HTTP API and Function URL")
     aws.works(commands)
     [api] = client(aws, "apigatewayv2").get_apis()["Items"]
     [integration] = client(aws, "apigatewayv2").get_integrations(ApiId=api["ApiId"])["Items"]
@@ -328,7 +328,7 @@ def test_an_http_api_is_another_way_in(aws: Account, outputs: dict[str, str]) ->
 
 
 def test_a_function_url_is_another_way_in_if_the_concurrency_is_limited(aws: Account, outputs: dict[str, str]) -> None:
-    [commands] = documented("Other ways in, and what each loses")
+    [commands] = documented("HTTP API and Function URL")
     commands = commands.replace("http", "url")
     assert aws.run(commands).returncode != 0
     assert "layergate-LimitedFunctionName" in why(aws, "layergate-url")

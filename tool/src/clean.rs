@@ -15,15 +15,14 @@ use crate::output::Format;
 use crate::progress::CleanProgress;
 use crate::session::Session;
 
-/// Remove what no image needs: layers that no image references, manifests of deleted images, and what killed publishings
-/// left. Others may publish and delete meanwhile
+/// Delete unused layers and leftovers from S3. Safe to run at any time
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Keep objects, uploads and unfinished images that are younger (90s, 30m, 12h, 7d), so that a killed publishing that is
-    /// run again finds what it has sent
+    /// Keep younger objects, uploads and unfinished images (examples: 90s, 30m, 12h, 7d). So you can repeat an
+    /// interrupted publish without uploading layers twice
     #[arg(long, value_name = "AGE", value_parser = age, default_value = "7d")]
     older_than: Duration,
-    /// Only tell what would be removed
+    /// Only print what the command would delete
     #[arg(long)]
     dry_run: bool,
 }

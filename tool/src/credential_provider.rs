@@ -13,8 +13,8 @@ use crate::error::Error;
 use crate::output;
 
 /// What `--help` says.
-pub const ABOUT: &str = "Answer a kubelet's request for credentials, as a plugin of it\n\n\
-    Reads a CredentialProviderRequest on standard input, and prints a CredentialProviderResponse.";
+pub const ABOUT: &str = "Answer a kubelet's request for credentials, as its plugin\n\n\
+    Reads a CredentialProviderRequest from standard input, and prints a CredentialProviderResponse.";
 
 const API_VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";
 

@@ -17,12 +17,16 @@ use crate::session::{Session, no_such_repository};
 pub enum Command {
     /// List the images of a repository
     List {
+        /// The repository's name, such as team/app
         #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
         name: RepositoryName,
     },
-    /// Delete an image, or one of its tags if it has more: as in ECR, an image is deleted with its
-    /// last tag. The images of an index that nothing else names are deleted with it
+    /// Delete an image, or only the given tag while the image has others
+    ///
+    /// As in ECR, an image is deleted with its last tag. When you delete an index, its images are deleted too, except
+    /// those that a tag or another index names. 'layergate clean' deletes the layers from S3.
     Delete {
+        /// The image to delete, by its tag or its digest
         #[arg(value_name = "REPOSITORY[@DIGEST|:TAG]")]
         reference: ImageReference,
     },

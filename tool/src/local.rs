@@ -11,19 +11,19 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::reference::account_id;
 
-/// Run the whole stack on this machine: the functions, and the services of AWS that they use
+/// Run the whole stack on this machine: the functions and stand-ins for the AWS services
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Where the data is; created if missing
+    /// The directory for the data; created if missing
     #[arg(long, value_name = "DIR", default_value = ".layergate")]
     data: PathBuf,
-    /// Where to listen on 127.0.0.1; 0 for any free port
+    /// The port on 127.0.0.1; 0 for any free port
     #[arg(long, value_name = "N", default_value_t = 8642)]
     port: u16,
-    /// The account that calls come from, to try refusals; the registry's own if not given
+    /// Answer as if calls came from this account (to test access)
     #[arg(long, value_name = "ACCOUNT", value_parser = account_id)]
     r#as: Option<AccountId>,
-    /// Make clients log in to the registry, as they have to when it is deployed
+    /// Require clients to log in to the registry, as in a deployment
     #[arg(long)]
     login: bool,
 }

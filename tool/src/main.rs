@@ -26,17 +26,18 @@ use error::Error;
 use output::Format;
 
 const AFTER_HELP: &str = "\
-Settings come from the environment: TABLE_NAME, BUCKET_NAME and DEFAULT_REGISTRY_ID as the function's, API_URL for \
-logging in, WORKER_FUNCTION_NAME for validating rules, and AWS's own for region, credentials and endpoints.
+Settings are environment variables: TABLE_NAME, BUCKET_NAME and DEFAULT_REGISTRY_ID, with the function's values; \
+API_URL for 'login' and 'credential-provider'; WORKER_FUNCTION_NAME for 'pull-through validate'; and AWS's own variables \
+for region, credentials and endpoints. 'make -s outputs' and the file local.env of a local stack set them.
 
-Exit status: 0 done, 1 a failure of this machine, AWS or another registry, 2 bad usage or a bad setting, 3 the source \
-cannot be published, 4 no such repository, image or rule, 5 its state does not allow it, 130 interrupted.";
+Exit status: 0 done, 1 this machine, AWS or another registry failed, 2 wrong usage or a bad setting, 3 the source cannot \
+be published, 4 the repository, image or rule does not exist, 5 its state does not allow it, 130 interrupted.";
 
-/// Publishes and manages the images of a layergate registry, and runs the whole stack on one machine.
+/// Publish and manage the images of a layergate registry, or run the whole stack on this machine.
 #[derive(Debug, Parser)]
 #[command(version, after_help = AFTER_HELP)]
 struct Arguments {
-    /// What to print on standard output
+    /// Print text for a person, or one JSON object for a script
     #[arg(long, global = true, value_enum, default_value_t)]
     output: Format,
     #[command(subcommand)]
@@ -46,18 +47,18 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Publish(publish::Arguments),
-    /// Manage repositories, and who may read them
+    /// Manage repositories and the accounts that may read them
     #[command(subcommand)]
     Repository(repository::Command),
     /// List and delete images
     #[command(subcommand)]
     Image(image::Command),
-    /// Manage pull through cache rules: which other registries images come from that are not here
+    /// Manage pull-through cache rules (cache images of other registries)
     #[command(subcommand)]
     PullThrough(pull_through::Command),
-    /// Print a password for the registry at API_URL; the user that goes with it is AWS
+    /// Print a login password for docker (user name: AWS)
     Login,
-    /// Answer a kubelet's request for credentials, as a plugin of it
+    /// Answer a kubelet's request for credentials, as its plugin
     #[command(long_about = credential_provider::ABOUT)]
     CredentialProvider,
     Clean(clean::Arguments),

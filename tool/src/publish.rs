@@ -24,27 +24,27 @@ use crate::source::{self, Blob, Source, SourceImage};
 /// How many blobs are worked on at once.
 const BLOBS_AT_ONCE: usize = 4;
 
-/// Publish an image, or a multi-platform index of images
+/// Publish an image or a multi-platform index
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// An OCI image layout (a directory), an OCI archive, or the output of docker save; - for an archive on standard
-    /// input; docker://HOST/NAME:TAG or docker://HOST/NAME@DIGEST for an image in another registry
+    /// The image to publish: an OCI image layout (a directory), an OCI archive, or the output of docker save; - reads an
+    /// archive from standard input; docker://HOST/NAME:TAG or docker://HOST/NAME@DIGEST copies from another registry
     #[arg(value_parser = OsStringValueParser::new().try_map(SourceReference::parse))]
     source: SourceReference,
-    /// Where to publish it
+    /// The repository to publish into, and the tag
     #[arg(value_name = "REPOSITORY[:TAG]")]
     reference: TagReference,
-    /// Which image of the source, by its name there or its digest, where the source holds more than one
+    /// Choose one image if SOURCE has several (name or digest)
     #[arg(long, value_name = "NAME")]
     image: Option<String>,
     /// Create the repository if it does not exist
     #[arg(long)]
     create_repository: bool,
-    /// A host with a private address to which the other registry may redirect, or where it may have its token server
+    /// Allow this host although its address is private (the other registry's storage or its token server)
     #[arg(long, value_name = "HOST", value_parser = host)]
     allow_host: Vec<Host>,
-    /// Whether the other registry, and the hosts of --allow-host, may be reached without TLS; true if it is on this
-    /// machine's loopback
+    /// Connect to the other registry, and to the hosts of --allow-host, without TLS. The default is true for a registry at
+    /// localhost or a loopback address
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     plain_http: Option<bool>,
 }

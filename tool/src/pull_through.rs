@@ -17,22 +17,25 @@ use crate::session::Session;
 /// What to do with pull through cache rules.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Create a rule: images of the repositories PREFIX/NAME come from another registry when they are pulled
+    /// Create a rule: the first pull of an image in PREFIX/NAME fetches it from another registry
     Create(Box<Create>),
     /// List the rules of the registry
     List,
     /// Show a rule
     Show {
+        /// The rule's prefix
         #[arg(value_parser = rule_prefix)]
         prefix: RulePrefix,
     },
-    /// Delete a rule. The repositories that it made stay, with what is stored of them
+    /// Delete a rule. Its repositories and their stored images stay
     Delete {
+        /// The rule's prefix
         #[arg(value_parser = rule_prefix)]
         prefix: RulePrefix,
     },
-    /// Have the worker log in to a rule's registry, and say what came of it
+    /// Let the worker log in to the rule's registry, and print the result
     Validate {
+        /// The rule's prefix
         #[arg(value_parser = rule_prefix)]
         prefix: RulePrefix,
     },
@@ -41,26 +44,26 @@ pub enum Command {
 /// A rule to create.
 #[derive(Debug, clap::Args)]
 pub struct Create {
-    /// What the repositories' names begin with; ROOT for all that no other rule is for
+    /// The prefix of the repositories' names, such as docker-hub; ROOT for all repositories without another rule
     #[arg(value_parser = rule_prefix)]
     prefix: RulePrefix,
-    /// The other registry, as https://HOST; with http://, it and the hosts of --allow-host are reached without TLS
+    /// The other registry, as https://HOST. With http://, the worker connects to it and to the hosts of --allow-host
+    /// without TLS
     #[arg(long, value_name = "URL", value_parser = upstream_url)]
     upstream: UpstreamRegistry,
-    /// What names in the other registry begin with, in place of PREFIX
+    /// In the other registry, put P/ before NAME
     #[arg(long, value_name = "P", value_parser = repository_name)]
     upstream_prefix: Option<RepositoryName>,
-    /// The secret with the other registry's credentials. Its name begins with ecr-pullthroughcache/
+    /// The secret with the other registry's credentials. Its name must begin with ecr-pullthroughcache/
     #[arg(long, value_name = "ARN", value_parser = credential_arn)]
     credential_arn: Option<String>,
-    /// What is given of a layer that is not stored yet: the URL that the other registry redirects to, or nothing until it
-    /// is stored
+    /// redirect: send the client to the other registry while the layer is being stored; wait: let the client wait
     #[arg(long, default_value = BeforeStored::Redirect.name(), value_parser = before_stored())]
     before_stored: BeforeStored,
-    /// Another account that may read the repositories that the rule makes
+    /// Allow this account to read the repositories of this rule, and to make the first pull
     #[arg(long, value_name = "ACCOUNT", value_parser = account_id)]
     grant: Vec<AccountId>,
-    /// A host with a private address that the other registry may lead to, or that it is
+    /// Allow this host although its address is private (the registry itself, its token server or its storage)
     #[arg(long, value_name = "HOST", value_parser = host)]
     allow_host: Vec<Host>,
 }

@@ -16,35 +16,42 @@ use crate::session::{Session, no_such_repository};
 pub enum Command {
     /// Create a repository
     Create {
+        /// The repository's name, such as team/app
         #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
         name: RepositoryName,
     },
     /// List the repositories of the registry
     List,
-    /// Show a repository and the accounts that may read it besides the registry's own
+    /// Show a repository and the other accounts that may read it
     Show {
+        /// The repository's name, such as team/app
         #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
         name: RepositoryName,
     },
-    /// Let another account read a repository
+    /// Allow another account to read a repository
     Grant {
+        /// The repository's name, such as team/app
         #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
         name: RepositoryName,
+        /// The account's id: twelve digits
         #[arg(value_parser = account_id)]
         account: AccountId,
     },
-    /// Take a grant back
+    /// Revoke another account's permission to read a repository
     Revoke {
+        /// The repository's name, such as team/app
         #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
         name: RepositoryName,
+        /// The account's id: twelve digits
         #[arg(value_parser = account_id)]
         account: AccountId,
     },
-    /// Delete a repository. Nobody gets URLs of its layers any more; 'layergate clean' removes the bytes
+    /// Delete a repository. Its layers can no longer be downloaded; 'layergate clean' deletes them from S3
     Delete {
+        /// The repository's name, such as team/app
         #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
         name: RepositoryName,
-        /// Delete the images in it too
+        /// Delete the repository even if it has images, and delete these images
         #[arg(long)]
         force: bool,
     },
