@@ -97,7 +97,7 @@ pub struct Progress {
 /// Where a cleaning goes on. The default is its beginning.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    step: usize,
+    step: Step,
     /// What is done of this step: all up to the repository with this name, or the object with these digits.
     after: String,
 }
@@ -111,16 +111,40 @@ pub struct Slice {
     pub next: Option<Position>,
 }
 
-/// The steps, and the algorithms that digests are verified with: a listing in the order of digests has one after the
-/// other.
-const STEPS: [(Stage, &str); 6] = [
-    (Stage::Records, ""),
-    (Stage::Layers, "sha256"),
-    (Stage::Layers, "sha512"),
-    (Stage::Manifests, "sha256"),
-    (Stage::Manifests, "sha512"),
-    (Stage::Uploads, ""),
-];
+/// A step of a cleaning, as a position names it. A listing in the order of digests has the digests of one algorithm after
+/// those of the other, so each is a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Step {
+    #[default]
+    Records,
+    Sha256Layers,
+    Sha512Layers,
+    Sha256Manifests,
+    Sha512Manifests,
+    Uploads,
+}
+
+impl Step {
+    /// All steps, in their order.
+    const ALL: [Self; 6] = [
+        Self::Records,
+        Self::Sha256Layers,
+        Self::Sha512Layers,
+        Self::Sha256Manifests,
+        Self::Sha512Manifests,
+        Self::Uploads,
+    ];
+
+    fn stage(self) -> Stage {
+        match self {
+            Self::Records => Stage::Records,
+            Self::Sha256Layers | Self::Sha512Layers => Stage::Layers,
+            Self::Sha256Manifests | Self::Sha512Manifests => Stage::Manifests,
+            Self::Uploads => Stage::Uploads,
+        }
+    }
+}
 
 impl Cleaning<'_> {
     /// Cleans until `should_stop` says so, which is asked after each repository and each page of objects. So a slice always
@@ -183,13 +207,15 @@ impl Run<'_> {
         self.repositories = self.cleaning.catalog.all_repositories(self.cleaning.registry).await?;
         self.check_bucket().await?;
         let Position { step, mut after } = from;
-        for (step, (stage, algorithm)) in STEPS.iter().enumerate().skip(step) {
-            self.stage = *stage;
-            let stopped_after = match stage {
-                Stage::Records => self.records(&after).await?,
-                Stage::Layers => self.objects(Listing::Layers, algorithm, &after).await?,
-                Stage::Manifests => self.objects(Listing::Images, algorithm, &after).await?,
-                Stage::Uploads => self.uploads().await.map(|()| None)?,
+        for step in Step::ALL.into_iter().skip_while(|next| *next != step) {
+            self.stage = step.stage();
+            let stopped_after = match step {
+                Step::Records => self.records(&after).await?,
+                Step::Sha256Layers => self.objects(Listing::Layers, "sha256", &after).await?,
+                Step::Sha512Layers => self.objects(Listing::Layers, "sha512", &after).await?,
+                Step::Sha256Manifests => self.objects(Listing::Images, "sha256", &after).await?,
+                Step::Sha512Manifests => self.objects(Listing::Images, "sha512", &after).await?,
+                Step::Uploads => self.uploads().await.map(|()| None)?,
             };
             if let Some(after) = stopped_after {
                 return Ok(Some(Position { step, after }));

@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use regex_lite::Regex;
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 /// A rule of the API that a value breaks. Displayed in ECR's own words, to follow the member's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +188,12 @@ impl Digest {
         Ok(Self { as_given: value.to_owned(), hex: hex.to_ascii_lowercase() })
     }
 
+    /// The sha256 digest of these bytes.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let hex = hex(&Sha256::digest(bytes));
+        Self { as_given: format!("sha256:{hex}"), hex }
+    }
+
     /// The part before the colon.
     pub fn algorithm(&self) -> &str {
         &self.as_given[..self.as_given.len() - self.hex.len() - 1]
@@ -223,6 +230,11 @@ impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.as_given)
     }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where a layer's bytes are in the bucket: `layers/<registryId>/<algorithm>/<hex>`.

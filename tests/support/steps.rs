@@ -19,23 +19,23 @@ pub fn is_exhaustive() -> bool {
     std::env::var_os("EXHAUSTIVE").is_some()
 }
 
-/// The steps of a command that a test tries: each one, or a sample of about a fifth. Cases with different numbers have
-/// different samples, so that the cases of a test have all steps among them.
-pub fn steps(case: usize) -> impl Iterator<Item = usize> {
-    const STRIDE: usize = 5;
+/// The steps of a command that a test tries: each one, or, as a sample, every `stride`th. Cases with different numbers
+/// have different samples, so that the cases of a test have all steps among them.
+pub fn steps(case: usize, stride: usize) -> impl Iterator<Item = usize> {
     match is_exhaustive() {
         true => (1..).step_by(1),
-        false => (1 + case % STRIDE..).step_by(STRIDE),
+        false => (1 + case % stride..).step_by(stride),
     }
 }
 
-/// Runs `check` for the [`steps`] of a command until it says that there is no such step. The command has at least so
-/// many.
+/// Runs `check` for the steps of a command until it says that there is no such step, or for every second one as a sample.
+/// The command has at least so many.
 pub async fn at_each_step(case: usize, least: usize, check: impl AsyncFn(usize) -> bool) {
-    let tries = stream::iter(steps(case)).map(async |step| check(step).await).buffered(AT_ONCE);
+    let steps = || steps(case, 2);
+    let tries = stream::iter(steps()).map(async |step| check(step).await).buffered(AT_ONCE);
     let tried = tries.take_while(|had_step| ready(*had_step)).count().await;
-    let last = steps(case).take(tried).last().unwrap_or_default();
-    assert!(steps(case).nth(tried).unwrap() > least, "there are only {last} requests");
+    let last = steps().take(tried).last().unwrap_or_default();
+    assert!(steps().nth(tried).unwrap() > least, "there are only {last} requests");
 }
 
 /// Lets a request through that waits at a proxy.

@@ -120,7 +120,3 @@ impl Source {
 fn start(text: impl Display) -> String {
     text.to_string().chars().take(200).collect()
 }
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}

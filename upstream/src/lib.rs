@@ -22,7 +22,6 @@ use ::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE, USER_
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Bytes;
-use sha2::{Digest as _, Sha256};
 
 use self::authorization::Authorization;
 use self::body::Body;
@@ -132,9 +131,7 @@ impl Upstream {
             if let Some(digest) = digest_in(&headers) {
                 verify(&digest, &bytes)?;
             }
-            let hex: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-            let digest = Digest::parse(&format!("sha256:{hex}"));
-            let digest = digest.map_err(|_| Error::WrongContent("it has no digest"))?;
+            let digest = Digest::of_bytes(&bytes);
             Ok(Manifest { digest, media_type: media_type(&headers), bytes })
         })
         .await

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use super::UploadError;
-use crate::types::Digest;
+use crate::types::{Digest, hex};
 
 /// Computes what bytes hash to, by one of the two algorithms that the OCI image specification registers.
 /// Source: [Registered algorithms](https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#registered-algorithms).
@@ -43,12 +43,11 @@ impl Verifier {
 
     /// Whether all the bytes that were taken together have the digest.
     pub fn matches(self) -> bool {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let hex = match self.hasher {
+        let found = match self.hasher {
             Hasher::Sha256(hasher) => hex(&hasher.finalize()),
             Hasher::Sha512(hasher) => hex(&hasher.finalize()),
         };
-        hex == self.wanted.hex()
+        found == self.wanted.hex()
     }
 }
 

@@ -138,7 +138,7 @@ async fn are_serializable(
     };
     let forth = in_order("forth", [first, second]).await;
     let back = in_order("back", [second, first]).await;
-    for step in steps(case) {
+    for step in steps(case, 5) {
         let name = format!("step-{step}");
         prepare(&bench, &repository(&name)).await;
         let words = [first.1(&name), second.1(&name)];

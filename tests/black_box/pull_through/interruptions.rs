@@ -43,7 +43,7 @@ async fn a_worker_killed_at_any_request_leaves_nothing_that_does_not_heal() {
     age_cleaners_and_intents(stack).await;
     stack.json(&CLEAN).await;
     for (kind, case, _) in kinds {
-        let repository = format!("{kind}{}/team/app", steps(case).next().unwrap());
+        let repository = format!("{kind}{}/team/app", steps(case, 2).next().unwrap());
         stack.pull_image(&repository, "1").await;
         assert_consistent(stack, &repository).await;
     }

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 
 use flate2::read::MultiGzDecoder;
 use layergate_core::catalog::LayerRecord;
-use layergate_core::types::Digest;
+use layergate_core::types::{Digest, hex};
 use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType, SCHEMA_VERSION};
 use serde::Deserialize;
 use sha2::Digest as _;
@@ -15,7 +15,7 @@ use sha2::Sha256;
 
 use super::files::Files;
 use super::image::Contents;
-use super::{Blob, SourceImage, hex, start};
+use super::{Blob, SourceImage, start};
 use crate::error::Error;
 
 /// An image in `manifest.json`.
@@ -73,13 +73,14 @@ pub fn image(files: &Files, choice: Option<&str>) -> Result<SourceImage, Error> 
         )));
     }
 
-    let digest = hex(&Sha256::digest(&config));
+    let digest = Digest::of_bytes(&config);
+    let digest = digest.hex();
     // docker names the config after its digest. If the name is another digest, the bytes were changed.
     let name = saved.config.trim_end_matches(".json").rsplit(['/', ':']).next().unwrap_or_default();
     if name.len() == digest.len() && name.bytes().all(|byte| byte.is_ascii_hexdigit()) && name != digest {
         return Err(corrupt(files, &saved.config));
     }
-    let mut blobs = vec![blob(saved.config.clone(), &digest, config.len() as u64, MediaType::ImageConfig)?];
+    let mut blobs = vec![blob(saved.config.clone(), digest, config.len() as u64, MediaType::ImageConfig)?];
     for (layer, diff_id) in layers.iter().zip(&diff_ids) {
         blobs.push(layer_blob(files, layer, diff_id)?);
     }
@@ -167,9 +168,8 @@ fn with_manifest(mut blobs: Vec<Blob>) -> Result<SourceImage, oci_spec::OciSpecE
         seen.push(blob.record.digest.clone());
         is_new
     });
-    let digest = format!("sha256:{}", hex(&Sha256::digest(&manifest)));
     Ok(SourceImage {
-        digest: Digest::parse(&digest).map_err(|error| oci_spec::OciSpecError::Other(error.to_string()))?,
+        digest: Digest::of_bytes(&manifest),
         media_type: MediaType::ImageManifest.to_string(),
         manifest,
         blobs,
