@@ -4,11 +4,9 @@
 use std::process::Stdio;
 
 use layergate_core::catalog::Catalog;
-use layergate_core::types::{RegistryId, Repository, RepositoryName};
-use layergate_local::ACCOUNT;
 use serde_json::json;
 
-use support::{Layout, Stack, at_each_step, between_steps, sha256, stderr, waiting_at};
+use support::{Layout, Stack, at_each_step, between_steps, repository, sha256, stderr, waiting_at};
 
 /// The request of a publishing after the one that begins the first image: the table's layout, the repository, the
 /// cleaners and the image are read before that, and the intent is written.
@@ -284,13 +282,12 @@ async fn a_delete_that_was_killed_is_completed_when_run_again() {
 #[tokio::test]
 async fn two_that_start_in_the_same_moment_both_write() {
     let stack = Stack::start().await;
-    let start = || {
+    for name in ["one", "another"] {
+        let catalog = Catalog::new(&stack.local.engines.sdk_config(), &stack.local.engines.config());
+        let create = async |name: String| catalog.create_repository(&repository(&name)).await;
+        // So that both do the same from here on.
+        assert!(create(format!("{name}/first")).await.unwrap());
         fastrand::seed(7);
-        Catalog::new(&stack.local.engines.sdk_config(), &stack.local.engines.config())
-    };
-    for (catalog, name) in [(start(), "one"), (start(), "another")] {
-        let name = RepositoryName::parse(name).unwrap();
-        let repository = Repository { registry: RegistryId::parse(ACCOUNT).unwrap(), name };
-        assert!(catalog.create_repository(&repository).await.unwrap(), "{repository}");
+        assert!(create(format!("{name}/second")).await.unwrap());
     }
 }
