@@ -41,8 +41,8 @@ pub async fn at_each_step(case: usize, least: usize, check: impl AsyncFn(usize) 
 /// Lets a request through that waits at a proxy.
 type LetGo = watch::Sender<bool>;
 
-/// A proxy to DynamoDB where the requests from the `step`th on wait: it tells when one has arrived, and is told to
-/// let them go.
+/// A proxy to DynamoDB where the requests from the `step`th on wait: it tells when one has arrived and all earlier ones
+/// are answered, and is told to let them go.
 pub async fn waiting_at(step: usize, stack: &Stack) -> (String, Arc<Notify>, LetGo) {
     let ([dynamodb], arrived, let_go) = waiting_at_any([&stack.local.engines.dynamodb_url], step).await;
     (dynamodb, arrived, let_go)
@@ -59,6 +59,22 @@ pub async fn waiting_at_both(
     ([("AWS_ENDPOINT_URL_DYNAMODB", dynamodb), ("AWS_ENDPOINT_URL_S3", s3)], arrived, let_go)
 }
 
+/// A request that is not answered yet; nor is it any more when its client has gone away.
+struct Unanswered(Arc<watch::Sender<usize>>);
+
+impl Unanswered {
+    fn new(count: &Arc<watch::Sender<usize>>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
 /// Proxies to engines whose requests are counted together.
 async fn waiting_at_any<const N: usize>(
     engines: [&String; N],
@@ -66,20 +82,27 @@ async fn waiting_at_any<const N: usize>(
 ) -> ([String; N], Arc<Notify>, LetGo) {
     let (let_go, may_go) = watch::channel(false);
     let (arrived, requests) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let unanswered = Arc::new(watch::Sender::new(0_usize));
     let mut urls = Vec::new();
     for engine in engines {
         let (is_arrived, client) = (arrived.clone(), reqwest::Client::new());
         let (engine, requests, may_go) = (engine.clone(), requests.clone(), may_go.clone());
+        let unanswered = unanswered.clone();
         let url = serve(move |request: Request| {
             let waits = requests.fetch_add(1, Ordering::SeqCst) + 1 >= step;
             let (engine, client) = (engine.clone(), client.clone());
             let (is_arrived, mut may_go) = (is_arrived.clone(), may_go.clone());
+            let unanswered = unanswered.clone();
+            let is_answered = (!waits).then(|| Unanswered::new(&unanswered));
             async move {
                 if waits {
+                    unanswered.subscribe().wait_for(|count| *count == 0).await.unwrap();
                     is_arrived.notify_one();
                     may_go.wait_for(|may_go| *may_go).await.unwrap();
                 }
-                forward(&client, &engine, request).await
+                let answer = forward(&client, &engine, request).await;
+                drop(is_answered);
+                answer
             }
         });
         urls.push(url.await);

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
 use support::{
-    Answer, Layout, Stack, assert_refused, at_each_step, forward, nobody_listens, sample, serve, sha256,
-    stderr, waiting_at_both,
+    Answer, Layout, Stack, assert_refused, forward, nobody_listens, sample, serve, sha256, stderr, steps,
+    waiting_at_both,
 };
 
 /// Bytes that are the same in every run and do not repeat within a part.
@@ -226,7 +226,10 @@ async fn two_may_publish_the_same_layer_at_once() {
 async fn a_killed_publish_leaves_nothing_wrong_and_is_completed_when_run_again() {
     let stack = Stack::start().await;
     let content = bytes(9 * 1024 * 1024);
-    at_each_step(0, 20, async |step| {
+    // One after the other: an upload's parts are in one folder of the embedded S3 with those of all others, and it misses
+    // some of them when it aborts an upload while others come and go.
+    let mut last_step = 0;
+    for step in steps(0, 2) {
         let repository = format!("killed/{step}");
         let tagged = format!("{repository}:1");
         let layers =
@@ -238,7 +241,7 @@ async fn a_killed_publish_leaves_nothing_wrong_and_is_completed_when_run_again()
         publishing.envs(environment).stdout(Stdio::null()).stderr(Stdio::null());
         let mut publishing = publishing.spawn().unwrap();
         tokio::select! {
-            _ = publishing.wait() => return false,
+            _ = publishing.wait() => break,
             () = arrived.notified() => publishing.kill().await.unwrap(), // with SIGKILL
         }
         let listed = stack.layergate(&["--output", "json", "image", "list", &repository]).await.stdout;
@@ -255,10 +258,10 @@ async fn a_killed_publish_leaves_nothing_wrong_and_is_completed_when_run_again()
         for layer in &layers {
             assert_downloads(&stack.ask(&repository, &sha256(layer)).await, layer).await;
         }
-        true
-    })
-    .await;
-    assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new(), "publishing again ends what was begun");
+        assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new(), "killed at {step}");
+        last_step = step;
+    }
+    assert!(last_step >= 20, "there are only {last_step} requests");
 }
 
 #[tokio::test]
