@@ -1,8 +1,8 @@
 //! `make demo`: the main job from end to end, with real parts, in a temporary folder.
 //!
-//! Starts a local stack, publishes the sample image beside this file, asks for the URL of every layer with the
-//! AWS SDK's ECR client, downloads each with the URL alone, and checks its digest. Then asks for a layer that
-//! is not there.
+//! Starts a local stack, publishes the sample image beside this file, asks for the URL of every
+//! layer with the AWS SDK's ECR client, downloads each with the URL alone, and checks its digest.
+//! Then asks for a layer that is not there.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -39,7 +39,8 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Starts `layergate local`, which is built beside this example, and waits until it says that it is up.
+/// Starts `layergate local`, which is built beside this example, and waits until it says that it is
+/// up.
 async fn start_stack(data: &Path) -> Result<Child> {
     println!("$ layergate local --port 0");
     let mut stack = Command::new(layergate()?)
@@ -119,6 +120,7 @@ async fn pull_everything(environment: &HashMap<String, String>) -> Result<()> {
 
 fn layergate() -> Result<PathBuf> {
     let examples = std::env::current_exe()?;
-    let target = examples.parent().and_then(Path::parent).ok_or("this example is not in a target folder")?;
+    let target =
+        examples.parent().and_then(Path::parent).ok_or("this example is not in a target folder")?;
     Ok(target.join("layergate"))
 }

@@ -56,6 +56,7 @@ pub async fn call(
         Ok(body) => Members::parse(body)?,
         Err(_) => return Err(Error::Serialization("The body is not valid base64".to_owned())),
     };
-    let context = Context { service, caller, host: request.host.as_deref(), operation: operation.name };
+    let context =
+        Context { service, caller, host: request.host.as_deref(), operation: operation.name };
     (operation.answer)(context, members, subject).await
 }

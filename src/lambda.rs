@@ -1,5 +1,5 @@
-//! From a Lambda event to an answer. Decides which API a request is for, turns a panic or the deadline into an answer, and
-//! writes the log line of each request.
+//! From a Lambda event to an answer. Decides which API a request is for, turns a panic or the
+//! deadline into an answer, and writes the log line of each request.
 
 mod event;
 
@@ -25,7 +25,8 @@ use event::{Event, PRINCIPAL, Received};
 use layergate_core::config::Authorization;
 use layergate_core::fault::{Cause, with_causes};
 
-/// How long before Lambda's deadline a request is given up, so that there is time to send the answer.
+/// How long before Lambda's deadline a request is given up, so that there is time to send the
+/// answer.
 const MARGIN: Duration = Duration::from_millis(300);
 
 /// The Lambda function.
@@ -36,14 +37,16 @@ pub struct Handler {
     warm: AtomicBool,
 }
 
-/// What the gateway is answered. Has no `Debug`, because a response may have a URL or a token in it.
+/// What the gateway is answered. Has no `Debug`, because a response may have a URL or a token in
+/// it.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum Answer {
     /// The response to a request.
     Response(Box<ApiGatewayProxyResponse>),
     /// The policy that a REST API's authorizer has to give.
-    /// Source: [Output from an API Gateway Lambda authorizer](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html).
+    /// Source: [Output from an API Gateway Lambda
+    /// authorizer](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html).
     Policy(Value),
 }
 
@@ -106,14 +109,16 @@ impl Handler {
         Self { service, authorization, warm: AtomicBool::new(false) }
     }
 
-    /// Answers an event: a request in any of the three forms (REST API, HTTP API, Function URL), or a REST API's
-    /// question to its authorizer.
+    /// Answers an event: a request in any of the three forms (REST API, HTTP API, Function URL), or
+    /// a REST API's question to its authorizer.
     ///
-    /// Every event is answered, even one of another form. Whatever goes wrong becomes an error of the API that was
-    /// asked. If the function itself failed, the gateway would answer with a 502 that no client understands.
+    /// Every event is answered, even one of another form. Whatever goes wrong becomes an error of
+    /// the API that was asked. If the function itself failed, the gateway would answer with a 502
+    /// that no client understands.
     pub async fn handle(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Infallible> {
         let started = Instant::now();
-        let time_left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+        let time_left =
+            event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
         let request_id = event.context.request_id;
         let mut subject = Subject::default();
         let cold_start = !self.warm.swap(true, Ordering::Relaxed);
@@ -121,17 +126,20 @@ impl Handler {
         // An event with more headers than a map can hold makes its parser panic.
         let parsed = std::panic::catch_unwind(|| Event::parse(&event.payload));
         let (face, outcome) = match parsed {
-            Ok(Ok(Event::Authorizer { method_arn })) => return Ok(Answer::Policy(policy(&method_arn))),
+            Ok(Ok(Event::Authorizer { method_arn })) => {
+                return Ok(Answer::Policy(policy(&method_arn)));
+            }
             Ok(Err(error)) => (Face::Ecr, Err(Failure::Ecr(error))),
             Err(_panic) => (Face::Ecr, Err(Face::Ecr.fault("the event's parser panicked"))),
             Ok(Ok(Event::Request(received))) => {
                 let face = received.face;
                 let call = AssertUnwindSafe(self.call(*received, &mut subject)).catch_unwind();
-                let outcome = match tokio::time::timeout(time_left.saturating_sub(MARGIN), call).await {
-                    Ok(Ok(outcome)) => outcome,
-                    Ok(Err(_panic)) => Err(face.fault("the handler panicked")),
-                    Err(_elapsed) => Err(face.fault("the deadline came before the answer")),
-                };
+                let outcome =
+                    match tokio::time::timeout(time_left.saturating_sub(MARGIN), call).await {
+                        Ok(Ok(outcome)) => outcome,
+                        Ok(Err(_panic)) => Err(face.fault("the handler panicked")),
+                        Err(_elapsed) => Err(face.fault("the deadline came before the answer")),
+                    };
                 (face, outcome)
             }
         };
@@ -144,7 +152,9 @@ impl Handler {
     async fn call(&self, received: Received, subject: &mut Subject) -> Result<Response, Failure> {
         let Received { face, request, caller, is_let_in_by_any_token } = received;
         match face {
-            Face::Oci { .. } => oci::call(&self.service, &request, subject).await.map_err(Failure::Oci),
+            Face::Oci { .. } => {
+                oci::call(&self.service, &request, subject).await.map_err(Failure::Oci)
+            }
             Face::Ecr => {
                 let caller = match self.authorization {
                     // API Gateway deploys the methods of /v2 to every stage, so a request that was
@@ -159,9 +169,9 @@ impl Handler {
     }
 }
 
-/// Lets everybody who has some token call every method of the registry's stage, and none of another stage. Whether the token
-/// is good is decided for each request, where a refusal can say why: a refusal of an authorizer is an error of the
-/// function, or has no text.
+/// Lets everybody who has some token call every method of the registry's stage, and none of another
+/// stage. Whether the token is good is decided for each request, where a refusal can say why: a
+/// refusal of an authorizer is an error of the function, or has no text.
 ///
 /// It names the whole stage because the gateway remembers it for the token, not for the method.
 fn policy(method_arn: &str) -> Value {
@@ -192,7 +202,13 @@ fn gateway_response(response: Response, request_id: &str) -> ApiGatewayProxyResp
 }
 
 /// Writes the one log line of a request. The template's metric filters count by `outcome`.
-fn log(request_id: &str, subject: &Subject, failure: Option<&Failure>, duration: Duration, cold_start: bool) {
+fn log(
+    request_id: &str,
+    subject: &Subject,
+    failure: Option<&Failure>,
+    duration: Duration,
+    cold_start: bool,
+) {
     let repository = subject.repository.as_ref();
     let registry = repository.map(|repository| repository.registry.as_ref());
     let repository = repository.map(|repository| repository.name.as_ref());

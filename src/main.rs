@@ -25,17 +25,22 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Error> {
     let config = Config::from_env(variable)?;
     if config.authorization == Authorization::Gateway {
-        tracing::info!("AUTHORIZATION is gateway: whoever the gateway lets in may read every repository");
+        tracing::info!(
+            "AUTHORIZATION is gateway: whoever the gateway lets in may read every repository"
+        );
     }
     let sdk = aws::from_lambda_environment(Config::region_from_env(variable)?, Patience::CLIENT);
     let service = Service::new(&sdk, &config);
-    // With provisioned concurrency, init is over before the first call comes. That call then finds the certificates
-    // read and, if it comes soon, the connection to DynamoDB open. On demand, the first call waits for the end of
-    // init, so connecting here would gain nothing.
+    // With provisioned concurrency, init is over before the first call comes. That call then finds
+    // the certificates read and, if it comes soon, the connection to DynamoDB open. On demand, the
+    // first call waits for the end of init, so connecting here would gain nothing.
     if variable("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Some("provisioned-concurrency")
         && let Err(fault) = service.make_ready().await
     {
-        tracing::warn!(cause = fault.with_causes(), "the first call will have to connect to DynamoDB");
+        tracing::warn!(
+            cause = fault.with_causes(),
+            "the first call will have to connect to DynamoDB"
+        );
     }
     let handler = &Handler::new(service, config.authorization);
     lambda_runtime::run(service_fn(move |event| handler.handle(event))).await

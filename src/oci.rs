@@ -1,9 +1,11 @@
 //! The registry protocol, as far as it reads: what docker, containerd, podman and others pull with.
 //!
-//! No content passes through: a manifest or a layer is answered with a redirect to its object in S3. A HEAD is redirected
-//! too, since a gateway is not to be trusted with the length of a body that it does not see.
+//! No content passes through: a manifest or a layer is answered with a redirect to its object in
+//! S3. A HEAD is redirected too, since a gateway is not to be trusted with the length of a body
+//! that it does not see.
 //!
-//! Source: [OCI Distribution Specification](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md).
+//! Source: [OCI Distribution
+//! Specification](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md).
 
 mod blobs;
 mod error;
@@ -29,7 +31,9 @@ pub use error::Error;
 /// What this registry answers. A method that no route has is refused with 405, and a path with 404.
 static ROUTES: [Route; 4] = [
     route(GET, "/v2/", "CheckApi", |call| Box::pin(check(call))),
-    route(GET, "/v2/<name>/manifests/<reference>", "GetManifest", |call| Box::pin(manifests::get(call))),
+    route(GET, "/v2/<name>/manifests/<reference>", "GetManifest", |call| {
+        Box::pin(manifests::get(call))
+    }),
     route(GET, "/v2/<name>/blobs/<digest>", "GetBlob", |call| Box::pin(blobs::get(call))),
     route(GET, "/v2/<name>/tags/list", "ListTags", |call| Box::pin(tags::list(call))),
 ];
@@ -46,7 +50,8 @@ pub async fn call(
     let caller = authenticate(service, request).await?;
     subject.caller = caller.arn().map(str::to_owned);
     let (route, path) = find_route(request)?;
-    let call = Call { service, caller: &caller, request, operation: route.operation, path, subject };
+    let call =
+        Call { service, caller: &caller, request, operation: route.operation, path, subject };
     let mut response = match (route.handler)(call).await {
         Err(Error::BeingFetched) => ask_again(request)?,
         outcome => outcome?,

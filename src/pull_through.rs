@@ -1,8 +1,10 @@
-//! What is not here yet: it is fetched from another registry, if a pull through cache rule says from which.
+//! What is not here yet: it is fetched from another registry, if a pull through cache rule says
+//! from which.
 //!
-//! The API's function fetches nothing itself. It asks the worker to, and looks in the catalog until the thing is there, the
-//! worker says why it is not to be had, or the caller has waited for long enough. Of many callers that ask for the same
-//! thing, in whatever function instance, one asks the worker: the one that gets the lease.
+//! The API's function fetches nothing itself. It asks the worker to, and looks in the catalog until
+//! the thing is there, the worker says why it is not to be had, or the caller has waited for long
+//! enough. Of many callers that ask for the same thing, in whatever function instance, one asks the
+//! worker: the one that gets the lease.
 
 use std::time::{Duration, Instant};
 
@@ -14,15 +16,19 @@ use layergate_core::fault::Fault;
 use layergate_core::types::{DownloadUrl, Repository, Wanted};
 use layergate_core::worker::Worker;
 
-/// How long a call of ECR's API waits in all. SDKs repeat a call that is throttled, so what takes longer is asked for again.
+/// How long a call of ECR's API waits in all. SDKs repeat a call that is throttled, so what takes
+/// longer is asked for again.
 pub const WAIT_OF_ECR: Duration = Duration::from_secs(4);
 
-/// How long a request to the registry waits in all. Most clients give up a pull at the first error, so it is as long as API
-/// Gateway lets a request take, which is 29 seconds, less the time to begin and to end in.
-/// Source: [API Gateway quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html).
+/// How long a request to the registry waits in all. Most clients give up a pull at the first error,
+/// so it is as long as API Gateway lets a request take, which is 29 seconds, less the time to begin
+/// and to end in.
+/// Source: [API Gateway
+/// quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html).
 pub const WAIT_OF_REGISTRY: Duration = Duration::from_secs(24);
 
-/// How long it is waited before each of the first looks, at most, in milliseconds; and before all further ones.
+/// How long it is waited before each of the first looks, at most, in milliseconds; and before all
+/// further ones.
 const FIRST_WAITS: [u64; 4] = [100, 150, 250, 500];
 const LATER_WAITS: u64 = 1000;
 
@@ -60,9 +66,9 @@ impl PullThrough {
         Worker::new(sdk, config).map(|worker| Self { worker })
     }
 
-    /// Waits until `lookup` finds the thing. To be called only for what a stored manifest names, or for an image in a
-    /// repository that a rule is for. One request to DynamoDB for each look; and besides, for who asks the worker, those of
-    /// `lookup`, one to DynamoDB and one to Lambda.
+    /// Waits until `lookup` finds the thing. To be called only for what a stored manifest names, or
+    /// for an image in a repository that a rule is for. One request to DynamoDB for each look; and
+    /// besides, for who asks the worker, those of `lookup`, one to DynamoDB and one to Lambda.
     pub async fn wait_for<T, F: Future<Output = Result<Option<T>, Fault>>>(
         &self,
         catalog: &Catalog,
@@ -113,7 +119,8 @@ impl PullThrough {
     ) -> Result<(), Fault> {
         let invoked = self.worker.fill(repository, wanted, lease_id).await;
         if invoked.is_err() {
-            // The next one that asks need not wait until the lease runs out. If this fails too, it has to.
+            // The next one that asks need not wait until the lease runs out. If this fails too, it
+            // has to.
             let _ = catalog.give_back_lease(repository, wanted, lease_id).await;
         }
         invoked

@@ -1,4 +1,5 @@
-//! The decisions, whichever API asks: whether this caller may have this layer or this image, and where its bytes are.
+//! The decisions, whichever API asks: whether this caller may have this layer or this image, and
+//! where its bytes are.
 
 mod images;
 
@@ -18,7 +19,9 @@ use layergate_core::catalog::{
 use layergate_core::config::Config;
 use layergate_core::fault::Fault;
 use layergate_core::store::{Method, Store};
-use layergate_core::types::{Digest, DownloadUrl, ImageTag, RegistryId, Repository, RepositoryName, Wanted};
+use layergate_core::types::{
+    Digest, DownloadUrl, ImageTag, RegistryId, Repository, RepositoryName, Wanted,
+};
 
 pub use images::{ImageName, Mismatch, MissingImage};
 
@@ -37,7 +40,8 @@ pub struct Service {
     pub region: String,
 }
 
-/// Why a caller does not get what it asked for. `Missing` says in which ways the thing itself can be missing.
+/// Why a caller does not get what it asked for. `Missing` says in which ways the thing itself can
+/// be missing.
 #[derive(Debug)]
 pub enum Refusal<Missing> {
     /// The caller may not read that repository. Does not tell whether it exists.
@@ -73,8 +77,8 @@ pub enum MissingLayer {
 const AT_ONCE: usize = 10;
 
 impl Service {
-    /// A service for the table and the bucket that `config` names. `sdk` has the region, the credentials and the
-    /// time-outs.
+    /// A service for the table and the bucket that `config` names. `sdk` has the region, the
+    /// credentials and the time-outs.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
         Self {
             catalog: Catalog::new(sdk, config),
@@ -86,14 +90,15 @@ impl Service {
         }
     }
 
-    /// Does what would make a first call slow: reads certificates and credentials, connects to DynamoDB, and checks
-    /// that the table has the layout that this code reads. One request.
+    /// Does what would make a first call slow: reads certificates and credentials, connects to
+    /// DynamoDB, and checks that the table has the layout that this code reads. One request.
     pub async fn make_ready(&self) -> Result<(), Fault> {
         self.catalog.layout().await.map(|_| ())
     }
 
-    /// A URL to download a layer from, for requests with this method. One query, if the layer is stored; for a caller from
-    /// another account, one more request before. A layer that is still in another registry is waited for.
+    /// A URL to download a layer from, for requests with this method. One query, if the layer is
+    /// stored; for a caller from another account, one more request before. A layer that is still in
+    /// another registry is waited for.
     pub async fn layer_url(
         &self,
         caller: &Caller,
@@ -104,7 +109,8 @@ impl Service {
     ) -> Result<DownloadUrl, Refusal<MissingLayer>> {
         let consistency = match caller.access(repository) {
             Access::Allowed => Consistency::Remembered,
-            // Not from the cache: an answer from there is quicker, so an outsider could tell which layers exist.
+            // Not from the cache: an answer from there is quicker, so an outsider could tell which
+            // layers exist.
             Access::IfGrantedTo(_) | Access::Denied => Consistency::Eventual,
         };
         let state = self.catalog.layer(repository, digest, consistency);
@@ -119,25 +125,35 @@ impl Service {
                 let state = self.catalog.layer(repository, digest, Consistency::Strong).await?;
                 Ok(Some(state).filter(|state| !matches!(state, LayerState::Upstream(_))))
             };
-            let wait = Wait { until: Instant::now() + longest_wait, takes_redirect: method == Method::Get };
+            let wait = Wait {
+                until: Instant::now() + longest_wait,
+                takes_redirect: method == Method::Get,
+            };
             let wanted = (repository, &Wanted::Layer(digest.clone()));
             state = match pull_through.wait_for(&self.catalog, wanted, lookup, wait).await? {
                 Waited::Here(state) => state,
                 Waited::AtUpstream(url) => return Ok(url),
                 Waited::NotYet => return Err(Refusal::Missing(MissingLayer::NotYet)),
-                Waited::Failed(failure) => return Err(Refusal::Missing(MissingLayer::Upstream(failure))),
+                Waited::Failed(failure) => {
+                    return Err(Refusal::Missing(MissingLayer::Upstream(failure)));
+                }
             };
         }
         match state {
             LayerState::Absent => Err(Refusal::Missing(MissingLayer::Absent)),
             LayerState::Unreferenced => Err(Refusal::Missing(MissingLayer::NotReferenced)),
             // There is no worker any more that could fetch it.
-            LayerState::Upstream(_) => Err(Refusal::Missing(MissingLayer::Upstream(FillFailure::NoRule))),
-            LayerState::Referenced(object_key) => Ok(self.store.download_url(&object_key, method).await?),
+            LayerState::Upstream(_) => {
+                Err(Refusal::Missing(MissingLayer::Upstream(FillFailure::NoRule)))
+            }
+            LayerState::Referenced(object_key) => {
+                Ok(self.store.download_url(&object_key, method).await?)
+            }
         }
     }
 
-    /// Some tags of a repository, at most `count`, in the order of their bytes: the first ones, or those after `last`.
+    /// Some tags of a repository, at most `count`, in the order of their bytes: the first ones, or
+    /// those after `last`.
     pub async fn tags(
         &self,
         caller: &Caller,
@@ -153,8 +169,8 @@ impl Service {
         }
     }
 
-    /// What is recorded of each of these layers, in their order; `None` for those that cannot be downloaded. One
-    /// query for each, a few at once.
+    /// What is recorded of each of these layers, in their order; `None` for those that cannot be
+    /// downloaded. One query for each, a few at once.
     pub async fn layer_descriptions(
         &self,
         caller: &Caller,
@@ -162,24 +178,30 @@ impl Service {
         digests: &[Digest],
     ) -> Result<Vec<Option<LayerDescription>>, Refusal<Infallible>> {
         self.readable(caller, repository).await?;
-        let layers = digests.iter().map(|digest| self.catalog.layer_description(repository, digest));
+        let layers =
+            digests.iter().map(|digest| self.catalog.layer_description(repository, digest));
         Ok(a_few_at_once(layers.collect()).await.into_iter().collect::<Result<_, _>>()?)
     }
 
-    /// The records of these repositories, in their order; or the first of them that the caller does not get, and why.
-    /// One request for each, a few at once.
+    /// The records of these repositories, in their order; or the first of them that the caller does
+    /// not get, and why. One request for each, a few at once.
     pub async fn repositories(
         &self,
         caller: &Caller,
         repositories: &[Repository],
     ) -> Result<Vec<RepositoryRecord>, (Repository, Refusal<Infallible>)> {
-        // All are read before one is refused: what a refusal costs does not tell which of them exist.
-        let records = repositories.iter().map(|repository| self.readable(caller, repository)).collect();
+        // All are read before one is refused: what a refusal costs does not tell which of them
+        // exist.
+        let records =
+            repositories.iter().map(|repository| self.readable(caller, repository)).collect();
         let records = a_few_at_once(records).await.into_iter().zip(repositories);
-        records.map(|(record, repository)| record.map_err(|refusal| (repository.clone(), refusal))).collect()
+        records
+            .map(|(record, repository)| record.map_err(|refusal| (repository.clone(), refusal)))
+            .collect()
     }
 
-    /// A page of a registry's repositories, for who reads all of them: [`Catalog::repository_page`].
+    /// A page of a registry's repositories, for who reads all of them:
+    /// [`Catalog::repository_page`].
     pub async fn repository_page(
         &self,
         caller: &Caller,
@@ -195,7 +217,8 @@ impl Service {
         Ok(page)
     }
 
-    /// The record of a repository, if the caller may read that. One request; none if nobody knows the caller.
+    /// The record of a repository, if the caller may read that. One request; none if nobody knows
+    /// the caller.
     async fn readable<Missing>(
         &self,
         caller: &Caller,
@@ -231,14 +254,15 @@ impl Service {
         }
     }
 
-    /// What `lookup` finds in a repository that is there. To be asked with reads that see every write that was answered
-    /// before them.
+    /// What `lookup` finds in a repository that is there. To be asked with reads that see every
+    /// write that was answered before them.
     async fn confirmed<T, Missing>(
         &self,
         repository: &Repository,
         lookup: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Refusal<Missing>> {
-        let (found, record) = tokio::try_join!(lookup, self.catalog.confirmed_repository(repository))?;
+        let (found, record) =
+            tokio::try_join!(lookup, self.catalog.confirmed_repository(repository))?;
         record.map(|_| found).ok_or(Refusal::NoRepository)
     }
 }

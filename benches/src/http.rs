@@ -1,4 +1,5 @@
-//! HTTP/1.1 between programs of this benchmark and clients that keep their connections and send lengths.
+//! HTTP/1.1 between programs of this benchmark and clients that keep their connections and send
+//! lengths.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -100,10 +101,13 @@ pub fn message(head: &str, body: &[u8]) -> Vec<u8> {
 
 /// Where the head and where the message end, if both are there.
 fn bounds(buffer: &[u8]) -> io::Result<Option<(usize, usize)>> {
-    let Some(blank) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return Ok(None) };
+    let Some(blank) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
+        return Ok(None);
+    };
     let head = blank + 4;
     let text = std::str::from_utf8(&buffer[..head]).map_err(io::Error::other)?;
     let message = Message { head: text, body: &[] };
-    let length = message.header("content-length").map_or(Ok(0), str::parse).map_err(io::Error::other)?;
+    let length =
+        message.header("content-length").map_or(Ok(0), str::parse).map_err(io::Error::other)?;
     Ok((buffer.len() >= head + length).then_some((head, head + length)))
 }

@@ -29,12 +29,14 @@ pub fn write(folder: &Path, layers: &[&[u8]]) -> Result<Vec<String>> {
 
 /// Writes a layout of one index, of images whose layers are those bytes.
 pub fn write_index(folder: &Path, images: &[Vec<&[u8]>]) -> Result<()> {
-    let images = images.iter().map(|layers| Ok(image(folder, layers)?.0)).collect::<Result<Vec<_>>>()?;
+    let images =
+        images.iter().map(|layers| Ok(image(folder, layers)?.0)).collect::<Result<Vec<_>>>()?;
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": images});
     layout(folder, &json_blob(folder, INDEX, &index)?)
 }
 
-/// Writes a layout of one image with so many layers of so many random bytes; gives the layers' digests.
+/// Writes a layout of one image with so many layers of so many random bytes; gives the layers'
+/// digests.
 pub fn write_random(folder: &Path, layers: usize, bytes: usize) -> Result<Vec<String>> {
     let random = SystemRandom::new();
     let mut block = vec![0; MIB];
@@ -48,7 +50,8 @@ pub fn write_random(folder: &Path, layers: usize, bytes: usize) -> Result<Vec<St
             Ok(())
         })
     };
-    let (manifest, digests) = image_of(folder, &(0..layers).map(|_| layer()).collect::<Result<Vec<_>>>()?)?;
+    let (manifest, digests) =
+        image_of(folder, &(0..layers).map(|_| layer()).collect::<Result<Vec<_>>>()?)?;
     layout(folder, &manifest)?;
     Ok(digests)
 }
@@ -60,7 +63,8 @@ pub fn root(folder: &Path) -> Result<String> {
     digest.map(str::to_owned).ok_or_else(|| "a layout of nothing".into())
 }
 
-/// Writes an image whose layers are those bytes; gives the manifest's descriptor and the layers' digests.
+/// Writes an image whose layers are those bytes; gives the manifest's descriptor and the layers'
+/// digests.
 fn image(folder: &Path, layers: &[&[u8]]) -> Result<(Value, Vec<String>)> {
     let layers = layers.iter().map(|layer| blob(folder, LAYER, |file| Ok(file.write_all(layer)?)));
     image_of(folder, &layers.collect::<Result<Vec<_>>>()?)
@@ -68,13 +72,16 @@ fn image(folder: &Path, layers: &[&[u8]]) -> Result<(Value, Vec<String>)> {
 
 /// The same of layers that are written already.
 fn image_of(folder: &Path, layers: &[Value]) -> Result<(Value, Vec<String>)> {
-    let digests: Vec<String> =
-        layers.iter().map(|layer| layer["digest"].as_str().unwrap_or_default().to_owned()).collect();
+    let digests: Vec<String> = layers
+        .iter()
+        .map(|layer| layer["digest"].as_str().unwrap_or_default().to_owned())
+        .collect();
     let config = json!({
         "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": digests},
     });
     let config = json_blob(folder, CONFIG, &config)?;
-    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
     Ok((json_blob(folder, MANIFEST, &manifest)?, digests))
 }
 
@@ -90,11 +97,18 @@ fn json_blob(folder: &Path, media_type: &str, value: &Value) -> Result<Value> {
 }
 
 /// Writes a blob; gives its descriptor.
-fn blob(folder: &Path, media_type: &str, fill: impl FnOnce(&mut Hashing) -> Result<()>) -> Result<Value> {
+fn blob(
+    folder: &Path,
+    media_type: &str,
+    fill: impl FnOnce(&mut Hashing) -> Result<()>,
+) -> Result<Value> {
     fs::create_dir_all(folder.join("blobs/sha256"))?;
     let unnamed = folder.join("blobs/unnamed");
-    let mut file =
-        Hashing { file: BufWriter::new(File::create(&unnamed)?), digest: Context::new(&SHA256), size: 0 };
+    let mut file = Hashing {
+        file: BufWriter::new(File::create(&unnamed)?),
+        digest: Context::new(&SHA256),
+        size: 0,
+    };
     fill(&mut file)?;
     file.flush()?;
     let digest = text(&file.digest.finish());

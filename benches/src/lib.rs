@@ -1,6 +1,8 @@
-//! What `make bench` and `make load` measure with: as little as possible between the clock and what is measured.
+//! What `make bench` and `make load` measure with: as little as possible between the clock and what
+//! is measured.
 //!
-//! Threads that block and HTTP read by hand, because an async server's own scheduling would be in every number.
+//! Threads that block and HTTP read by hand, because an async server's own scheduling would be in
+//! every number.
 
 pub mod http;
 pub mod image;

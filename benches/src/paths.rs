@@ -1,5 +1,5 @@
-//! Where programs and files of a run are. All by where this program is, because cargo may have been told to build into
-//! any folder.
+//! Where programs and files of a run are. All by where this program is, because cargo may have been
+//! told to build into any folder.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ pub fn program(name: &str) -> Result<PathBuf> {
     match program.exists() {
         true => Ok(program),
         false => {
-            Err(format!("{} is missing; `make bench` and `make load` build it", program.display()).into())
+            Err(format!("{} is missing; `make bench` and `make load` build it", program.display())
+                .into())
         }
     }
 }

@@ -22,12 +22,13 @@ impl Process {
     /// Starts a command on the CPUs of this thread.
     pub fn spawn(command: &mut Command) -> Result<Self> {
         let started = Instant::now();
-        let child = command.spawn().map_err(|error| format!("cannot start {command:?}: {error}"))?;
+        let child =
+            command.spawn().map_err(|error| format!("cannot start {command:?}: {error}"))?;
         Ok(Self { child, started })
     }
 
-    /// Starts a command on one CPU. It inherits that from the thread that starts it, which spares the exec
-    /// that a wrapper such as taskset would add to its start.
+    /// Starts a command on one CPU. It inherits that from the thread that starts it, which spares
+    /// the exec that a wrapper such as taskset would add to its start.
     pub fn spawn_on(cpu: usize, command: &mut Command) -> Result<Self> {
         std::thread::scope(|scope| {
             let starter = scope.spawn(|| {
@@ -51,7 +52,8 @@ impl Process {
     pub fn memory(&self, field: &str) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        let kibibytes = line.and_then(|line| line.split_ascii_whitespace().next()).ok_or("no such field")?;
+        let kibibytes =
+            line.and_then(|line| line.split_ascii_whitespace().next()).ok_or("no such field")?;
         Ok(kibibytes.parse::<f64>()? / 1024.0)
     }
 

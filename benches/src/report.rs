@@ -11,7 +11,11 @@ use crate::Result;
 pub fn table(headings: &[&str], rows: &[Vec<String>]) {
     let headings: Vec<String> = headings.iter().map(|&heading| heading.to_owned()).collect();
     let width = |column: usize| {
-        std::iter::once(&headings).chain(rows).map(|row| row[column].chars().count()).max().unwrap_or(0)
+        std::iter::once(&headings)
+            .chain(rows)
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..headings.len()).map(width).collect();
     let rule: Vec<String> = widths
@@ -35,7 +39,9 @@ pub fn machine() -> Result<Value> {
     let processor = fs::read_to_string("/proc/cpuinfo")?;
     let model = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let memory = fs::read_to_string("/proc/meminfo")?;
-    let memory = memory.split_ascii_whitespace().nth(1).ok_or("no memory")?.parse::<f64>()? / 1024.0 / 1024.0;
+    let memory = memory.split_ascii_whitespace().nth(1).ok_or("no memory")?.parse::<f64>()?
+        / 1024.0
+        / 1024.0;
     Ok(json!({
         "date": String::from_utf8(date.stdout)?.trim(),
         "cpus": std::thread::available_parallelism()?.get(),
@@ -45,8 +51,8 @@ pub fn machine() -> Result<Value> {
     }))
 }
 
-/// How many tasks wanted a CPU in the last minute: more than a few tenths before a run, and its numbers are
-/// somebody else's too.
+/// How many tasks wanted a CPU in the last minute: more than a few tenths before a run, and its
+/// numbers are somebody else's too.
 fn load() -> Result<f64> {
     let load = fs::read_to_string("/proc/loadavg")?;
     Ok(load.split_ascii_whitespace().next().ok_or("no load")?.parse()?)
@@ -64,7 +70,8 @@ pub fn describe(machine: &Value) -> String {
     )
 }
 
-/// Prints targets, each with its name, what was reached, and what it is to be at most. Gives them as JSON.
+/// Prints targets, each with its name, what was reached, and what it is to be at most. Gives them
+/// as JSON.
 pub fn targets(targets: &[(String, f64, f64)]) -> Value {
     let cells = |(name, reached, at_most): &(String, f64, f64)| {
         let verdict = if reached <= at_most { "met" } else { "missed" };

@@ -54,7 +54,11 @@ impl Stack {
     /// The tool, about to run against this stack.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.tool);
-        command.args(arguments).envs(&self.environment).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .args(arguments)
+            .envs(&self.environment)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -63,7 +67,9 @@ impl Stack {
         let Output { status, stderr, .. } = self.command(arguments).output()?;
         match status.success() {
             true => Ok(()),
-            false => Err(format!("layergate {arguments:?}: {}", String::from_utf8_lossy(&stderr)).into()),
+            false => {
+                Err(format!("layergate {arguments:?}: {}", String::from_utf8_lossy(&stderr)).into())
+            }
         }
     }
 }

@@ -17,8 +17,8 @@ fn behavior_version() -> BehaviorVersion {
     BehaviorVersion::v2026_01_12()
 }
 
-/// Turns off the SDK's own protection against connections that stall. The time-outs of [`Patience`] and of the
-/// uploads end such a connection, and the error then says that it was a time-out.
+/// Turns off the SDK's own protection against connections that stall. The time-outs of [`Patience`]
+/// and of the uploads end such a connection, and the error then says that it was a time-out.
 fn no_second_watch() -> StalledStreamProtectionConfig {
     StalledStreamProtectionConfig::disabled()
 }
@@ -28,7 +28,8 @@ pub fn http_client() -> SharedHttpClient {
     Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
-/// How long an answer of AWS is waited for, which depends on who waits. By default the SDK waits for ever.
+/// How long an answer of AWS is waited for, which depends on who waits. By default the SDK waits
+/// for ever.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// How long a connection may take to be made.
@@ -44,7 +45,8 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// That of a client who waits for the function's answer: there is one within 5 s, whatever DynamoDB does.
+    /// That of a client who waits for the function's answer: there is one within 5 s, whatever
+    /// DynamoDB does.
     pub const CLIENT: Self = Self {
         connect: Duration::from_secs(1),
         attempt: Duration::from_millis(1500),
@@ -53,8 +55,8 @@ impl Patience {
         first_wait: Duration::from_millis(50),
     };
 
-    /// That of a person at a terminal, perhaps on a slow line, where a page of a listing (up to a megabyte) takes long; or
-    /// of nobody.
+    /// That of a person at a terminal, perhaps on a slow line, where a page of a listing (up to a
+    /// megabyte) takes long; or of nobody.
     pub const PERSON: Self = Self {
         connect: Duration::from_secs(3),
         attempt: Duration::from_secs(20),
@@ -72,7 +74,9 @@ impl Patience {
     }
 
     fn retries(self) -> RetryConfig {
-        RetryConfig::standard().with_max_attempts(self.attempts).with_initial_backoff(self.first_wait)
+        RetryConfig::standard()
+            .with_max_attempts(self.attempts)
+            .with_initial_backoff(self.first_wait)
     }
 }
 

@@ -24,21 +24,22 @@
 //! | `registry#<registryId>` | `position` | where the scheduled cleaning goes on: `position` |
 //! | `table` | `layout` | the layout of this table: `version` |
 //!
-//! Each layer, image and tag has a partition of its own: first its record, then what refers to it. One partition
-//! serves 3,000 read units a second, and a fleet pulls one repository's layers all at once. `layer` sorts before
-//! `reference#…`. So one query for two items tells whether a layer is stored and whether any image references it,
-//! however many do. Listings serve only to list. Publishing and deleting an image read only what belongs to that
-//! image. So their cost does not depend on what else the repository has, and work on different images has no item in
-//! common.
+//! Each layer, image and tag has a partition of its own: first its record, then what refers to it.
+//! One partition serves 3,000 read units a second, and a fleet pulls one repository's layers all at
+//! once. `layer` sorts before `reference#…`. So one query for two items tells whether a layer is
+//! stored and whether any image references it, however many do. Listings serve only to list.
+//! Publishing and deleting an image read only what belongs to that image. So their cost does not
+//! depend on what else the repository has, and work on different images has no item in common.
 //!
-//! `deleting` in the record of a repository or an image is a mark: its deletion has begun. The value is the id of
-//! that deletion. The mark is never replaced or taken back, and stays until the record is gone. There is one
-//! exception: a repository's mark with `tentative` is taken back if the repository turns out to have images.
-//! `keeps_images` beside the mark of an index means that a cleaner deletes it, because its publishing never ended: its
-//! images lose only the row that names it.
-//! `begun_at` tells an image's record from an earlier or later one with the same digest. `revision` grows with each
-//! change of what names the image. A decision that depends on the names is written only if the revision is still the
-//! one that was read before the names.
+//! `deleting` in the record of a repository or an image is a mark: its deletion has begun. The
+//! value is the id of that deletion. The mark is never replaced or taken back, and stays until the
+//! record is gone. There is one exception: a repository's mark with `tentative` is taken back if
+//! the repository turns out to have images. `keeps_images` beside the mark of an index means that a
+//! cleaner deletes it, because its publishing never ended: its images lose only the row that names
+//! it.
+//! `begun_at` tells an image's record from an earlier or later one with the same digest. `revision`
+//! grows with each change of what names the image. A decision that depends on the names is written
+//! only if the revision is still the one that was read before the names.
 //!
 //! What these guarantee, and why, is in `docs/architecture.md`.
 
@@ -95,7 +96,8 @@ pub struct Catalog {
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consistency {
-    /// From the cache, if the layer was found referenced less than `CACHE_SECONDS` ago; else like `Eventual`.
+    /// From the cache, if the layer was found referenced less than `CACHE_SECONDS` ago; else like
+    /// `Eventual`.
     Remembered,
     /// Half the price, but may miss what was written in the last moments.
     Eventual,

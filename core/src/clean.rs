@@ -1,12 +1,13 @@
 //! Cleaning: removes what no image needs any more, while others publish.
 //!
 //! 1. Records: images whose publishing never ended, and layers that no image references.
-//! 2. Objects of the store: layers and manifests that no repository of the registry has a record of.
+//! 2. Objects of the store: layers and manifests that no repository of the registry has a record
+//!    of.
 //! 3. Uploads that were never completed.
 //!
-//! It is safe to stop at any point, and any number of cleaners may be at work. A batch of digests is first claimed in the
-//! catalog; then the intents of publishings are read, and what one of them names is left alone. Why no publishing loses
-//! what it relies on is in `docs/architecture.md`.
+//! It is safe to stop at any point, and any number of cleaners may be at work. A batch of digests
+//! is first claimed in the catalog; then the intents of publishings are read, and what one of them
+//! names is left alone. Why no publishing loses what it relies on is in `docs/architecture.md`.
 //!
 //! This module does not know who waits for it: it works in slices, and reports [`Progress`].
 
@@ -37,8 +38,8 @@ pub struct Cleaning<'a> {
     pub store: &'a Store,
     /// The registry. Others in the same table and bucket are left alone.
     pub registry: &'a RegistryId,
-    /// Objects, uploads and unfinished images that are younger stay: a publishing that was killed may be run again, and
-    /// then does not send them again.
+    /// Objects, uploads and unfinished images that are younger stay: a publishing that was killed
+    /// may be run again, and then does not send them again.
     pub older_than: Duration,
     /// Only looks what it would remove.
     pub is_dry_run: bool,
@@ -98,7 +99,8 @@ pub struct Progress {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     step: Step,
-    /// What is done of this step: all up to the repository with this name, or the object with these digits.
+    /// What is done of this step: all up to the repository with this name, or the object with these
+    /// digits.
     after: String,
 }
 
@@ -111,8 +113,8 @@ pub struct Slice {
     pub next: Option<Position>,
 }
 
-/// A step of a cleaning, as a position names it. A listing in the order of digests has the digests of one algorithm after
-/// those of the other, so each is a step.
+/// A step of a cleaning, as a position names it. A listing in the order of digests has the digests
+/// of one algorithm after those of the other, so each is a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Step {
@@ -147,8 +149,9 @@ impl Step {
 }
 
 impl Cleaning<'_> {
-    /// Cleans until `should_stop` says so, which is asked after each repository and each page of objects. So a slice always
-    /// does some of the work. A registry without repositories is left alone, as a new table is.
+    /// Cleans until `should_stop` says so, which is asked after each repository and each page of
+    /// objects. So a slice always does some of the work. A registry without repositories is left
+    /// alone, as a new table is.
     pub async fn run(
         &self,
         from: Position,
@@ -225,8 +228,9 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// Refuses a bucket that is not that of the table, whose objects would all seem to be needed by nobody: of the
-    /// stored ones among the first twenty layers that a repository lists, one is in the bucket.
+    /// Refuses a bucket that is not that of the table, whose objects would all seem to be needed by
+    /// nobody: of the stored ones among the first twenty layers that a repository lists, one is in
+    /// the bucket.
     async fn check_bucket(&self) -> Result<(), CleanError> {
         let Cleaning { catalog, store, registry, .. } = self.cleaning;
         for repository in &self.repositories {

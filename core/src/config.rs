@@ -18,18 +18,20 @@ pub struct Config {
     pub bucket_name: String,
     /// `DEFAULT_REGISTRY_ID`: the registry of a request that names none.
     pub default_registry_id: RegistryId,
-    /// `URL_EXPIRY_SECONDS`: how long a download URL lives; 60 to 604800 (the most S3 takes), 3600 if unset. A URL
-    /// stops working earlier if the credentials that signed it expire.
+    /// `URL_EXPIRY_SECONDS`: how long a download URL lives; 60 to 604800 (the most S3 takes), 3600
+    /// if unset. A URL stops working earlier if the credentials that signed it expire.
     pub url_expiry: Duration,
-    /// `CACHE_SECONDS`: how long the function remembers that a layer is referenced, without asking the catalog again;
-    /// 0 (always ask) to 300, 10 if unset. A deleted image's layers may still be given out for that long.
+    /// `CACHE_SECONDS`: how long the function remembers that a layer is referenced, without asking
+    /// the catalog again; 0 (always ask) to 300, 10 if unset. A deleted image's layers may still be
+    /// given out for that long.
     pub cache_life: Duration,
     /// `AUTHORIZATION`: who decides which caller may read what; `iam` if unset.
     pub authorization: Authorization,
-    /// `TOKEN_KEY_ID`: the KMS key from which the keys of the registry's tokens are derived: its id, ARN or alias. If
-    /// unset, there is no registry that clients can log in to.
+    /// `TOKEN_KEY_ID`: the KMS key from which the keys of the registry's tokens are derived: its
+    /// id, ARN or alias. If unset, there is no registry that clients can log in to.
     pub token_key_id: Option<String>,
-    /// `WORKER_FUNCTION_NAME`: the worker, which fetches from other registries. If unset, nothing is fetched.
+    /// `WORKER_FUNCTION_NAME`: the worker, which fetches from other registries. If unset, nothing
+    /// is fetched.
     pub worker_function_name: Option<String>,
     /// `AWS_ENDPOINT_URL_DYNAMODB`: where DynamoDB is, if not at its AWS endpoint.
     pub dynamodb_endpoint: Option<String>,
@@ -39,15 +41,17 @@ pub struct Config {
     pub kms_endpoint: Option<String>,
     /// `AWS_ENDPOINT_URL_LAMBDA`: where Lambda is, if not at its AWS endpoint.
     pub lambda_endpoint: Option<String>,
-    /// `AWS_ENDPOINT_URL_SECRETS_MANAGER`: where Secrets Manager is, if not at its AWS endpoint. Only the worker asks it.
+    /// `AWS_ENDPOINT_URL_SECRETS_MANAGER`: where Secrets Manager is, if not at its AWS endpoint.
+    /// Only the worker asks it.
     pub secrets_manager_endpoint: Option<String>,
 }
 
 /// Who decides which caller may read what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authorization {
-    /// `iam`: a caller reads the registry of its own account, and repositories that grant its account. The gateway's
-    /// IAM authorizer says who the caller is; a call without that identity is refused.
+    /// `iam`: a caller reads the registry of its own account, and repositories that grant its
+    /// account. The gateway's IAM authorizer says who the caller is; a call without that identity
+    /// is refused.
     Iam,
     /// `gateway`: whoever the gateway lets in reads everything. For private APIs and API keys.
     Gateway,
@@ -62,25 +66,37 @@ pub struct ConfigError {
 }
 
 impl Config {
-    /// Reads the settings with `variable`, which gives a variable's value, such as `|name| std::env::var(name).ok()`.
-    /// An empty variable counts as unset.
-    pub fn from_env(variable: impl Fn(&'static str) -> Option<String>) -> Result<Self, ConfigError> {
+    /// Reads the settings with `variable`, which gives a variable's value, such as `|name|
+    /// std::env::var(name).ok()`. An empty variable counts as unset.
+    pub fn from_env(
+        variable: impl Fn(&'static str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
         let optional = |name| variable(name).filter(|value| !value.is_empty());
         let required = |name, meaning: &str| {
             optional(name).ok_or_else(|| error(name, format!("is not set; it must be {meaning}")))
         };
         let endpoint = |name| optional(name).map(|value| parse_endpoint(name, value)).transpose();
         Ok(Self {
-            table_name: required("TABLE_NAME", TABLE.meaning).and_then(|value| TABLE.parse(value))?,
-            bucket_name: required("BUCKET_NAME", BUCKET.meaning).and_then(|value| BUCKET.parse(value))?,
-            default_registry_id: required("DEFAULT_REGISTRY_ID", REGISTRY_MEANING).and_then(|value| {
-                RegistryId::parse(&value)
-                    .map_err(|_| error("DEFAULT_REGISTRY_ID", must_be(REGISTRY_MEANING, &value)))
-            })?,
-            url_expiry: optional("URL_EXPIRY_SECONDS").map_or(Ok(DEFAULT_URL_EXPIRY), parse_url_expiry)?,
-            cache_life: optional("CACHE_SECONDS").map_or(Ok(DEFAULT_CACHE_LIFE), parse_cache_life)?,
-            authorization: optional("AUTHORIZATION").map_or(Ok(Authorization::Iam), parse_authorization)?,
-            token_key_id: optional("TOKEN_KEY_ID").map(|value| TOKEN_KEY.parse(value)).transpose()?,
+            table_name: required("TABLE_NAME", TABLE.meaning)
+                .and_then(|value| TABLE.parse(value))?,
+            bucket_name: required("BUCKET_NAME", BUCKET.meaning)
+                .and_then(|value| BUCKET.parse(value))?,
+            default_registry_id: required("DEFAULT_REGISTRY_ID", REGISTRY_MEANING).and_then(
+                |value| {
+                    RegistryId::parse(&value).map_err(|_| {
+                        error("DEFAULT_REGISTRY_ID", must_be(REGISTRY_MEANING, &value))
+                    })
+                },
+            )?,
+            url_expiry: optional("URL_EXPIRY_SECONDS")
+                .map_or(Ok(DEFAULT_URL_EXPIRY), parse_url_expiry)?,
+            cache_life: optional("CACHE_SECONDS")
+                .map_or(Ok(DEFAULT_CACHE_LIFE), parse_cache_life)?,
+            authorization: optional("AUTHORIZATION")
+                .map_or(Ok(Authorization::Iam), parse_authorization)?,
+            token_key_id: optional("TOKEN_KEY_ID")
+                .map(|value| TOKEN_KEY.parse(value))
+                .transpose()?,
             worker_function_name: optional("WORKER_FUNCTION_NAME")
                 .map(|value| WORKER.parse(value))
                 .transpose()?,
@@ -92,9 +108,11 @@ impl Config {
         })
     }
 
-    /// `AWS_REGION`, which Lambda sets. Only for the function: the tool also reads the region from AWS's
-    /// configuration files.
-    pub fn region_from_env(variable: impl Fn(&'static str) -> Option<String>) -> Result<String, ConfigError> {
+    /// `AWS_REGION`, which Lambda sets. Only for the function: the tool also reads the region from
+    /// AWS's configuration files.
+    pub fn region_from_env(
+        variable: impl Fn(&'static str) -> Option<String>,
+    ) -> Result<String, ConfigError> {
         variable("AWS_REGION").filter(|value| !value.is_empty()).ok_or_else(ConfigError::no_region)
     }
 }
@@ -112,8 +130,9 @@ const DEFAULT_URL_EXPIRY: Duration = Duration::from_secs(3600);
 
 const DEFAULT_CACHE_LIFE: Duration = Duration::from_secs(10);
 
-/// A setting that names something of AWS's, how many characters such names have, and the pattern that they match.
-/// The pattern does not count them: compiling one that counts to 2,048 takes a tenth of a cold start.
+/// A setting that names something of AWS's, how many characters such names have, and the pattern
+/// that they match. The pattern does not count them: compiling one that counts to 2,048 takes a
+/// tenth of a cold start.
 struct Name {
     variable: &'static str,
     meaning: &'static str,
@@ -121,7 +140,8 @@ struct Name {
     pattern: &'static str,
 }
 
-/// Source: [CreateTable](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_CreateTable.html).
+/// Source:
+/// [CreateTable](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_CreateTable.html).
 const TABLE: Name = Name {
     variable: "TABLE_NAME",
     meaning: "a DynamoDB table's name (3 to 255 of a-z, A-Z, 0-9, '_', '-' and '.')",
@@ -129,7 +149,8 @@ const TABLE: Name = Name {
     pattern: "^[a-zA-Z0-9_.-]+$",
 };
 
-/// Source: [Bucket naming rules](https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html).
+/// Source: [Bucket naming
+/// rules](https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html).
 const BUCKET: Name = Name {
     variable: "BUCKET_NAME",
     meaning: "an S3 bucket's name (3 to 63 of a-z, 0-9, '-' and '.')",
@@ -180,7 +201,8 @@ fn parse_seconds(
     match value.parse() {
         Ok(seconds) if range.contains(&seconds) => Ok(Duration::from_secs(seconds)),
         _ => {
-            let meaning = format!("a whole number of seconds from {} to {}", range.start(), range.end());
+            let meaning =
+                format!("a whole number of seconds from {} to {}", range.start(), range.end());
             Err(error(variable, must_be(meaning, &value)))
         }
     }
@@ -195,9 +217,9 @@ fn parse_authorization(value: String) -> Result<Authorization, ConfigError> {
 }
 
 fn parse_endpoint(variable: &'static str, value: String) -> Result<String, ConfigError> {
-    let is_endpoint = value
-        .parse::<Uri>()
-        .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+    let is_endpoint = value.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+    });
     match is_endpoint {
         true => Ok(value),
         // The value is not repeated: an endpoint may contain a password.

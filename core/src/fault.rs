@@ -1,5 +1,5 @@
-//! Why a request to one of AWS's services failed. The API's function decides what it tells a client about it, and the tool
-//! what it tells its user.
+//! Why a request to one of AWS's services failed. The API's function decides what it tells a client
+//! about it, and the tool what it tells its user.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -74,7 +74,8 @@ pub struct BackendFault {
     pub backend: Backend,
     /// How far the request got.
     pub kind: Kind,
-    /// The HTTP status, if there was an answer. The answer to a HEAD has no body, and so nothing but the status.
+    /// The HTTP status, if there was an answer. The answer to a HEAD has no body, and so nothing
+    /// but the status.
     pub status: Option<u16>,
     /// The backend's name for what is wrong, if it gave one.
     pub code: Option<String>,
@@ -118,8 +119,8 @@ impl Fault {
             status: error.raw_response().map(|response| response.status().as_u16()),
             code: error.code().map(str::to_owned),
             request_id: error.meta().extra("aws_request_id").map(str::to_owned),
-            // Only the first line. The others may repeat the request with its session token: DynamoDB does so when a
-            // signature does not match.
+            // Only the first line. The others may repeat the request with its session token:
+            // DynamoDB does so when a signature does not match.
             source: match error.message().and_then(|message| message.lines().next()) {
                 Some(message) => message.into(),
                 None => error.into(),
@@ -142,10 +143,14 @@ impl Fault {
         Self::local(backend, Kind::BrokenOff, cause.into())
     }
 
-    /// The fault for a success without a field that every real answer has. Something else than the backend has
-    /// answered, and that must not read as "there is nothing".
+    /// The fault for a success without a field that every real answer has. Something else than the
+    /// backend has answered, and that must not read as "there is nothing".
     pub fn garbled(backend: Backend) -> Self {
-        Self::local(backend, Kind::Garbled, "what came back is not an answer to what was asked".into())
+        Self::local(
+            backend,
+            Kind::Garbled,
+            "what came back is not an answer to what was asked".into(),
+        )
     }
 
     /// The fault for a function that was invoked and failed. Its own words are in its log.
@@ -173,9 +178,12 @@ impl Fault {
 
     /// Whether the backend refused because of too many requests, even after the SDK's retries.
     ///
-    /// Names from [Error responses of S3](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html),
-    /// [Error handling with DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html),
-    /// [Common errors of KMS](https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html) and Lambda's
+    /// Names from [Error responses of
+    /// S3](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html), [Error handling
+    /// with
+    /// DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html),
+    /// [Common errors of
+    /// KMS](https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html) and Lambda's
     /// [Invoke](https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html).
     pub fn is_throttling(&self) -> bool {
         let Self::Backend(fault) = self else { return false };
@@ -191,9 +199,11 @@ impl Fault {
         )
     }
 
-    /// Whether S3 answered that it has too much to do, or failed itself, so that asking again may help.
+    /// Whether S3 answered that it has too much to do, or failed itself, so that asking again may
+    /// help.
     ///
-    /// Names from [S3's error responses](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
+    /// Names from [S3's error
+    /// responses](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
     pub fn is_passing(&self) -> bool {
         let Self::Backend(fault) = self else { return false };
         matches!(fault.code.as_deref(), Some("InternalError" | "ServiceUnavailable" | "SlowDown"))

@@ -1,7 +1,7 @@
 //! Publishing: bytes into the store, verified, and only then records into the catalog.
 //!
-//! This module does not know where the bytes come from, or who waits for them. [`Uploads`] reads from any reader, and
-//! reports what happens as [`Event`]s.
+//! This module does not know where the bytes come from, or who waits for them. [`Uploads`] reads
+//! from any reader, and reports what happens as [`Event`]s.
 
 mod blob;
 mod upload;
@@ -12,9 +12,9 @@ use crate::types::Repository;
 pub use blob::{BlobReader, Verifier};
 pub use upload::{Event, UploadError, Uploads};
 
-/// Makes an image visible, without a tag. Its bytes must be in the store; the images of an index must be visible
-/// already. `intent` names the image's manifest and its layers, and was announced before anybody looked whether the
-/// store has them.
+/// Makes an image visible, without a tag. Its bytes must be in the store; the images of an index
+/// must be visible already. `intent` names the image's manifest and its layers, and was announced
+/// before anybody looked whether the store has them.
 pub async fn image(
     catalog: &Catalog,
     repository: &Repository,

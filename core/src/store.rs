@@ -39,7 +39,8 @@ impl Store {
     pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
         let mut builder = aws_sdk_s3::config::Builder::from(sdk);
         if let Some(endpoint) = &config.s3_endpoint {
-            // The bucket's name before an endpoint such as localhost would be a host that nobody has.
+            // The bucket's name before an endpoint such as localhost would be a host that nobody
+            // has.
             builder = builder.endpoint_url(endpoint).force_path_style(true);
         }
         Self {
@@ -49,9 +50,13 @@ impl Store {
         }
     }
 
-    /// Signs a URL of an object. Sends no request, so it does not check that the object exists: the catalog has only
-    /// objects that were uploaded.
-    pub async fn download_url(&self, object_key: &ObjectKey, method: Method) -> Result<DownloadUrl, Fault> {
+    /// Signs a URL of an object. Sends no request, so it does not check that the object exists: the
+    /// catalog has only objects that were uploaded.
+    pub async fn download_url(
+        &self,
+        object_key: &ObjectKey,
+        method: Method,
+    ) -> Result<DownloadUrl, Fault> {
         let expiry = PresigningConfig::expires_in(self.url_expiry)
             .map_err(|error| Fault::not_sent(Backend::S3, error))?;
         let (bucket, key) = (&self.bucket_name, object_key.as_ref());
@@ -76,7 +81,8 @@ impl Store {
         if object.content_length().and_then(|length| u64::try_from(length).ok()) != Some(size) {
             return Err(Fault::garbled(Backend::S3));
         }
-        let bytes = object.body.collect().await.map_err(|error| Fault::broken_off(Backend::S3, error))?;
+        let bytes =
+            object.body.collect().await.map_err(|error| Fault::broken_off(Backend::S3, error))?;
         Ok(bytes.to_vec())
     }
 }

@@ -1,7 +1,7 @@
 //! The values of the ECR API, as types that cannot hold a bad value.
 //!
-//! `parse` returns a value, or the [`Constraint`] that the text breaks. Values are read with `AsRef<str>` or
-//! `Display`. The constraints are those of ECR's
+//! `parse` returns a value, or the [`Constraint`] that the text breaks. Values are read with
+//! `AsRef<str>` or `Display`. The constraints are those of ECR's
 //! [GetDownloadUrlForLayer](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetDownloadUrlForLayer.html)
 //! unless said otherwise.
 
@@ -14,7 +14,8 @@ use regex_lite::Regex;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-/// A rule of the API that a value breaks. Displayed in ECR's own words, to follow the member's name.
+/// A rule of the API that a value breaks. Displayed in ECR's own words, to follow the member's
+/// name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Constraint {
     /// The value is absent.
@@ -89,7 +90,11 @@ static RULE_PREFIX: Pattern =
 
 impl Pattern {
     /// Checks the number of characters as well, and first.
-    fn check_of_length(&self, value: &str, lengths: RangeInclusive<usize>) -> Result<(), Constraint> {
+    fn check_of_length(
+        &self,
+        value: &str,
+        lengths: RangeInclusive<usize>,
+    ) -> Result<(), Constraint> {
         match value.chars().count() {
             length if length < *lengths.start() => Err(Constraint::MinLength(*lengths.start())),
             length if length > *lengths.end() => Err(Constraint::MaxLength(*lengths.end())),
@@ -171,8 +176,8 @@ impl fmt::Display for Repository {
 
 /// The digest of a layer or of an image manifest, such as `sha256:9f86d0…`.
 ///
-/// Upper-case hexadecimal digits are legal and name the same content as lower-case ones: two digests that differ only
-/// in this are equal, and [`Digest::hex`] is always lower-case.
+/// Upper-case hexadecimal digits are legal and name the same content as lower-case ones: two
+/// digests that differ only in this are equal, and [`Digest::hex`] is always lower-case.
 #[derive(Debug, Clone)]
 pub struct Digest {
     as_given: String,
@@ -180,7 +185,8 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// Accepts what ECR accepts as `layerDigest`: `<algorithm>:<hexadecimal digits>`, of any length.
+    /// Accepts what ECR accepts as `layerDigest`: `<algorithm>:<hexadecimal digits>`, of any
+    /// length.
     pub fn parse(value: &str) -> Result<Self, Constraint> {
         let violated = Constraint::Pattern(DIGEST.text);
         DIGEST.check(value)?;
@@ -204,9 +210,10 @@ impl Digest {
         &self.hex
     }
 
-    /// Whether bytes can have it: it is one of the two algorithms that the OCI image specification registers, and of full
-    /// length.
-    /// Source: [Registered algorithms](https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#registered-algorithms).
+    /// Whether bytes can have it: it is one of the two algorithms that the OCI image specification
+    /// registers, and of full length.
+    /// Source: [Registered
+    /// algorithms](https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#registered-algorithms).
     pub fn is_verifiable(&self) -> bool {
         matches!((self.algorithm(), self.hex.len()), ("sha256", 64) | ("sha512", 128))
     }
@@ -275,8 +282,8 @@ impl ObjectKey {
     }
 }
 
-/// A URL to download from, which is a credential. It can be serialized into an answer, but not printed: it has no `Display`,
-/// and its `Debug` hides it.
+/// A URL to download from, which is a credential. It can be serialized into an answer, but not
+/// printed: it has no `Display`, and its `Debug` hides it.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct DownloadUrl(String);
 
@@ -328,8 +335,8 @@ pub enum Wanted {
     Image(ImageId),
 }
 
-/// What the names of the repositories begin with that a pull through cache rule is for: `PREFIX/NAME`. `ROOT` is for all
-/// repositories that no other rule is for.
+/// What the names of the repositories begin with that a pull through cache rule is for:
+/// `PREFIX/NAME`. `ROOT` is for all repositories that no other rule is for.
 ///
 /// Source: `ecrRepositoryPrefix` of
 /// [CreatePullThroughCacheRule](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreatePullThroughCacheRule.html).
@@ -343,7 +350,8 @@ impl RulePrefix {
         Ok(Self(value.trim_end_matches('/').to_owned()))
     }
 
-    /// What follows the prefix in a repository's name; `None` if the rule is not for that repository.
+    /// What follows the prefix in a repository's name; `None` if the rule is not for that
+    /// repository.
     pub fn rest<'a>(&self, name: &'a RepositoryName) -> Option<&'a str> {
         match self.0.as_str() {
             "ROOT" => Some(&name.0),

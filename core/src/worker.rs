@@ -17,10 +17,12 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::UniqueId;
 use crate::config::Config;
 use crate::fault::{Backend, Fault};
-use crate::types::{Digest, ImageId, ImageTag, RegistryId, Repository, RepositoryName, RulePrefix, Wanted};
+use crate::types::{
+    Digest, ImageId, ImageTag, RegistryId, Repository, RepositoryName, RulePrefix, Wanted,
+};
 
-/// How long a validation may take: an upstream that does not answer is asked three times, for ten seconds each, and its
-/// token server as well.
+/// How long a validation may take: an upstream that does not answer is asked three times, for ten
+/// seconds each, and its token server as well.
 const LONGEST_VALIDATION: Duration = Duration::from_secs(180);
 
 /// What the worker is asked to do: the payload of an invocation.
@@ -59,7 +61,8 @@ pub struct FillEvent {
 }
 
 /// Whether a rule's upstream lets the registry in, by ECR's names.
-/// Source: [ValidatePullThroughCacheRule](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ValidatePullThroughCacheRule.html).
+/// Source:
+/// [ValidatePullThroughCacheRule](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ValidatePullThroughCacheRule.html).
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Validation {
@@ -87,13 +90,16 @@ impl FillEvent {
         }
     }
 
-    /// Where it belongs, what it is, and the id of its lease; `None` if this is not what [`Worker::fill`] sends.
+    /// Where it belongs, what it is, and the id of its lease; `None` if this is not what
+    /// [`Worker::fill`] sends.
     pub fn parse(&self) -> Option<(Repository, Wanted, UniqueId)> {
         let registry = RegistryId::parse(&self.registry_id).ok()?;
         let name = RepositoryName::parse(&self.repository_name).ok()?;
         let wanted = match (&self.layer_digest, &self.image_digest, &self.image_tag) {
             (Some(digest), None, None) => Wanted::Layer(Digest::parse(digest).ok()?),
-            (None, Some(digest), None) => Wanted::Image(ImageId::Digest(Digest::parse(digest).ok()?)),
+            (None, Some(digest), None) => {
+                Wanted::Image(ImageId::Digest(Digest::parse(digest).ok()?))
+            }
             (None, None, Some(tag)) => Wanted::Image(ImageId::Tag(ImageTag::parse(tag).ok()?)),
             _ => return None,
         };
@@ -107,7 +113,8 @@ pub struct Worker {
     sdk: SdkConfig,
     endpoint: Option<String>,
     function_name: String,
-    /// Made at its first use: a function instance that gives out only what is stored needs no client.
+    /// Made at its first use: a function instance that gives out only what is stored needs no
+    /// client.
     client: OnceLock<Client>,
 }
 
@@ -122,9 +129,10 @@ impl Worker {
         })
     }
 
-    /// Asks for an image or a layer to be fetched, under this lease. Returns when Lambda has taken the request; it may
-    /// deliver it more than once.
-    /// Source: [Asynchronous invocation](https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html).
+    /// Asks for an image or a layer to be fetched, under this lease. Returns when Lambda has taken
+    /// the request; it may deliver it more than once.
+    /// Source: [Asynchronous
+    /// invocation](https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html).
     pub async fn fill(
         &self,
         repository: &Repository,
@@ -144,12 +152,14 @@ impl Worker {
             .operation_attempt_timeout(LONGEST_VALIDATION)
             .operation_timeout(LONGEST_VALIDATION)
             .build();
-        let invoked = invoke.customize().config_override(Builder::new().timeout_config(time)).send().await;
+        let invoked =
+            invoke.customize().config_override(Builder::new().timeout_config(time)).send().await;
         serde_json::from_slice(&payload(invoked, 200)?).map_err(|_| Fault::garbled(Backend::Lambda))
     }
 
     fn invoke(&self, event: &Event) -> Result<InvokeFluentBuilder, Fault> {
-        let payload = serde_json::to_vec(event).map_err(|error| Fault::not_sent(Backend::Lambda, error))?;
+        let payload =
+            serde_json::to_vec(event).map_err(|error| Fault::not_sent(Backend::Lambda, error))?;
         let client = self.client.get_or_init(|| {
             let mut builder = Builder::from(&self.sdk);
             if let Some(endpoint) = &self.endpoint {
@@ -162,7 +172,10 @@ impl Worker {
 }
 
 /// What the function has returned, if Lambda answers with the status that says so.
-fn payload(invoked: Result<InvokeOutput, SdkError<InvokeError>>, status: i32) -> Result<Vec<u8>, Fault> {
+fn payload(
+    invoked: Result<InvokeOutput, SdkError<InvokeError>>,
+    status: i32,
+) -> Result<Vec<u8>, Fault> {
     let output = invoked.map_err(|error| Fault::of(Backend::Lambda, error))?;
     match (output.status_code == status, output.function_error) {
         (true, None) => Ok(output.payload.map(Blob::into_inner).unwrap_or_default()),

@@ -6,7 +6,8 @@
 //! curl --fail --output FILE "$url"
 //! ```
 //!
-//! Credentials and region are those that the SDK finds by itself: `AWS_REGION`, `AWS_PROFILE` and so on.
+//! Credentials and region are those that the SDK finds by itself: `AWS_REGION`, `AWS_PROFILE` and
+//! so on.
 
 mod signing;
 
@@ -33,7 +34,13 @@ async fn main() -> ExitCode {
         .build();
     let ecr = aws_sdk_ecr::Client::from_conf(config);
 
-    match ecr.get_download_url_for_layer().repository_name(repository).layer_digest(digest).send().await {
+    match ecr
+        .get_download_url_for_layer()
+        .repository_name(repository)
+        .layer_digest(digest)
+        .send()
+        .await
+    {
         Ok(answer) => {
             println!("{}", answer.download_url().unwrap_or_default());
             ExitCode::SUCCESS

@@ -1,5 +1,5 @@
-//! From the raw bytes of an event to a response: every event gets a well-formed answer, none makes the handler
-//! panic, and none gets a URL out of a catalog that is empty.
+//! From the raw bytes of an event to a response: every event gets a well-formed answer, none makes
+//! the handler panic, and none gets a URL out of a catalog that is empty.
 
 #![no_main]
 

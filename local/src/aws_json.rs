@@ -1,4 +1,5 @@
-//! What the embedded services of AWS share: reading a request of their protocol, and answering in JSON.
+//! What the embedded services of AWS share: reading a request of their protocol, and answering in
+//! JSON.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;

@@ -39,13 +39,15 @@ pub const ACCOUNT: &str = "000000000000";
 /// The region it says it is in.
 pub const REGION: &str = "us-east-1";
 
-/// The same at every start, because the embedded S3 lets only the key that started an upload end it.
+/// The same at every start, because the embedded S3 lets only the key that started an upload end
+/// it.
 pub(super) const ACCESS_KEY_ID: &str = "layergate-local";
 
 /// Long enough for S3 clients at work; a URL from here is of use on this machine only.
 const URL_EXPIRY: Duration = Duration::from_secs(3600);
 
-/// An embedded DynamoDB, S3, KMS, Secrets Manager and Lambda, with their table, bucket, key and worker.
+/// An embedded DynamoDB, S3, KMS, Secrets Manager and Lambda, with their table, bucket, key and
+/// worker.
 #[derive(Debug)]
 pub struct Engines {
     /// The endpoint of DynamoDB.
@@ -82,14 +84,17 @@ impl Engines {
         let dynamodb_url = url(&listener)?;
         let stopped = stop.clone().cancelled_owned();
         let dynamodb = tokio::spawn(async move {
-            if let Err(error) = dynoxide::server::serve_with_shutdown(listener, database, stopped).await {
+            if let Err(error) =
+                dynoxide::server::serve_with_shutdown(listener, database, stopped).await
+            {
                 tracing::error!(error, "the embedded DynamoDB stopped");
             }
         });
 
         let files = directory.join("s3");
         std::fs::create_dir_all(&files).map_err(|error| failed(&error))?;
-        let objects = s3s_fs::FileSystem::new(&files).map_err(|error| failed(&format!("{error:?}")))?;
+        let objects =
+            s3s_fs::FileSystem::new(&files).map_err(|error| failed(&format!("{error:?}")))?;
         let mut service = S3ServiceBuilder::new(objects);
         service.set_route(ListMultipartUploads(files));
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, secret_access_key.as_str()));
@@ -103,7 +108,8 @@ impl Engines {
 
         let secrets = Arc::new(SecretsManager::new(directory));
         let router = Router::new().fallback(async move |request| secrets.answer(request).await);
-        let (secrets_manager_url, secrets_manager) = serve_hidden(router, &stop, "Secrets Manager").await?;
+        let (secrets_manager_url, secrets_manager) =
+            serve_hidden(router, &stop, "Secrets Manager").await?;
 
         let mut engines = Self {
             dynamodb_url,
@@ -159,16 +165,21 @@ impl Engines {
         }
     }
 
-    /// Region and credentials for these engines. They are waited for as a person waits: this machine may be busy, and no
-    /// gateway gives up a request.
+    /// Region and credentials for these engines. They are waited for as a person waits: this
+    /// machine may be busy, and no gateway gives up a request.
     pub fn sdk_config(&self) -> SdkConfig {
         self.sdk_config_with(Patience::PERSON)
     }
 
     /// The same, with another patience.
     pub fn sdk_config_with(&self, patience: Patience) -> SdkConfig {
-        let credentials =
-            Credentials::new(ACCESS_KEY_ID, self.secret_access_key.as_str(), None, None, "layergate local");
+        let credentials = Credentials::new(
+            ACCESS_KEY_ID,
+            self.secret_access_key.as_str(),
+            None,
+            None,
+            "layergate local",
+        );
         let credentials = SharedCredentialsProvider::new(credentials);
         aws::with_credentials(REGION.to_owned(), credentials, patience)
     }
@@ -186,7 +197,8 @@ impl Engines {
     }
 }
 
-/// Serves below a path that nobody can guess who may not read the environment file: these two verify no signatures.
+/// Serves below a path that nobody can guess who may not read the environment file: these two
+/// verify no signatures.
 async fn serve_hidden(
     router: Router,
     stop: &CancellationToken,
@@ -226,9 +238,11 @@ async fn answer(service: S3Service, request: Request) -> Response {
     let request = request.map(s3s::Body::http_body_unsync);
     let answering = async move { service.call(request).await };
     let answered = match ends_or_starts {
-        // What starts, completes or aborts an upload changes several files, and must not stop between them
-        // because its client is gone.
-        true => tokio::spawn(answering).await.unwrap_or_else(|error| Err(HttpError::new(Box::new(error)))),
+        // What starts, completes or aborts an upload changes several files, and must not stop
+        // between them because its client is gone.
+        true => tokio::spawn(answering)
+            .await
+            .unwrap_or_else(|error| Err(HttpError::new(Box::new(error)))),
         false => answering.await,
     };
     match answered {

@@ -1,5 +1,5 @@
-//! A stand-in for API Gateway and Lambda: does what a REST API with its stages and the function's runtime do between a
-//! client and the handler.
+//! A stand-in for API Gateway and Lambda: does what a REST API with its stages and the function's
+//! runtime do between a client and the handler.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -29,7 +29,8 @@ use super::{aws_json, context, without_delay};
 const FUNCTION_TIMEOUT: Duration = Duration::from_secs(29);
 
 /// API Gateway's largest payload, in bytes.
-/// Source: [API Gateway quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html).
+/// Source: [API Gateway
+/// quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html).
 const LARGEST_BODY: usize = 10 * 1024 * 1024;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -46,7 +47,8 @@ pub(super) struct Gateway {
 /// Serves until `stop` is cancelled.
 pub(super) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, stop: CancellationToken) {
     let router = Router::new().fallback(move |request| answer(gateway.clone(), request));
-    let served = axum::serve(without_delay(listener), router).with_graceful_shutdown(stop.cancelled_owned());
+    let served =
+        axum::serve(without_delay(listener), router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!(%error, "the stand-in for API Gateway stopped");
     }
@@ -88,7 +90,9 @@ fn is_of_registry(path: &str) -> bool {
 /// Whether a request has what the authorizer of the registry's stage wants to see.
 fn has_basic_credentials(headers: &HeaderMap) -> bool {
     let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    value.and_then(|value| value.strip_prefix("Basic ")).is_some_and(|credentials| !credentials.is_empty())
+    value
+        .and_then(|value| value.strip_prefix("Basic "))
+        .is_some_and(|credentials| !credentials.is_empty())
 }
 
 /// The answer of the stage to a request that has not.
@@ -117,7 +121,8 @@ fn user_arn(account: &AccountId) -> String {
 /// Calls the handler through JSON both ways, as the runtime does.
 async fn invoke(gateway: &Gateway, parts: Parts, body: &[u8]) -> Result<Response, Error> {
     let event: Box<RawValue> = to_raw_value(&event(parts, body, &gateway.caller))?;
-    let Ok(answer) = gateway.handler.handle(LambdaEvent::new(event, context(FUNCTION_TIMEOUT))).await;
+    let Ok(answer) =
+        gateway.handler.handle(LambdaEvent::new(event, context(FUNCTION_TIMEOUT))).await;
     let response: ApiGatewayProxyResponse = serde_json::from_slice(&serde_json::to_vec(&answer)?)?;
 
     let body = response.body.map(|body| Vec::from(body.as_ref())).unwrap_or_default();
@@ -134,10 +139,12 @@ fn event(parts: Parts, body: &[u8], caller: &AccountId) -> ApiGatewayProxyReques
     let is_of_registry = is_of_registry(path);
     let below_stage = if is_of_registry { &path["/v2".len()..] } else { path };
     event.path = Some(if below_stage.is_empty() { "/" } else { below_stage }.to_owned());
-    event.query_string_parameters = parts.uri.query().unwrap_or_default().parse().unwrap_or_default();
+    event.query_string_parameters =
+        parts.uri.query().unwrap_or_default().parse().unwrap_or_default();
     let context = &mut event.request_context;
     context.path = Some(path.to_owned());
-    context.domain_name = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+    context.domain_name =
+        parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
     event.http_method = parts.method;
     event.multi_value_headers = parts.headers.clone();
     event.headers = parts.headers;

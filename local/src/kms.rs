@@ -40,7 +40,8 @@ impl Kms {
     }
 
     /// Answers a request.
-    /// Source: [GenerateMac](https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateMac.html).
+    /// Source:
+    /// [GenerateMac](https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateMac.html).
     pub(super) async fn answer(&self, request: Request) -> Response {
         match self.generate_mac(request).await {
             Some(body) => aws_json::response(StatusCode::OK, &body),

@@ -24,7 +24,8 @@ pub(super) const FUNCTION_NAME: &str = "layergate-worker";
 const TIMEOUT: Duration = Duration::from_secs(900);
 
 /// The largest payload of an asynchronous invocation, in bytes.
-/// Source: [Lambda quotas](https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
+/// Source: [Lambda
+/// quotas](https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
 const LARGEST_PAYLOAD: usize = 1024 * 1024;
 
 /// Invokes the worker.
@@ -47,9 +48,14 @@ impl Lambda {
     pub(super) async fn answer(&self, request: Request) -> Response {
         let path = format!("/2015-03-31/functions/{FUNCTION_NAME}/invocations");
         if request.method() != Method::POST || request.uri().path() != path {
-            return error(StatusCode::NOT_FOUND, "ResourceNotFoundException", "only the worker is here");
+            return error(
+                StatusCode::NOT_FOUND,
+                "ResourceNotFoundException",
+                "only the worker is here",
+            );
         }
-        let is_event = request.headers().get("x-amz-invocation-type").is_some_and(|kind| kind == "Event");
+        let is_event =
+            request.headers().get("x-amz-invocation-type").is_some_and(|kind| kind == "Event");
         let payload = to_bytes(request.into_body(), LARGEST_PAYLOAD).await.ok();
         let event = payload.and_then(|payload| serde_json::from_slice::<Event>(&payload).ok());
         let Some(event) = event else {
@@ -73,7 +79,8 @@ impl Lambda {
         match invocation.await {
             Ok(Some(Ok(answer))) => aws_json::response(StatusCode::OK, &json!(answer)),
             _ => {
-                let mut failed = aws_json::response(StatusCode::OK, &json!({"errorMessage": "it failed"}));
+                let mut failed =
+                    aws_json::response(StatusCode::OK, &json!({"errorMessage": "it failed"}));
                 failed
                     .headers_mut()
                     .insert("x-amz-function-error", http::HeaderValue::from_static("Unhandled"));

@@ -1,5 +1,6 @@
-//! The whole stack in one process on loopback: an embedded DynamoDB, S3, KMS and Secrets Manager with their data in a
-//! directory, an embedded Lambda that runs the worker, and a stand-in for API Gateway that calls the function's own handler.
+//! The whole stack in one process on loopback: an embedded DynamoDB, S3, KMS and Secrets Manager
+//! with their data in a directory, an embedded Lambda that runs the worker, and a stand-in for API
+//! Gateway that calls the function's own handler.
 
 mod aws_json;
 mod engines;
@@ -78,8 +79,8 @@ impl LocalStack {
         let sdk = engines.sdk_config();
         let mut config = engines.config();
         if options.login {
-            // Clients that log in send their credentials along on a redirect to the same host name, and S3 refuses a
-            // request with two kinds of credentials.
+            // Clients that log in send their credentials along on a redirect to the same host name,
+            // and S3 refuses a request with two kinds of credentials.
             config.s3_endpoint = Some(engines.s3_url.replace("127.0.0.1", "localhost"));
         }
         let handler = Handler::new(Service::new(&sdk, &config), config.authorization);
@@ -88,8 +89,11 @@ impl LocalStack {
             false => Tokens::new(&sdk, &config),
         };
         let stop = CancellationToken::new();
-        let gateway =
-            Gateway { handler, caller: options.caller.unwrap_or(config.default_registry_id), guest };
+        let gateway = Gateway {
+            handler,
+            caller: options.caller.unwrap_or(config.default_registry_id),
+            guest,
+        };
         let gateway = tokio::spawn(gateway::serve(listener, Arc::new(gateway), stop.clone()));
 
         let environment_file = directory.join("local.env");
@@ -127,7 +131,8 @@ fn context(timeout: Duration) -> Context {
     context
 }
 
-/// Turns off Nagle's algorithm: an answer in two writes would wait for the client's delayed acknowledgement.
+/// Turns off Nagle's algorithm: an answer in two writes would wait for the client's delayed
+/// acknowledgement.
 fn without_delay(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = SocketAddr> {
     listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true); // slower without, and nothing worse
@@ -168,7 +173,8 @@ fn environment(engines: &Engines, url: &str) -> String {
         ("TOKEN_KEY_ID", config.token_key_id.unwrap_or_default()),
         ("WORKER_FUNCTION_NAME", config.worker_function_name.unwrap_or_default()),
     ];
-    let mut lines = "unset AWS_PROFILE AWS_SESSION_TOKEN AWS_IGNORE_CONFIGURED_ENDPOINT_URLS\n".to_owned();
+    let mut lines =
+        "unset AWS_PROFILE AWS_SESSION_TOKEN AWS_IGNORE_CONFIGURED_ENDPOINT_URLS\n".to_owned();
     for (name, value) in variables {
         lines += &format!("export {name}={value}\n");
     }
@@ -178,7 +184,8 @@ fn environment(engines: &Engines, url: &str) -> String {
 /// Writes a file that nobody else may read.
 fn write_private(path: &Path, text: &str) -> Result<(), LocalError> {
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         file.write_all(text.as_bytes())
     };

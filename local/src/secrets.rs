@@ -21,7 +21,8 @@ impl SecretsManager {
     }
 
     /// Answers a request.
-    /// Source: [GetSecretValue](https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html).
+    /// Source:
+    /// [GetSecretValue](https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html).
     pub(super) async fn answer(&self, request: Request) -> Response {
         match self.secret_value(request).await {
             Some(body) => aws_json::response(StatusCode::OK, &body),

@@ -26,15 +26,16 @@ pub(super) struct ListMultipartUploads(pub(super) PathBuf);
 #[async_trait::async_trait]
 impl S3Route for ListMultipartUploads {
     fn is_match(&self, method: &Method, uri: &Uri, _: &HeaderMap, _: &mut Extensions) -> bool {
-        method == Method::GET && parameters(uri).is_some_and(|parameters| parameters.uploads.is_some())
+        method == Method::GET
+            && parameters(uri).is_some_and(|parameters| parameters.uploads.is_some())
     }
 
     async fn call(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {
         let bucket = request.uri.path().trim_matches('/');
         let prefix = parameters(&request.uri).unwrap_or_default().prefix;
         let uploads = uploads(&self.0, bucket).map_err(S3Error::internal_error)?;
-        let uploads =
-            uploads.filter(|upload| upload.key.as_ref().is_some_and(|key| key.starts_with(&prefix)));
+        let uploads = uploads
+            .filter(|upload| upload.key.as_ref().is_some_and(|key| key.starts_with(&prefix)));
         let output = ListMultipartUploadsOutput {
             bucket: Some(bucket.to_owned()),
             is_truncated: Some(false),
@@ -51,14 +52,19 @@ fn parameters(uri: &Uri) -> Option<Parameters> {
     Query::try_from_uri(uri).ok().map(|Query(parameters)| parameters)
 }
 
-/// The unfinished uploads into a bucket. The embedded S3 has a file for each, which it writes when the upload is started.
-/// Key and id are in its name: `.bucket-<base64>.object-<base64>.upload-<id>.metadata.json`.
-fn uploads(directory: &Path, bucket: &str) -> std::io::Result<impl Iterator<Item = MultipartUpload>> {
+/// The unfinished uploads into a bucket. The embedded S3 has a file for each, which it writes when
+/// the upload is started. Key and id are in its name:
+/// `.bucket-<base64>.object-<base64>.upload-<id>.metadata.json`.
+fn uploads(
+    directory: &Path,
+    bucket: &str,
+) -> std::io::Result<impl Iterator<Item = MultipartUpload>> {
     let prefix = format!(".bucket-{}.object-", BASE64_URL_SAFE_NO_PAD.encode(bucket));
     let files = std::fs::read_dir(directory)?.filter_map(Result::ok);
     Ok(files.filter_map(move |file| {
         let name = file.file_name().into_string().ok()?;
-        let (key, id) = name.strip_prefix(&prefix)?.strip_suffix(".metadata.json")?.split_once(".upload-")?;
+        let (key, id) =
+            name.strip_prefix(&prefix)?.strip_suffix(".metadata.json")?.split_once(".upload-")?;
         let key = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(key).ok()?).ok()?;
         Some(MultipartUpload {
             key: Some(key),

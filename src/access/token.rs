@@ -1,9 +1,10 @@
-//! The registry's tokens: what a client logs in with where it cannot sign a request, such as `docker pull`.
+//! The registry's tokens: what a client logs in with where it cannot sign a request, such as
+//! `docker pull`.
 //!
-//! A token says who its holder is and until when it is valid, and carries a MAC (HMAC-SHA256) over both. Each day
-//! (UTC) has a key of its own, which KMS derives from a key that never leaves KMS. A function instance asks KMS for a
-//! day's key once and verifies tokens by itself from then on. A token lives half a day, so today's and yesterday's keys
-//! are all that is needed.
+//! A token says who its holder is and until when it is valid, and carries a MAC (HMAC-SHA256) over
+//! both. Each day (UTC) has a key of its own, which KMS derives from a key that never leaves KMS. A
+//! function instance asks KMS for a day's key once and verifies tokens by itself from then on. A
+//! token lives half a day, so today's and yesterday's keys are all that is needed.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -26,7 +27,8 @@ use layergate_core::fault::{Backend, Fault};
 use layergate_core::types::{AccountId, RegistryId, TOKEN_USER, seconds_since_1970};
 
 /// How long a token is valid: as long as ECR's.
-/// Source: [GetAuthorizationToken](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html).
+/// Source:
+/// [GetAuthorizationToken](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html).
 pub const LIFE: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// How far the clock of the instance that issued a token may be ahead of the one that verifies it.
@@ -100,8 +102,8 @@ struct Claims {
 }
 
 impl Tokens {
-    /// The tokens of the registry that `config` names; `None` if it names no key, and so no registry that clients log
-    /// in to.
+    /// The tokens of the registry that `config` names; `None` if it names no key, and so no
+    /// registry that clients log in to.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Option<Self> {
         config.token_key_id.as_ref().map(|key_id| Self {
             sdk: sdk.clone(),
@@ -113,7 +115,8 @@ impl Tokens {
         })
     }
 
-    /// A token for an account, with the ARN that refusals name, and when it expires. It is issued at `now`.
+    /// A token for an account, with the ARN that refusals name, and when it expires. It is issued
+    /// at `now`.
     pub async fn issue(
         &self,
         account: &AccountId,
@@ -127,7 +130,8 @@ impl Tokens {
             registry: self.registry.to_string(),
             expires: seconds_since_1970(expires),
         };
-        let claims = serde_json::to_vec(&claims).map_err(|error| Fault::not_sent(Backend::Kms, error))?;
+        let claims =
+            serde_json::to_vec(&claims).map_err(|error| Fault::not_sent(Backend::Kms, error))?;
         let claims = BASE64_URL_SAFE_NO_PAD.encode(claims);
         let mut mac = self.key(seconds_since_1970(now) / DAY).await?;
         mac.update(claims.as_bytes());
@@ -136,8 +140,8 @@ impl Tokens {
         Ok((Token(format!("{claims}.{mac}")), expires))
     }
 
-    /// Who the holder of a token is, if it is valid at `now`. How long this takes does not tell how much of a wrong
-    /// token is right.
+    /// Who the holder of a token is, if it is valid at `now`. How long this takes does not tell how
+    /// much of a wrong token is right.
     pub async fn verify(&self, token: &str, now: SystemTime) -> Result<Caller, Refused> {
         let (claims, mac, text) = parse(token).ok_or(Refused::NotAToken)?;
         let now = seconds_since_1970(now);
@@ -160,8 +164,8 @@ impl Tokens {
         Ok(Caller::Identified { account, arn: claims.arn })
     }
 
-    /// The key of a day, counted from 1970. One request to KMS at the first time; others who need the key meanwhile
-    /// wait for that.
+    /// The key of a day, counted from 1970. One request to KMS at the first time; others who need
+    /// the key meanwhile wait for that.
     async fn key(&self, day: u64) -> Result<Hmac<Sha256>, Fault> {
         let mut keys = self.keys.lock().await;
         if let Some(key) = keys.iter().find(|key| key.day == day) {
@@ -177,7 +181,8 @@ impl Tokens {
             .await
             .map_err(|error| Fault::of(Backend::Kms, error))?;
         let secret = derived.mac.ok_or_else(|| Fault::garbled(Backend::Kms))?;
-        let mac = Hmac::new_from_slice(secret.as_ref()).map_err(|_| Fault::garbled(Backend::Kms))?;
+        let mac =
+            Hmac::new_from_slice(secret.as_ref()).map_err(|_| Fault::garbled(Backend::Kms))?;
         const MOST_KEYS: usize = 3; // yesterday's, today's, and at midnight tomorrow's by another instance's clock
         keys.truncate(MOST_KEYS - 1);
         keys.insert(0, DayKey { day, mac: mac.clone() });

@@ -95,9 +95,10 @@ impl Operation for BatchCheckLayerAvailability {
 impl Failure {
     fn new(layer_digest: String, constraint: Constraint) -> Self {
         let (failure_code, failure_reason) = match layer_digest.as_str() {
-            "" => {
-                ("MissingLayerDigest", "Invalid request parameters: layer digest cannot be empty".to_owned())
-            }
+            "" => (
+                "MissingLayerDigest",
+                "Invalid request parameters: layer digest cannot be empty".to_owned(),
+            ),
             _ => ("InvalidLayerDigest", failure_reason("layer digest", constraint)),
         };
         Self { layer_digest, failure_code, failure_reason }

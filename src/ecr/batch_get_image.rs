@@ -1,5 +1,5 @@
-//! [BatchGetImage](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchGetImage.html): the manifests of
-//! images.
+//! [BatchGetImage](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchGetImage.html):
+//! the manifests of images.
 
 use serde::Serialize;
 
@@ -22,8 +22,8 @@ pub(super) struct BatchGetImage {
     image_ids: Vec<ImageIdentifier>,
 }
 
-/// The answer. Whatever `acceptedMediaTypes` says, a manifest is given as it was published: another form of it would
-/// not have the image's digest.
+/// The answer. Whatever `acceptedMediaTypes` says, a manifest is given as it was published: another
+/// form of it would not have the image's digest.
 #[derive(Serialize)]
 pub(super) struct Output {
     images: Vec<Image>,
@@ -85,7 +85,8 @@ impl Operation for BatchGetImage {
         }
 
         let service = context.service;
-        let found = service.images_or_fetched(context.caller, &repository, &names, WAIT_OF_ECR).await;
+        let found =
+            service.images_or_fetched(context.caller, &repository, &names, WAIT_OF_ECR).await;
         let found = found.map_err(|refusal| Error::no_access(context, &repository, refusal))?;
         let (mut found_ids, mut images) = (Vec::new(), Vec::new());
         for (id, image) in ids.into_iter().zip(found) {
@@ -95,8 +96,12 @@ impl Operation for BatchGetImage {
                     found_ids.push(ImageIdentifier { image_digest, ..id });
                     images.push(image);
                 }
-                Err(Mismatch::Missing(MissingImage::NotYet)) => return Err(Error::BeingFetched("image")),
-                Err(Mismatch::Missing(MissingImage::Absent)) => failures.push(Failure::new(id, not_found())),
+                Err(Mismatch::Missing(MissingImage::NotYet)) => {
+                    return Err(Error::BeingFetched("image"));
+                }
+                Err(Mismatch::Missing(MissingImage::Absent)) => {
+                    failures.push(Failure::new(id, not_found()))
+                }
                 Err(Mismatch::Missing(MissingImage::Upstream(failure))) => {
                     failures.push(Failure::new(id, upstream(failure)));
                 }
@@ -109,20 +114,24 @@ impl Operation for BatchGetImage {
             return Err(Error::LimitExceeded);
         }
         let manifests = service.manifests(&repository, &images).await?;
-        let images =
-            found_ids.into_iter().zip(images).zip(manifests).map(|((image_id, image), manifest)| Image {
+        let images = found_ids.into_iter().zip(images).zip(manifests).map(
+            |((image_id, image), manifest)| Image {
                 registry_id: repository.registry.to_string(),
                 repository_name: repository.name.to_string(),
                 image_id,
                 image_manifest: manifest,
                 image_manifest_media_type: image.media_type,
-            });
+            },
+        );
         Ok(Output { images: images.collect(), failures })
     }
 }
 
 impl Failure {
-    fn new(image_id: ImageIdentifier, (failure_code, failure_reason): (&'static str, String)) -> Self {
+    fn new(
+        image_id: ImageIdentifier,
+        (failure_code, failure_reason): (&'static str, String),
+    ) -> Self {
         Self { image_id, failure_code, failure_reason }
     }
 }
@@ -136,7 +145,8 @@ fn other_digest() -> (&'static str, String) {
     ("ImageTagDoesNotMatchDigest", reason.to_owned())
 }
 
-/// The code and the reason for an image that another registry does not give. ECR's model has a code for each kind of them.
+/// The code and the reason for an image that another registry does not give. ECR's model has a code
+/// for each kind of them.
 fn upstream(failure: FillFailure) -> (&'static str, String) {
     let code = match failure {
         FillFailure::NotFound => return not_found(),

@@ -1,5 +1,5 @@
-//! [DescribeImages](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html): tags, size
-//! and time of a repository's images, or of some of them.
+//! [DescribeImages](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html):
+//! tags, size and time of a repository's images, or of some of them.
 
 use std::collections::HashSet;
 
@@ -100,7 +100,8 @@ impl Operation for DescribeImages {
                 let mut seen = HashSet::new();
                 for (id, image) in ids.into_iter().zip(found) {
                     let repository = repository.clone();
-                    let image = image.map_err(|_| Error::ImageNotFound { image: id, repository })?;
+                    let image =
+                        image.map_err(|_| Error::ImageNotFound { image: id, repository })?;
                     if seen.insert(image.digest.canonical()) {
                         images.push(image);
                     }
@@ -108,8 +109,14 @@ impl Operation for DescribeImages {
                 (service.with_tags(&repository, images).await?, None)
             }
             Images::Page(filter, PageRequest { most, after }) => {
-                let page =
-                    service.image_page(caller, &repository, filter, Counted::Images, after.as_ref(), most);
+                let page = service.image_page(
+                    caller,
+                    &repository,
+                    filter,
+                    Counted::Images,
+                    after.as_ref(),
+                    most,
+                );
                 let page = page.await.map_err(refused)?;
                 (page.entries, page.end)
             }

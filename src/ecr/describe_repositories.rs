@@ -1,5 +1,5 @@
-//! [DescribeRepositories](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositories.html): the
-//! repositories of a registry, or some of them.
+//! [DescribeRepositories](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositories.html):
+//! the repositories of a registry, or some of them.
 
 use serde::Serialize;
 
@@ -35,7 +35,8 @@ struct Description {
     repository_arn: String,
     registry_id: String,
     repository_name: String,
-    /// What clients such as docker pull from; absent if nothing tells the name that they reach the registry by.
+    /// What clients such as docker pull from; absent if nothing tells the name that they reach the
+    /// registry by.
     #[serde(skip_serializing_if = "Option::is_none")]
     repository_uri: Option<String>,
     /// In seconds since 1970.
@@ -70,7 +71,10 @@ impl Operation for DescribeRepositories {
 
         let registry = members::registry(registry_id, default_registry)?;
         let Some(names) = names else {
-            return Ok(Self::Page(registry, paging.parse(|name| RepositoryName::parse(name).ok())?));
+            return Ok(Self::Page(
+                registry,
+                paging.parse(|name| RepositoryName::parse(name).ok())?,
+            ));
         };
         let names = members::of_length(member, names, MOST_NAMES)?;
         paging.refuse_with(member)?;
@@ -88,11 +92,13 @@ impl Operation for DescribeRepositories {
         match self {
             Self::Named(repositories) => {
                 let records = service.repositories(caller, &repositories).await;
-                let records = records
-                    .map_err(|(repository, refusal)| Error::no_access(context, &repository, refusal))?;
+                let records = records.map_err(|(repository, refusal)| {
+                    Error::no_access(context, &repository, refusal)
+                })?;
                 let described = repositories.iter().zip(records);
-                let described = described
-                    .map(|(repository, record)| describe(context, repository, Some(record.created_at)));
+                let described = described.map(|(repository, record)| {
+                    describe(context, repository, Some(record.created_at))
+                });
                 Ok(Output { repositories: described.collect(), next_token: None })
             }
             Self::Page(registry, PageRequest { most, after }) => {
@@ -105,15 +111,19 @@ impl Operation for DescribeRepositories {
                     }
                 })?;
                 let described = page.entries.iter();
-                let described =
-                    described.map(|listed| describe(context, &listed.repository, listed.created_at));
+                let described = described
+                    .map(|listed| describe(context, &listed.repository, listed.created_at));
                 Ok(Output { repositories: described.collect(), next_token: page.end.map(token) })
             }
         }
     }
 }
 
-fn describe(context: &Context<'_>, repository: &Repository, created_at: Option<u64>) -> Description {
+fn describe(
+    context: &Context<'_>,
+    repository: &Repository,
+    created_at: Option<u64>,
+) -> Description {
     let service = context.service;
     let Repository { registry, name } = repository;
     // The registry that clients pull from is the default one, beside this API.

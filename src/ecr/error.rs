@@ -70,8 +70,11 @@ pub enum Error {
         /// Where it was looked for.
         repository: Repository,
     },
-    /// An image references the layer, and the registry that it comes from does not give it. ECR's own sentence, and why.
-    #[error("There was an issue getting the upstream layer matching the pull through cache rule: {0}.")]
+    /// An image references the layer, and the registry that it comes from does not give it. ECR's
+    /// own sentence, and why.
+    #[error(
+        "There was an issue getting the upstream layer matching the pull through cache rule: {0}."
+    )]
     UnableToGetUpstreamLayer(FillFailure),
     /// An image or a layer is on its way. SDKs repeat a call that fails with this name.
     #[error("The {0} is being fetched from the upstream registry; try again")]
@@ -94,7 +97,8 @@ pub enum Error {
         /// The ARN of the repository it asked for.
         resource: String,
     },
-    /// DynamoDB, S3 or KMS throttles, even after all retries. SDKs retry a call that fails with this name.
+    /// DynamoDB, S3 or KMS throttles, even after all retries. SDKs retry a call that fails with
+    /// this name.
     #[error("Rate exceeded")]
     Throttling(#[source] Cause),
     /// The request names no operation, or one that this service does not have.
@@ -200,7 +204,8 @@ pub(super) fn repository_arn(region: &str, registry: &RegistryId, name: &str) ->
 }
 
 /// The partition of AWS that a region is in, as ARNs spell it.
-/// Source: [AWS partitions](https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html),
+/// Source: [AWS
+/// partitions](https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html),
 /// and the regions' names in the SDKs' `partitions.json`.
 fn partition(region: &str) -> &'static str {
     const BY_PREFIX: [(&str, &str); 7] = [

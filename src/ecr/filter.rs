@@ -14,14 +14,20 @@ pub(super) struct Filter {
 impl Filter {
     /// Takes the member out.
     pub(super) fn read(members: &mut Members) -> Result<Self, Error> {
-        let Some(mut filter) = members.take::<Members>("filter")? else { return Ok(Self::default()) };
-        Ok(Self { tag_status: filter.take("tagStatus")?, image_status: filter.take("imageStatus")? })
+        let Some(mut filter) = members.take::<Members>("filter")? else {
+            return Ok(Self::default());
+        };
+        Ok(Self {
+            tag_status: filter.take("tagStatus")?,
+            image_status: filter.take("imageStatus")?,
+        })
     }
 
     /// Which images are wanted. All images here are active: ECR's archive has no counterpart.
     pub(super) fn parse(self) -> Result<ImageFilter, Error> {
-        let invalid =
-            |member, values| Err(Error::InvalidParameter { member, constraint: Constraint::OneOf(values) });
+        let invalid = |member, values| {
+            Err(Error::InvalidParameter { member, constraint: Constraint::OneOf(values) })
+        };
         let filter = match self.tag_status.as_deref() {
             None | Some("ANY") => ImageFilter::All,
             Some("TAGGED") => ImageFilter::Tagged,

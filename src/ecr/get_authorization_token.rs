@@ -1,5 +1,5 @@
-//! [GetAuthorizationToken](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html): what
-//! a client such as docker logs in to the registry with.
+//! [GetAuthorizationToken](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html):
+//! what a client such as docker logs in to the registry with.
 
 use std::time::SystemTime;
 
@@ -16,7 +16,8 @@ const MOST_REGISTRIES: usize = 10;
 
 /// What is asked for.
 pub(super) struct GetAuthorizationToken {
-    /// From `registryIds`, which ECR takes and no longer needs: a token is good for all that its holder may read.
+    /// From `registryIds`, which ECR takes and no longer needs: a token is good for all that its
+    /// holder may read.
     registry_ids: Vec<RegistryId>,
 }
 
@@ -49,7 +50,8 @@ impl Operation for GetAuthorizationToken {
     fn parse(mut members: Members, _default_registry: &RegistryId) -> Result<Self, Error> {
         let member = "registryIds";
         let ids = members.take_list::<String>(member)?;
-        let ids = ids.map(|ids| of_length(member, ids, MOST_REGISTRIES)).transpose()?.unwrap_or_default();
+        let ids =
+            ids.map(|ids| of_length(member, ids, MOST_REGISTRIES)).transpose()?.unwrap_or_default();
         let registry_ids = ids.iter().map(|id| RegistryId::parse(id)).collect::<Result<_, _>>();
         let registry_ids =
             registry_ids.map_err(|constraint| Error::InvalidParameter { member, constraint })?;
@@ -65,10 +67,12 @@ impl Operation for GetAuthorizationToken {
             Caller::Trusted => (&context.service.default_registry_id, "anonymous"),
             Caller::Anonymous => return Err(Error::access_denied(context, "*".to_owned())),
         };
-        let host =
-            context.host.ok_or_else(|| Error::Server("the event does not name the API's host".into()))?;
+        let host = context
+            .host
+            .ok_or_else(|| Error::Server("the event does not name the API's host".into()))?;
         let tokens = context.service.tokens.as_ref();
-        let tokens = tokens.ok_or_else(|| Error::Server("there is no key to make tokens with".into()))?;
+        let tokens =
+            tokens.ok_or_else(|| Error::Server("there is no key to make tokens with".into()))?;
         let (token, expires) = tokens.issue(account, arn, SystemTime::now()).await?;
         let data = AuthorizationData {
             authorization_token: token.as_basic_credentials(),

@@ -51,7 +51,13 @@ impl Operation for GetDownloadUrlForLayer {
 
     async fn call(self, context: &Context<'_>) -> Result<Output, Error> {
         let Self { repository, layer_digest: digest } = self;
-        let url = context.service.layer_url(context.caller, &repository, &digest, Method::Get, WAIT_OF_ECR);
+        let url = context.service.layer_url(
+            context.caller,
+            &repository,
+            &digest,
+            Method::Get,
+            WAIT_OF_ECR,
+        );
         match url.await {
             Ok(download_url) => Ok(Output { download_url, layer_digest: digest.to_string() }),
             Err(refusal) => Err(Error::refused(context, &repository, refusal, |missing| {

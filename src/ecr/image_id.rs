@@ -45,10 +45,13 @@ impl InvalidImageId {
     /// The code and the reason, for one failure of several.
     pub(super) fn failure(self) -> (&'static str, String) {
         match self {
-            Self::Empty => {
-                ("MissingDigestAndTag", format!("Invalid request parameters: {}", Constraint::TagOrDigest))
+            Self::Empty => (
+                "MissingDigestAndTag",
+                format!("Invalid request parameters: {}", Constraint::TagOrDigest),
+            ),
+            Self::Digest(constraint) => {
+                ("InvalidImageDigest", failure_reason("image digest", constraint))
             }
-            Self::Digest(constraint) => ("InvalidImageDigest", failure_reason("image digest", constraint)),
             Self::Tag(constraint) => ("InvalidImageTag", failure_reason("image tag", constraint)),
         }
     }

@@ -1,5 +1,6 @@
-//! [ListImages](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ListImages.html): the tags of a
-//! repository's images, each with the image's digest, and the digests of the images that have no tag.
+//! [ListImages](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ListImages.html): the
+//! tags of a repository's images, each with the image's digest, and the digests of the images that
+//! have no tag.
 
 use serde::Serialize;
 
@@ -50,7 +51,9 @@ impl Operation for ListImages {
     async fn call(self, context: &Context<'_>) -> Result<Output, Error> {
         let Self { repository, filter, page: PageRequest { most, after } } = self;
         let (service, caller) = (context.service, context.caller);
-        let page = service.image_page(caller, &repository, filter, Counted::Tags, after.as_ref(), most).await;
+        let page = service
+            .image_page(caller, &repository, filter, Counted::Tags, after.as_ref(), most)
+            .await;
         let page = page.map_err(|refusal| Error::no_access(context, &repository, refusal))?;
         let image_ids = page.entries.iter().flat_map(ids).collect();
         Ok(Output { image_ids, next_token: page.end.map(token) })
@@ -63,7 +66,10 @@ fn ids(TaggedImage { image, tags }: &TaggedImage) -> Vec<ImageIdentifier> {
         [] => vec![ImageIdentifier { image_digest: digest, image_tag: None }],
         tags => tags
             .iter()
-            .map(|tag| ImageIdentifier { image_digest: digest.clone(), image_tag: Some(tag.to_string()) })
+            .map(|tag| ImageIdentifier {
+                image_digest: digest.clone(),
+                image_tag: Some(tag.to_string()),
+            })
             .collect(),
     }
 }

@@ -64,7 +64,9 @@ impl Members {
         }
         let value = serde_json::from_slice(body).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            Error::Serialization(format!("The body is not valid JSON (line {line}, column {column})"))
+            Error::Serialization(format!(
+                "The body is not valid JSON (line {line}, column {column})"
+            ))
         })?;
         typed(value, "a JSON object", "The body")
     }
@@ -78,7 +80,10 @@ impl Members {
     }
 
     /// Takes out a member that is a list.
-    pub(super) fn take_list<T: MemberType>(&mut self, member: &str) -> Result<Option<Vec<T>>, Error> {
+    pub(super) fn take_list<T: MemberType>(
+        &mut self,
+        member: &str,
+    ) -> Result<Option<Vec<T>>, Error> {
         let Some(values) = self.take::<Vec<Value>>(member)? else { return Ok(None) };
         let element = |value| typed(value, T::NAME, format_args!("Each element of '{member}'"));
         values.into_iter().map(element).collect::<Result<_, _>>().map(Some)
@@ -130,7 +135,11 @@ pub(super) fn repository(
 }
 
 /// A list that has at least one element, and at most `most`.
-pub(super) fn of_length<T>(member: &'static str, list: Vec<T>, most: usize) -> Result<Vec<T>, Error> {
+pub(super) fn of_length<T>(
+    member: &'static str,
+    list: Vec<T>,
+    most: usize,
+) -> Result<Vec<T>, Error> {
     let constraint = match list.len() {
         0 => Constraint::MinItems(1),
         length if length > most => Constraint::MaxItems(most),

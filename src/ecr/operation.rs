@@ -31,7 +31,10 @@ pub(super) trait Operation: Sized + Send {
     fn note(&self, _subject: &mut Subject) {}
 
     /// Answers the request.
-    fn call(self, context: &Context<'_>) -> impl Future<Output = Result<Self::Output, Error>> + Send;
+    fn call(
+        self,
+        context: &Context<'_>,
+    ) -> impl Future<Output = Result<Self::Output, Error>> + Send;
 }
 
 /// What an operation is given besides the request.
@@ -53,8 +56,11 @@ pub(super) struct Entry {
     pub(super) answer: Answer,
 }
 
-type Answer =
-    for<'a> fn(Context<'a>, Members, &'a mut Subject) -> BoxFuture<'a, Result<Response<String>, Error>>;
+type Answer = for<'a> fn(
+    Context<'a>,
+    Members,
+    &'a mut Subject,
+) -> BoxFuture<'a, Result<Response<String>, Error>>;
 
 impl Entry {
     pub(super) const fn of<O: Operation + 'static>() -> Self {

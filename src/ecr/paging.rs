@@ -33,11 +33,17 @@ pub(super) struct PageRequest<P> {
 impl Paging {
     /// Takes the members out.
     pub(super) fn read(members: &mut Members) -> Result<Self, Error> {
-        Ok(Self { max_results: members.take("maxResults")?, next_token: members.take("nextToken")? })
+        Ok(Self {
+            max_results: members.take("maxResults")?,
+            next_token: members.take("nextToken")?,
+        })
     }
 
     /// Which page is asked for. `parse` reads a position, which anybody may have made up.
-    pub(super) fn parse<P>(self, parse: impl Fn(&str) -> Option<P>) -> Result<PageRequest<P>, Error> {
+    pub(super) fn parse<P>(
+        self,
+        parse: impl Fn(&str) -> Option<P>,
+    ) -> Result<PageRequest<P>, Error> {
         let after = match self.next_token {
             None => None,
             Some(token) => {
@@ -48,7 +54,9 @@ impl Paging {
         let most = match self.max_results.map(usize::try_from) {
             None => USUAL,
             Some(Err(_) | Ok(0)) => return Err(invalid("maxResults", Constraint::MinValue(1))),
-            Some(Ok(count)) if count > MOST => return Err(invalid("maxResults", Constraint::MaxValue(MOST))),
+            Some(Ok(count)) if count > MOST => {
+                return Err(invalid("maxResults", Constraint::MaxValue(MOST)));
+            }
             Some(Ok(count)) => count,
         };
         Ok(PageRequest { most, after })

@@ -10,7 +10,8 @@ use super::Error;
 
 /// The most bytes that a body takes as a string in the function's answer to the gateway. Lambda's
 /// limit for that answer is 6 MB; the rest is for the headers.
-/// Source: [Lambda quotas](https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
+/// Source: [Lambda
+/// quotas](https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
 pub(super) const LARGEST_RESPONSE: usize = 6_000_000;
 
 const SERVICE: &str = "AmazonEC2ContainerRegistry_V20150921";

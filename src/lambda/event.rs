@@ -1,5 +1,5 @@
-//! The events that the function is called with: requests in the forms of a REST API, an HTTP API and a Function URL, and
-//! what a REST API asks its authorizer.
+//! The events that the function is called with: requests in the forms of a REST API, an HTTP API
+//! and a Function URL, and what a REST API asks its authorizer.
 
 use std::borrow::Cow;
 
@@ -54,9 +54,12 @@ impl Event {
         }
         let shape: Shape = event_from(event)?;
         match (shape.version.as_deref(), shape.kind.as_deref(), shape.method_arn) {
-            // Source: https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-input.html
+            // Source:
+            // https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-input.html
             (_, Some("TOKEN"), Some(method_arn)) => Ok(Self::Authorizer { method_arn }),
-            (Some("2.0"), ..) => Ok(Self::Request(Box::new(Received::from_http_api(event_from(event)?)))),
+            (Some("2.0"), ..) => {
+                Ok(Self::Request(Box::new(Received::from_http_api(event_from(event)?))))
+            }
             _ => Ok(Self::Request(Box::new(Received::from_rest_api(event_from(event)?)))),
         }
     }
@@ -104,10 +107,9 @@ impl Received {
 /// in `requestContext.path` alone. `sam local` has the path below the stage there, and what the
 /// client sent in `path`.
 fn route(method: &Method, paths: [Option<String>; 2]) -> (Face, String) {
-    let below_v2 = paths
-        .iter()
-        .flatten()
-        .find_map(|path| path.strip_prefix("/v2").filter(|rest| rest.is_empty() || rest.starts_with('/')));
+    let below_v2 = paths.iter().flatten().find_map(|path| {
+        path.strip_prefix("/v2").filter(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
     match below_v2 {
         Some(path) => (Face::Oci { is_head: method == Method::HEAD }, path.to_owned()),
         None => (Face::Ecr, paths.into_iter().flatten().next().unwrap_or_default()),
@@ -124,7 +126,9 @@ fn body(text: Option<String>, is_base64: bool) -> Result<Vec<u8>, DecodeError> {
 
 fn event_from<'a, T: Deserialize<'a>>(event: &'a RawValue) -> Result<T, Error> {
     serde_json::from_str(event.get()).map_err(|_| {
-        Error::Serialization("The event is not one of API Gateway's or of a Function URL's".to_owned())
+        Error::Serialization(
+            "The event is not one of API Gateway's or of a Function URL's".to_owned(),
+        )
     })
 }
 

@@ -12,8 +12,8 @@ use layergate_core::types::{Constraint, Digest, ImageId, Repository};
 
 /// What a request is answered with instead of what it asked for.
 ///
-/// `Display` is the sentence that the client gets, and shows to its user. What only the operator may know is in
-/// [`source`](std::error::Error::source), for the log.
+/// `Display` is the sentence that the client gets, and shows to its user. What only the operator
+/// may know is in [`source`](std::error::Error::source), for the log.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no token, or what is there is no token of this registry.
@@ -29,7 +29,9 @@ pub enum Error {
     )]
     Denied(Repository),
     /// The request wants to write.
-    #[error("This registry only answers GET and HEAD; images are published with 'layergate publish'")]
+    #[error(
+        "This registry only answers GET and HEAD; images are published with 'layergate publish'"
+    )]
     ReadOnly,
     /// The path is none of those that this registry has.
     #[error("This registry has manifests, blobs and tags, and nothing at this path")]
@@ -85,7 +87,9 @@ pub enum Error {
         repository: Repository,
     },
     /// The registry that the image or the layer comes from does not give it.
-    #[error("There was an issue getting this from the upstream registry of the pull through cache rule: {0}")]
+    #[error(
+        "There was an issue getting this from the upstream registry of the pull through cache rule: {0}"
+    )]
     Upstream(FillFailure),
     /// It is on its way, and takes longer than a request may.
     #[error("This is being fetched from the upstream registry; try again")]
@@ -123,8 +127,8 @@ impl Error {
     }
 
     /// The error's name on the wire.
-    /// Source: the specification's section "Error Codes"; `PAGINATION_NUMBER_INVALID` and `UNKNOWN` are those of the registry
-    /// that the specification was made from,
+    /// Source: the specification's section "Error Codes"; `PAGINATION_NUMBER_INVALID` and `UNKNOWN`
+    /// are those of the registry that the specification was made from,
     /// [distribution](https://github.com/distribution/distribution/blob/v3.0.0/registry/api/errcode/register.go).
     pub fn code(&self) -> &'static str {
         self.code_and_status().0
@@ -139,7 +143,9 @@ impl Error {
             Self::NameInvalid(_) => ("NAME_INVALID", StatusCode::BAD_REQUEST),
             Self::DigestInvalid(_) => ("DIGEST_INVALID", StatusCode::BAD_REQUEST),
             Self::NameUnknown(_) => ("NAME_UNKNOWN", StatusCode::NOT_FOUND),
-            Self::TagInvalid(_) | Self::ManifestUnknown { .. } => ("MANIFEST_UNKNOWN", StatusCode::NOT_FOUND),
+            Self::TagInvalid(_) | Self::ManifestUnknown { .. } => {
+                ("MANIFEST_UNKNOWN", StatusCode::NOT_FOUND)
+            }
             Self::BlobUnknown { .. } => ("BLOB_UNKNOWN", StatusCode::NOT_FOUND),
             // Not one of the 5xx: an upstream's failure must not look like one of this service.
             Self::Upstream(failure) => match failure {
@@ -160,7 +166,8 @@ impl Error {
     /// The response that tells the client. That of a HEAD has no body.
     pub fn response(&self, is_head: bool) -> Response<String> {
         let (code, status) = self.code_and_status();
-        let error = json!({"errors": [{"code": code, "message": self.to_string(), "detail": null}]});
+        let error =
+            json!({"errors": [{"code": code, "message": self.to_string(), "detail": null}]});
         let mut response = response::json(if is_head { String::new() } else { error.to_string() });
         *response.status_mut() = status;
         if matches!(self, Self::ReadOnly) {

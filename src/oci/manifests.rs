@@ -13,11 +13,17 @@ use layergate_core::catalog::FillFailure;
 pub(super) async fn get(mut call: Call<'_>) -> Result<Response<String>, Error> {
     let (repository, image) = call.image()?;
     let method = call.download_method();
-    match call.service.manifest_url(call.caller, &repository, &image, method, WAIT_OF_REGISTRY).await {
+    match call
+        .service
+        .manifest_url(call.caller, &repository, &image, method, WAIT_OF_REGISTRY)
+        .await
+    {
         Ok((digest, url)) => redirect(&url, &digest),
         Err(refusal) => Err(Error::refused(&repository, refusal, |missing| match missing {
             MissingImage::NotYet => Error::BeingFetched,
-            MissingImage::Upstream(failure) if failure != FillFailure::NotFound => Error::Upstream(failure),
+            MissingImage::Upstream(failure) if failure != FillFailure::NotFound => {
+                Error::Upstream(failure)
+            }
             MissingImage::Absent | MissingImage::Upstream(_) => {
                 Error::ManifestUnknown { image, repository: repository.clone() }
             }

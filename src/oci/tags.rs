@@ -25,14 +25,16 @@ pub(super) async fn list(mut call: Call<'_>) -> Result<Response<String>, Error> 
     let last = last.map_err(|_| Error::PageInvalid)?;
     // One more than wanted, to see whether there is a next page.
     let tags = call.service.tags(call.caller, &repository, last.as_ref(), count + 1).await;
-    let mut tags = tags.map_err(|refusal| Error::refused(&repository, refusal, |never| match never {}))?;
+    let mut tags =
+        tags.map_err(|refusal| Error::refused(&repository, refusal, |never| match never {}))?;
     let has_more = tags.len() > count;
     tags.truncate(count);
 
     let names: Vec<&str> = tags.iter().map(AsRef::as_ref).collect();
     let mut response = json(json!({"name": repository.name.as_ref(), "tags": names}).to_string());
     if let (true, Some(last)) = (has_more, tags.last()) {
-        let next = format!("</v2/{}/tags/list?n={count}&last={last}>; rel=\"next\"", repository.name);
+        let next =
+            format!("</v2/{}/tags/list?n={count}&last={last}>; rel=\"next\"", repository.name);
         response.headers_mut().insert(LINK, header_value(&next)?);
     }
     Ok(response)

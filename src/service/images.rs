@@ -6,7 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use super::{Refusal, Service, a_few_at_once};
 use crate::access::{Access, Caller};
 use crate::pull_through::{PullThrough, WAIT_OF_ECR, Wait, Waited};
-use layergate_core::catalog::page::{Counted, ImageFilter, ImagePage, ImagePosition, MOST_TAGS, TaggedImage};
+use layergate_core::catalog::page::{
+    Counted, ImageFilter, ImagePage, ImagePosition, MOST_TAGS, TaggedImage,
+};
 use layergate_core::catalog::{Consistency, FillFailure, Image};
 use layergate_core::fault::{Backend, Fault};
 use layergate_core::store::Method;
@@ -54,13 +56,14 @@ impl ImageName {
 }
 
 /// After what time an upstream is asked again which image a tag names. As in ECR.
-/// Source: [Sync an upstream registry](https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html).
+/// Source: [Sync an upstream
+/// registry](https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html).
 const TAG_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Service {
-    /// A published image. One request by digest, two by tag; for a caller from another account, one more. An image that is
-    /// not here is fetched, if a pull through cache rule is for the repository; and a tag that came from another registry
-    /// is looked up there again once a day.
+    /// A published image. One request by digest, two by tag; for a caller from another account, one
+    /// more. An image that is not here is fetched, if a pull through cache rule is for the
+    /// repository; and a tag that came from another registry is looked up there again once a day.
     pub async fn image(
         &self,
         caller: &Caller,
@@ -72,16 +75,20 @@ impl Service {
         let found = self.stored_image(caller, repository, id).await;
         match (&found, &self.pull_through) {
             (Ok(image), Some(pull_through))
-                if is_due(image) && self.is_under_rule(caller, repository, false).await.unwrap_or(false) =>
+                if is_due(image)
+                    && self.is_under_rule(caller, repository, false).await.unwrap_or(false) =>
             {
-                let fetched = self.fetched_image(pull_through, repository, id, found.ok(), until).await?;
+                let fetched =
+                    self.fetched_image(pull_through, repository, id, found.ok(), until).await?;
                 fetched.map_err(Refusal::Missing)
             }
             (
                 Err(refusal @ (Refusal::Denied | Refusal::NoRepository | Refusal::Missing(_))),
                 Some(pull_through),
             ) if may_exist(id)
-                && self.is_under_rule(caller, repository, matches!(refusal, Refusal::Denied)).await? =>
+                && self
+                    .is_under_rule(caller, repository, matches!(refusal, Refusal::Denied))
+                    .await? =>
             {
                 let fetched = self.fetched_image(pull_through, repository, id, None, until).await?;
                 fetched.map_err(Refusal::Missing)
@@ -90,7 +97,8 @@ impl Service {
         }
     }
 
-    /// An image from another registry. `stored` is the one that is here, if its tag is to be looked up again.
+    /// An image from another registry. `stored` is the one that is here, if its tag is to be looked
+    /// up again.
     async fn fetched_image(
         &self,
         pull_through: &PullThrough,
@@ -127,15 +135,18 @@ impl Service {
             Some(image) => Ok(image),
             None => {
                 let image = self.catalog.published_image(repository, id, Consistency::Strong);
-                self.confirmed(repository, image).await?.ok_or(Refusal::Missing(MissingImage::Absent))
+                self.confirmed(repository, image)
+                    .await?
+                    .ok_or(Refusal::Missing(MissingImage::Absent))
             }
         }
     }
 
-    /// Whether a rule is for a repository that does not have an image, and lets the caller read what comes. A repository that
-    /// was created here is not filled from elsewhere: whoever has its name there could put images into it. `is_denied` says
-    /// that there is no repository that the caller may read. One query, and one request more if there is a rule, and it
-    /// lets the caller read.
+    /// Whether a rule is for a repository that does not have an image, and lets the caller read
+    /// what comes. A repository that was created here is not filled from elsewhere: whoever has its
+    /// name there could put images into it. `is_denied` says that there is no repository that the
+    /// caller may read. One query, and one request more if there is a rule, and it lets the caller
+    /// read.
     async fn is_under_rule(
         &self,
         caller: &Caller,
@@ -148,16 +159,19 @@ impl Service {
         }
         let Some(rule) = self.catalog.rule_for(repository).await? else { return Ok(false) };
         match access {
-            // The rule's grants are those of a repository that it makes. One that is there has its own.
-            Access::IfGrantedTo(account) if is_denied => {
-                Ok(rule.accounts.contains(account) && self.catalog.repository(repository).await?.is_none())
+            // The rule's grants are those of a repository that it makes. One that is there has its
+            // own.
+            Access::IfGrantedTo(account) if is_denied => Ok(rule.accounts.contains(account)
+                && self.catalog.repository(repository).await?.is_none()),
+            _ => {
+                Ok(self.catalog.repository(repository).await?.is_none_or(|record| record.is_cache))
             }
-            _ => Ok(self.catalog.repository(repository).await?.is_none_or(|record| record.is_cache)),
         }
     }
 
-    /// A URL to download an image's manifest from, for requests with this method, and the manifest's digest. The
-    /// download's `Content-Type` is the manifest's media type. The same requests as [`image`](Self::image).
+    /// A URL to download an image's manifest from, for requests with this method, and the
+    /// manifest's digest. The download's `Content-Type` is the manifest's media type. The same
+    /// requests as [`image`](Self::image).
     pub async fn manifest_url(
         &self,
         caller: &Caller,
@@ -171,8 +185,8 @@ impl Service {
         Ok((digest, self.store.download_url(&object_key, method).await?))
     }
 
-    /// The published images of these names, in their order. One request for each digest and two for each tag, a few
-    /// at once.
+    /// The published images of these names, in their order. One request for each digest and two for
+    /// each tag, a few at once.
     pub async fn images(
         &self,
         caller: &Caller,
@@ -184,8 +198,8 @@ impl Service {
         Ok(a_few_at_once(images).await.into_iter().collect::<Result<_, _>>()?)
     }
 
-    /// The same as [`images`](Self::images), and images that are not here are fetched, as [`image`](Self::image) does; a few
-    /// at once. One query more if there are any.
+    /// The same as [`images`](Self::images), and images that are not here are fetched, as
+    /// [`image`](Self::image) does; a few at once. One query more if there are any.
     pub async fn images_or_fetched(
         &self,
         caller: &Caller,
@@ -215,7 +229,8 @@ impl Service {
             if !needs_upstream(name, &found) {
                 return Ok(found);
             }
-            let fetched = self.fetched_image(pull_through, repository, &name.id, found.ok(), until).await?;
+            let fetched =
+                self.fetched_image(pull_through, repository, &name.id, found.ok(), until).await?;
             Ok(fetched.map_err(Mismatch::Missing).and_then(|image| name.check(image)))
         });
         Ok(a_few_at_once(images.collect()).await.into_iter().collect::<Result<_, Fault>>()?)
@@ -230,9 +245,13 @@ impl Service {
         Ok(image.ok_or(Mismatch::Missing(MissingImage::Absent)).and_then(|image| name.check(image)))
     }
 
-    /// The manifests of images that the caller may read, byte for byte, in their order. One request to S3 for each, a
-    /// few at once.
-    pub async fn manifests(&self, repository: &Repository, images: &[Image]) -> Result<Vec<String>, Fault> {
+    /// The manifests of images that the caller may read, byte for byte, in their order. One request
+    /// to S3 for each, a few at once.
+    pub async fn manifests(
+        &self,
+        repository: &Repository,
+        images: &[Image],
+    ) -> Result<Vec<String>, Fault> {
         let manifests = images.iter().map(|image| self.manifest(repository, image)).collect();
         a_few_at_once(manifests).await.into_iter().collect()
     }
@@ -243,20 +262,22 @@ impl Service {
         String::from_utf8(bytes).map_err(|_| Fault::garbled(Backend::S3))
     }
 
-    /// Images that the caller may read, in their order, with their tags, up to [`MOST_TAGS`] each. One query for each
-    /// image and each 1 MB of its tags, a few at once.
+    /// Images that the caller may read, in their order, with their tags, up to [`MOST_TAGS`] each.
+    /// One query for each image and each 1 MB of its tags, a few at once.
     pub async fn with_tags(
         &self,
         repository: &Repository,
         images: Vec<Image>,
     ) -> Result<Vec<TaggedImage>, Fault> {
-        let tags = images.iter().map(|image| self.catalog.tags_of(repository, &image.digest, MOST_TAGS));
+        let tags =
+            images.iter().map(|image| self.catalog.tags_of(repository, &image.digest, MOST_TAGS));
         let tags = a_few_at_once(tags.collect()).await;
         let tagged = images.into_iter().zip(tags);
         tagged.map(|(image, tags)| Ok(TaggedImage { image, tags: tags? })).collect()
     }
 
-    /// A page of a repository's published images: [`Catalog::image_page`](layergate_core::catalog::Catalog::image_page).
+    /// A page of a repository's published images:
+    /// [`Catalog::image_page`](layergate_core::catalog::Catalog::image_page).
     pub async fn image_page(
         &self,
         caller: &Caller,

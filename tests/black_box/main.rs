@@ -1,5 +1,5 @@
-//! Black-box tests against the embedded engines: the handler and the HTTP front as clients meet them, the tool
-//! and the function as the processes that they are.
+//! Black-box tests against the embedded engines: the handler and the HTTP front as clients meet
+//! them, the tool and the function as the processes that they are.
 //!
 //! The folders are those of the source. What the tests share is in `tests/support`.
 

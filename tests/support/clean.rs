@@ -14,15 +14,17 @@ pub const CLEAN: [&str; 3] = ["clean", "--older-than", "0s"];
 /// The bucket's objects of one kind, `layers` or `manifests`.
 pub fn objects(stack: &Stack, kind: &str) -> BTreeSet<String> {
     let names = std::fs::read_dir(folder(stack, kind)).into_iter().flatten();
-    names.map(|file| format!("sha256:{}", file.unwrap().file_name().into_string().unwrap())).collect()
+    names
+        .map(|file| format!("sha256:{}", file.unwrap().file_name().into_string().unwrap()))
+        .collect()
 }
 
 pub fn folder(stack: &Stack, kind: &str) -> PathBuf {
     stack.folder.path().join(format!("s3/layergate/{kind}/{ACCOUNT}/sha256"))
 }
 
-/// Asserts that each blob of an image, as `publish` has told them, is given and has its digest, and that the manifest
-/// is there.
+/// Asserts that each blob of an image, as `publish` has told them, is given and has its digest, and
+/// that the manifest is there.
 pub async fn assert_intact(stack: &Stack, published: &Value, context: &str) {
     let repository = published["repositoryName"].as_str().unwrap();
     for layer in published["layers"].as_array().unwrap() {

@@ -48,7 +48,8 @@ pub const FAULTS: [Fault; 8] = [
     Fault::Throttle,
 ];
 
-/// DynamoDB to a client whose clock is wrong. As to any signature that it does not take, it repeats the request.
+/// DynamoDB to a client whose clock is wrong. As to any signature that it does not take, it repeats
+/// the request.
 pub const SIGNED_TOO_EARLY: Fault = Fault::Answer(
     "400 Bad Request",
     r#"{"__type": "com.amazon.coral.service#InvalidSignatureException",
@@ -79,7 +80,8 @@ impl FaultProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let engine: Arc<str> = engine.strip_prefix("http://").unwrap().into();
-        let plan = Arc::new(Mutex::new(Plan { fault: Fault::None, words: &[], passing: 0, left: 0 }));
+        let plan =
+            Arc::new(Mutex::new(Plan { fault: Fault::None, words: &[], passing: 0, left: 0 }));
         let connections = Arc::new(AtomicUsize::new(0));
         let (current, count) = (plan.clone(), connections.clone());
         tokio::spawn(async move {
@@ -103,8 +105,15 @@ impl FaultProxy {
         self.set_on(&[], 0, fault, usize::MAX);
     }
 
-    /// Breaks so many of the requests whose head has all of `words` in it, after letting `passing` of them pass.
-    pub fn set_on(&self, words: &'static [&'static str], passing: usize, fault: Fault, requests: usize) {
+    /// Breaks so many of the requests whose head has all of `words` in it, after letting `passing`
+    /// of them pass.
+    pub fn set_on(
+        &self,
+        words: &'static [&'static str],
+        passing: usize,
+        fault: Fault,
+        requests: usize,
+    ) {
         *self.plan.lock().unwrap() = Plan { fault, words, passing, left: requests };
     }
 }
@@ -155,10 +164,13 @@ async fn serve(mut client: TcpStream, engine: &str, plan: &Mutex<Plan>) -> std::
         Fault::Stall | Fault::Truncated => answer("200 OK", 1000, r#"{"Items": [{"sk": "#),
         Fault::Nonsense => whole("200 OK", "<html>It works!</html>"),
         Fault::OtherJson => whole("200 OK", r#"{"hello": "world"}"#),
-        Fault::InternalError => whole("500 Internal Server Error", r#"{"__type": "InternalServerError"}"#),
-        Fault::Throttle if is_of_s3 => {
-            whole("503 Slow Down", "<Error><Code>SlowDown</Code><Message>Slow down.</Message></Error>")
+        Fault::InternalError => {
+            whole("500 Internal Server Error", r#"{"__type": "InternalServerError"}"#)
         }
+        Fault::Throttle if is_of_s3 => whole(
+            "503 Slow Down",
+            "<Error><Code>SlowDown</Code><Message>Slow down.</Message></Error>",
+        ),
         Fault::Throttle => whole("400 Bad Request", r#"{"__type": "ThrottlingException"}"#),
         Fault::Answer(status, body) => whole(status, body),
     };
@@ -195,8 +207,9 @@ async fn read_request(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
             && let Some(end) = end_of_head(&request)
         {
             let head = String::from_utf8_lossy(&request[..end]).to_lowercase();
-            let header =
-                |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            let header = |name: &str| {
+                head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+            };
             if header("expect").is_some() {
                 client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
             }

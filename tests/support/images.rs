@@ -10,7 +10,8 @@ use super::Layout;
 /// What the tool would write into the catalog for a layout, an index after its images.
 pub fn images_of(layout: &Layout) -> Vec<NewImage> {
     fn collect(layout: &Layout, descriptor: &Value, images: &mut Vec<NewImage>) {
-        let digest = |descriptor: &Value| Digest::parse(descriptor["digest"].as_str().unwrap()).unwrap();
+        let digest =
+            |descriptor: &Value| Digest::parse(descriptor["digest"].as_str().unwrap()).unwrap();
         let bytes = std::fs::read(layout.blob(descriptor["digest"].as_str().unwrap())).unwrap();
         let manifest: Value = serde_json::from_slice(&bytes).unwrap();
         let below = manifest["manifests"].as_array().cloned().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Lambda as the function sees it, with the worker in this process: it delivers events as a test wants it to.
+//! Lambda as the function sees it, with the worker in this process: it delivers events as a test
+//! wants it to.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -53,7 +53,8 @@ impl Layout {
         let config = json!({
             "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids},
         });
-        let config = self.add_blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
+        let config = self
+            .add_blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
         let layers: Vec<_> = layers
             .iter()
             .map(|layer| self.add_blob("application/vnd.oci.image.layer.v1.tar", layer))
@@ -62,7 +63,8 @@ impl Layout {
     }
 
     pub fn add_manifest(&self, config: &Value, layers: &[Value]) -> Value {
-        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
         self.add_blob(MANIFEST, manifest.to_string().as_bytes())
     }
 
@@ -89,7 +91,10 @@ impl Layout {
         let files = files.map(|file| file.unwrap());
         files
             .map(|file| {
-                (format!("sha256:{}", file.file_name().to_str().unwrap()), fs::read(file.path()).unwrap())
+                (
+                    format!("sha256:{}", file.file_name().to_str().unwrap()),
+                    fs::read(file.path()).unwrap(),
+                )
             })
             .collect()
     }

@@ -70,13 +70,15 @@ impl Stack {
 
     /// Calls over HTTP come from `caller`.
     pub async fn start_as(caller: Option<&str>) -> Self {
-        let caller = caller.map(|account| layergate_core::types::AccountId::parse(account).unwrap());
+        let caller =
+            caller.map(|account| layergate_core::types::AccountId::parse(account).unwrap());
         Self::start_in(tempfile::tempdir().unwrap(), Options { caller, ..Options::default() }).await
     }
 
     /// Clients have to log in to the registry.
     pub async fn start_with_login() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), Options { login: true, ..Options::default() }).await
+        Self::start_in(tempfile::tempdir().unwrap(), Options { login: true, ..Options::default() })
+            .await
     }
 
     /// Starts on a copy of the data of a stack that was stopped.
@@ -104,7 +106,11 @@ impl Stack {
     }
 
     /// The same, with another patience with the engines.
-    pub fn handler_with_patience(&self, patience: Patience, change: impl FnOnce(&mut Config)) -> Handler {
+    pub fn handler_with_patience(
+        &self,
+        patience: Patience,
+        change: impl FnOnce(&mut Config),
+    ) -> Handler {
         let mut config = self.local.engines.config();
         change(&mut config);
         handler(&self.local, &config, patience)
@@ -148,12 +154,20 @@ impl Stack {
     }
 
     /// Calls an operation as a member of an account, through an event of this shape.
-    pub async fn call(&self, shape: Shape, operation: &str, members: &Value, caller: &str) -> Answer {
+    pub async fn call(
+        &self,
+        shape: Shape,
+        operation: &str,
+        members: &Value,
+        caller: &str,
+    ) -> Answer {
         let target = TARGET.replace("GetDownloadUrlForLayer", operation);
-        call(&self.handler, shape, Some(&target), members.to_string().as_bytes(), Some(caller)).await
+        call(&self.handler, shape, Some(&target), members.to_string().as_bytes(), Some(caller))
+            .await
     }
 
-    /// Calls an operation, which must succeed, as a member of the registry's account; gives the answer's body.
+    /// Calls an operation, which must succeed, as a member of the registry's account; gives the
+    /// answer's body.
     pub async fn ok(&self, operation: &str, members: Value) -> Value {
         let answer = self.call(Shape::Rest, operation, &members, ACCOUNT).await;
         answer.assert_well_formed();
@@ -165,7 +179,9 @@ impl Stack {
     pub fn unfinished_uploads(&self) -> Vec<PathBuf> {
         let files = std::fs::read_dir(self.folder.path().join("s3")).unwrap();
         let names = files.map(|file| file.unwrap().path());
-        names.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(".upload")).collect()
+        names
+            .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(".upload"))
+            .collect()
     }
 }
 
@@ -182,7 +198,10 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn handler(local: &LocalStack, config: &Config, patience: Patience) -> Handler {
-    Handler::new(Service::new(&local.engines.sdk_config_with(patience), config), config.authorization)
+    Handler::new(
+        Service::new(&local.engines.sdk_config_with(patience), config),
+        config.authorization,
+    )
 }
 
 /// The shapes of events.
@@ -242,7 +261,8 @@ impl Answer {
 
 pub const REQUEST_ID: &str = "5f1e1a0c-7d32-4b6e-9f55-0f6f5f2a8e11";
 
-/// Calls the handler as API Gateway or a Function URL would. `caller` is the account of the IAM identity.
+/// Calls the handler as API Gateway or a Function URL would. `caller` is the account of the IAM
+/// identity.
 pub async fn call(
     handler: &Handler,
     shape: Shape,
@@ -309,8 +329,9 @@ pub async fn send_with_deadline(handler: &Handler, event: &Value, time: Duration
 /// Reads the JSON that the function gives the gateway.
 pub fn answer(response: &Value) -> Answer {
     let headers = response["headers"].as_object().unwrap();
-    let headers =
-        headers.iter().map(|(name, value)| (name.to_lowercase(), value.as_str().unwrap().to_owned()));
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.to_lowercase(), value.as_str().unwrap().to_owned()));
     Answer {
         status: response["statusCode"].as_u64().unwrap(),
         headers: headers.collect(),
@@ -325,8 +346,8 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Asserts that the tool failed as it should: an exit status, one sentence that has all of `words`, and nothing
-/// on standard output.
+/// Asserts that the tool failed as it should: an exit status, one sentence that has all of `words`,
+/// and nothing on standard output.
 pub fn assert_refused(output: &Output, status: i32, words: &[&str]) {
     let said = stderr(output);
     assert_eq!(output.status.code(), Some(status), "{said}");

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// A program of this workspace. Cargo builds the programs first, unless they are as new as the source.
+/// A program of this workspace. Cargo builds the programs first, unless they are as new as the
+/// source.
 pub fn program(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(build).join(name)
@@ -20,10 +21,13 @@ fn build() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.ancestors().nth(2).unwrap(); // target/debug/deps/black_box-...
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["build", "--quiet", "--locked", "--bins", "--target-dir"]).arg(folder.parent().unwrap());
-    // What cargo tells a test of its package. Build scripts of dependencies look at the same variables, and would run
-    // again.
-    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    cargo
+        .args(["build", "--quiet", "--locked", "--bins", "--target-dir"])
+        .arg(folder.parent().unwrap());
+    // What cargo tells a test of its package. Build scripts of dependencies look at the same
+    // variables, and would run again.
+    let of_package =
+        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
         cargo.env_remove(name);
     }

@@ -37,7 +37,8 @@ pub async fn forward(client: &Client, engine: &str, request: Request) -> Respons
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
     let url = format!("{engine}{}", parts.uri);
-    let answer = client.request(parts.method, url).headers(parts.headers).body(body).send().await.unwrap();
+    let answer =
+        client.request(parts.method, url).headers(parts.headers).body(body).send().await.unwrap();
     let mut response = Response::new(Body::empty());
     *response.status_mut() = answer.status();
     *response.headers_mut() = answer.headers().clone();

@@ -32,8 +32,9 @@ impl Stack {
         self.json(&[&create[..], options].concat()).await;
     }
 
-    /// Pulls an image as a client of the registry does: its manifest, by a tag or a digest, and all that this names, one
-    /// after the other. Asserts that all have their digests. Gives the digests in the order in which they were pulled.
+    /// Pulls an image as a client of the registry does: its manifest, by a tag or a digest, and all
+    /// that this names, one after the other. Asserts that all have their digests. Gives the digests
+    /// in the order in which they were pulled.
     pub async fn pull_image(&self, repository: &str, reference: &str) -> Vec<String> {
         let path = format!("/v2/{repository}/manifests/{reference}");
         let (digest, bytes) = self.download(&path).await;
@@ -78,7 +79,8 @@ impl Stack {
         repeated(async || self.call(Shape::Rest, "BatchGetImage", &members, ACCOUNT).await).await
     }
 
-    /// The rows of the fills of a repository: of what is on its way, and of failures that are remembered.
+    /// The rows of the fills of a repository: of what is on its way, and of failures that are
+    /// remembered.
     pub async fn fills(&self, repository: &str) -> Vec<Row> {
         let begin = format!("fill#{ACCOUNT}/{repository}");
         let rows = all_rows(self).await.into_iter();
@@ -89,7 +91,8 @@ impl Stack {
         rows.collect()
     }
 
-    /// Whether any fill of a repository is on its way, or a failure remembered. Rows whose time is over may be there.
+    /// Whether any fill of a repository is on its way, or a failure remembered. Rows whose time is
+    /// over may be there.
     pub async fn is_filling(&self, repository: &str) -> bool {
         let fills = self.fills(repository).await;
         fills.iter().any(|row| row["ends_at"].as_n().unwrap().parse::<u64>().unwrap() > now())
@@ -105,8 +108,8 @@ impl Stack {
         tokio::time::timeout(PATIENCE, ended).await.unwrap();
     }
 
-    /// Asserts that a repository's only failure of a layer or an image is this one, that it was noted after `since`, and that
-    /// it is remembered for so many seconds.
+    /// Asserts that a repository's only failure of a layer or an image is this one, that it was
+    /// noted after `since`, and that it is remembered for so many seconds.
     pub async fn assert_remembered(
         &self,
         (repository, kind): (&str, &str),

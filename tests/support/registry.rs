@@ -32,7 +32,12 @@ impl Stack {
 }
 
 /// Sends a request to the registry. `path` begins with `/v2` and may have a query.
-pub async fn pull(handler: &Handler, method: &str, path: &str, authorization: Option<&str>) -> Answer {
+pub async fn pull(
+    handler: &Handler,
+    method: &str,
+    path: &str,
+    authorization: Option<&str>,
+) -> Answer {
     send(handler, &registry_event(method, path, authorization)).await
 }
 
@@ -58,10 +63,12 @@ pub fn registry_event(method: &str, path: &str, authorization: Option<&str>) -> 
 
 impl Answer {
     /// The code of a registry's error, after checking that the error is well formed.
-    /// Source: [Error Codes](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes).
+    /// Source: [Error
+    /// Codes](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes).
     pub fn code(&self) -> &str {
         assert_eq!(self.headers["content-type"], "application/json", "{self:?}");
-        let errors = self.body["errors"].as_array().unwrap_or_else(|| panic!("no errors: {self:?}"));
+        let errors =
+            self.body["errors"].as_array().unwrap_or_else(|| panic!("no errors: {self:?}"));
         assert_eq!(errors.len(), 1, "{self:?}");
         assert!(!errors[0]["message"].as_str().unwrap().is_empty(), "{self:?}");
         errors[0]["code"].as_str().unwrap()

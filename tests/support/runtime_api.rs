@@ -84,7 +84,8 @@ async fn take_answer(
     (axum::http::StatusCode::ACCEPTED, "{}").into_response()
 }
 
-/// A program as Lambda starts it, with a stack's engines and nothing else of this process's environment.
+/// A program as Lambda starts it, with a stack's engines and nothing else of this process's
+/// environment.
 pub fn as_lambda_starts(
     program: impl AsRef<std::ffi::OsStr>,
     stack: &Stack,

@@ -19,8 +19,9 @@ pub fn is_exhaustive() -> bool {
     std::env::var_os("EXHAUSTIVE").is_some()
 }
 
-/// The steps of a command that a test tries: each one, or, as a sample, every `stride`th. Cases with different numbers
-/// have different samples, so that the cases of a test have all steps among them.
+/// The steps of a command that a test tries: each one, or, as a sample, every `stride`th. Cases
+/// with different numbers have different samples, so that the cases of a test have all steps among
+/// them.
 pub fn steps(case: usize, stride: usize) -> impl Iterator<Item = usize> {
     match is_exhaustive() {
         true => (1..).step_by(1),
@@ -28,8 +29,8 @@ pub fn steps(case: usize, stride: usize) -> impl Iterator<Item = usize> {
     }
 }
 
-/// Runs `check` for the steps of a command until it says that there is no such step, or for every second one as a sample.
-/// The command has at least so many.
+/// Runs `check` for the steps of a command until it says that there is no such step, or for every
+/// second one as a sample. The command has at least so many.
 pub async fn at_each_step(case: usize, least: usize, check: impl AsyncFn(usize) -> bool) {
     let steps = || steps(case, 2);
     let tries = stream::iter(steps()).map(async |step| check(step).await).buffered(AT_ONCE);
@@ -41,10 +42,11 @@ pub async fn at_each_step(case: usize, least: usize, check: impl AsyncFn(usize) 
 /// Lets a request through that waits at a proxy.
 type LetGo = watch::Sender<bool>;
 
-/// A proxy to DynamoDB where the requests from the `step`th on wait: it tells when one has arrived and all earlier ones
-/// are answered, and is told to let them go.
+/// A proxy to DynamoDB where the requests from the `step`th on wait: it tells when one has arrived
+/// and all earlier ones are answered, and is told to let them go.
 pub async fn waiting_at(step: usize, stack: &Stack) -> (String, Arc<Notify>, LetGo) {
-    let ([dynamodb], arrived, let_go) = waiting_at_any([&stack.local.engines.dynamodb_url], step).await;
+    let ([dynamodb], arrived, let_go) =
+        waiting_at_any([&stack.local.engines.dynamodb_url], step).await;
     (dynamodb, arrived, let_go)
 }
 
@@ -110,8 +112,8 @@ async fn waiting_at_any<const N: usize>(
     (urls.try_into().unwrap(), arrived, let_go)
 }
 
-/// Runs the tool with `first`, and with `second` while the `step`th request of that to DynamoDB waits. `None` if it
-/// has no such step.
+/// Runs the tool with `first`, and with `second` while the `step`th request of that to DynamoDB
+/// waits. `None` if it has no such step.
 pub async fn between_steps(
     stack: &Stack,
     step: usize,

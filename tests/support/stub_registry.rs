@@ -23,7 +23,9 @@ pub struct Recorder {
 
 impl Recorder {
     /// Answers requests with `answer`.
-    pub async fn start(answer: impl Fn(&Parts) -> Response + Clone + Send + Sync + 'static) -> Self {
+    pub async fn start(
+        answer: impl Fn(&Parts) -> Response + Clone + Send + Sync + 'static,
+    ) -> Self {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let record = requests.clone();
         let url = serve(move |request: Request| {
@@ -35,8 +37,8 @@ impl Recorder {
         Self { url: url.await, requests }
     }
 
-    /// A registry whose repository `team/app` has all that is in a layout, and the tag `1` for the only image that its
-    /// index names; where `first` answers, it answers.
+    /// A registry whose repository `team/app` has all that is in a layout, and the tag `1` for the
+    /// only image that its index names; where `first` answers, it answers.
     pub async fn registry(
         layout: &Layout,
         first: impl Fn(&Parts) -> Option<Response> + Clone + Send + Sync + 'static,
@@ -54,12 +56,18 @@ impl Recorder {
                 Some((_, digest)) => digest,
                 None => "",
             };
-            let Some(bytes) = contents.get(digest) else { return StatusCode::NOT_FOUND.into_response() };
+            let Some(bytes) = contents.get(digest) else {
+                return StatusCode::NOT_FOUND.into_response();
+            };
             let manifest: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
-            let media_type = manifest.and_then(|manifest| Some(manifest["mediaType"].as_str()?.to_owned()));
+            let media_type =
+                manifest.and_then(|manifest| Some(manifest["mediaType"].as_str()?.to_owned()));
             let media_type = media_type.unwrap_or_else(|| "application/octet-stream".to_owned());
             (
-                [(header::CONTENT_TYPE.as_str(), media_type), ("docker-content-digest", digest.to_owned())],
+                [
+                    (header::CONTENT_TYPE.as_str(), media_type),
+                    ("docker-content-digest", digest.to_owned()),
+                ],
                 bytes.clone(),
             )
                 .into_response()
@@ -109,8 +117,9 @@ impl Recorder {
     /// The values of a header in the requests so far; empty where a request has none.
     pub fn header(&self, name: &str) -> Vec<String> {
         let requests = self.requests.lock().unwrap();
-        let value =
-            |request: &Parts| request.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        let value = |request: &Parts| {
+            request.headers.get(name).map(|value| value.to_str().unwrap().to_owned())
+        };
         requests.iter().map(|request| value(request).unwrap_or_default()).collect()
     }
 }

@@ -22,8 +22,8 @@ pub async fn age_cleaners_and_intents(stack: &Stack) {
     const RANDOM_NUMBERS: u128 = 1_000_000_000_000_000_000;
     let (client, table) = (client(stack), stack.local.engines.config().table_name);
     let query = client.query().table_name(&table).key_condition_expression("pk = :pk");
-    let query =
-        query.expression_attribute_values(":pk", AttributeValue::S("registry#000000000000".to_owned()));
+    let query = query
+        .expression_attribute_values(":pk", AttributeValue::S("registry#000000000000".to_owned()));
     for row in query.send().await.unwrap().items.unwrap() {
         let sk = row["sk"].as_s().unwrap().clone();
         let mut parts: Vec<_> = sk.split('#').map(str::to_owned).collect();
@@ -31,8 +31,8 @@ pub async fn age_cleaners_and_intents(stack: &Stack) {
         match parts[0].as_str() {
             // The number is the time, with 18 random digits after it.
             "publishing" => {
-                parts[1] =
-                    (parts[1].parse::<u128>().unwrap() - u128::from(MONTH) * RANDOM_NUMBERS).to_string();
+                parts[1] = (parts[1].parse::<u128>().unwrap() - u128::from(MONTH) * RANDOM_NUMBERS)
+                    .to_string();
                 aged.insert("sk".to_owned(), AttributeValue::S(parts.join("#")));
                 let delete = client.delete_item().table_name(&table).key("pk", row["pk"].clone());
                 delete.key("sk", row["sk"].clone()).send().await.unwrap();
@@ -50,7 +50,8 @@ pub async fn age_cleaners_and_intents(stack: &Stack) {
 /// All rows.
 pub async fn all_rows(stack: &Stack) -> Vec<Row> {
     let (client, engines) = (client(stack), &stack.local.engines);
-    let mut pages = client.scan().table_name(engines.config().table_name).into_paginator().items().send();
+    let mut pages =
+        client.scan().table_name(engines.config().table_name).into_paginator().items().send();
     let mut rows = Vec::new();
     while let Some(row) = pages.next().await {
         rows.push(row.unwrap());
@@ -95,12 +96,14 @@ pub async fn assert_consistent(stack: &Stack, repository: &str) {
             ("repository", ["layer", layer]) => has(format!("layer#{r}@{layer}"), "layer"),
             ("image", ["image"]) => has(format!("repository#{r}"), &format!("image#{name}")),
             ("image", ["tag", tag]) => {
-                has(pk.clone(), "image") && has(format!("repository#{r}"), &format!("image#{name}#tag#{tag}"))
+                has(pk.clone(), "image")
+                    && has(format!("repository#{r}"), &format!("image#{name}#tag#{tag}"))
             }
             // The images of an index from another registry come later, or never.
             ("image", ["index", index]) => {
                 let index = row(format!("image#{r}@{index}"), "image");
-                index.is_some_and(|index| has(pk.clone(), "image") || index.contains_key("upstream"))
+                index
+                    .is_some_and(|index| has(pk.clone(), "image") || index.contains_key("upstream"))
             }
             ("layer", ["layer"]) => {
                 let is_somewhere = item.contains_key("object_key") || item.contains_key("upstream");

@@ -18,7 +18,11 @@ pub fn client(url: &str, credentials: Option<Credentials>) -> Upstream {
 }
 
 pub fn credentials() -> Option<Credentials> {
-    Some(Credentials { username: "alice".to_owned(), password: "pass:word".to_owned(), realm: None })
+    Some(Credentials {
+        username: "alice".to_owned(),
+        password: "pass:word".to_owned(),
+        realm: None,
+    })
 }
 
 pub fn basic() -> String {

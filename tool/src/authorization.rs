@@ -46,15 +46,18 @@ impl Api {
         Some(Self { url, region })
     }
 
-    /// The API whose registry is at `server`: a host's name, perhaps with a port, or a URL of it. That is the API at
-    /// `API_URL` if it has that host; otherwise the stage `Prod` of an API with API Gateway's own name. `None` if it is
-    /// neither: no other host is sent a request that is signed with AWS credentials.
+    /// The API whose registry is at `server`: a host's name, perhaps with a port, or a URL of it.
+    /// That is the API at `API_URL` if it has that host; otherwise the stage `Prod` of an API with
+    /// API Gateway's own name. `None` if it is neither: no other host is sent a request that is
+    /// signed with AWS credentials.
     pub fn of_registry(server: &str) -> Option<Self> {
         let host = host_of(server);
         match Self::from_env() {
             Some(api) if host_of(&api.url) == host => Some(api),
-            _ => region_of(host)
-                .map(|region| Self { url: format!("https://{host}/{DEFAULT_STAGE}"), region: Some(region) }),
+            _ => region_of(host).map(|region| Self {
+                url: format!("https://{host}/{DEFAULT_STAGE}"),
+                region: Some(region),
+            }),
         }
     }
 
@@ -63,7 +66,8 @@ impl Api {
         let failed = |what: String| LoginError(format!("cannot log in at {}: {what}", self.url));
         let sdk = aws::from_standard_chain().await;
         let region = self.region.clone().map(Region::new).or_else(|| sdk.region().cloned());
-        let region = region.ok_or_else(|| failed("no region is configured; set AWS_REGION".to_owned()))?;
+        let region =
+            region.ok_or_else(|| failed("no region is configured; set AWS_REGION".to_owned()))?;
         let config = aws_sdk_ecr::config::Builder::from(&sdk)
             .endpoint_url(&self.url)
             .region(region)
@@ -102,10 +106,12 @@ fn host_of(url: &str) -> &str {
     rest.split('/').next().unwrap_or_default()
 }
 
-/// The region in the name that API Gateway gives an API, such as `a1b2c3d4e5.execute-api.us-east-1.amazonaws.com`.
+/// The region in the name that API Gateway gives an API, such as
+/// `a1b2c3d4e5.execute-api.us-east-1.amazonaws.com`.
 fn region_of(host: &str) -> Option<String> {
     let (id, rest) = host.split_once(".execute-api.")?;
-    let region = rest.strip_suffix(".amazonaws.com").or_else(|| rest.strip_suffix(".amazonaws.com.cn"))?;
+    let region =
+        rest.strip_suffix(".amazonaws.com").or_else(|| rest.strip_suffix(".amazonaws.com.cn"))?;
     let is_name = |text: &str| {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
@@ -148,7 +154,11 @@ mod tests {
             ("China", "a1b2.execute-api.cn-north-1.amazonaws.com.cn", Some("cn-north-1")),
             ("a registry of somebody else", "registry.example.com", None),
             ("ECR itself", "123456789012.dkr.ecr.eu-west-1.amazonaws.com", None),
-            ("a host that only looks like it", "a1b2.execute-api.eu-west-1.amazonaws.com.example.com", None),
+            (
+                "a host that only looks like it",
+                "a1b2.execute-api.eu-west-1.amazonaws.com.example.com",
+                None,
+            ),
             ("a region with a dot", "a1b2.execute-api.x.example.com.amazonaws.com", None),
             ("nothing", "", None),
         ];

@@ -18,8 +18,8 @@ use crate::session::Session;
 /// Delete unused layers and leftovers from S3. Safe to run at any time
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Keep younger objects, uploads and unfinished images (examples: 90s, 30m, 12h, 7d). So you can repeat an
-    /// interrupted publish without uploading layers twice
+    /// Keep younger objects, uploads and unfinished images (examples: 90s, 30m, 12h, 7d). So you
+    /// can repeat an interrupted publish without uploading layers twice
     #[arg(long, value_name = "AGE", value_parser = age, default_value = "7d")]
     older_than: Duration,
     /// Only print what the command would delete
@@ -67,7 +67,11 @@ impl fmt::Display for Cleaned {
 }
 
 /// Runs the command. When `interruption` is cancelled, it ends what it has begun and stops.
-pub async fn run(arguments: Arguments, format: Format, interruption: CancellationToken) -> Result<(), Error> {
+pub async fn run(
+    arguments: Arguments,
+    format: Format,
+    interruption: CancellationToken,
+) -> Result<(), Error> {
     let session = Session::open().await?;
     let cleaning = Cleaning {
         catalog: &session.catalog,
@@ -78,7 +82,8 @@ pub async fn run(arguments: Arguments, format: Format, interruption: Cancellatio
     };
     let progress = CleanProgress::new();
     let is_interrupted = || interruption.is_cancelled();
-    let cleaned = cleaning.run(Position::default(), &is_interrupted, &|at| progress.report(at)).await;
+    let cleaned =
+        cleaning.run(Position::default(), &is_interrupted, &|at| progress.report(at)).await;
     progress.finish();
     let cleaned = cleaned.map_err(|error| match error {
         CleanError::Lapsed => Error::Local(

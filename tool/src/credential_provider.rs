@@ -1,7 +1,9 @@
 //! `layergate credential-provider`: a kubelet asks it for the credentials of an image's registry.
 //!
-//! Source: [Configure a kubelet image credential provider](https://kubernetes.io/docs/tasks/administer-cluster/kubelet-credential-provider/)
-//! and the types of [credentialprovider.kubelet.k8s.io/v1](https://kubernetes.io/docs/reference/config-api/kubelet-credentialprovider.v1/).
+//! Source: [Configure a kubelet image credential
+//! provider](https://kubernetes.io/docs/tasks/administer-cluster/kubelet-credential-provider/) and
+//! the types of
+//! [credentialprovider.kubelet.k8s.io/v1](https://kubernetes.io/docs/reference/config-api/kubelet-credentialprovider.v1/).
 
 use std::io::{self, Read};
 
@@ -18,8 +20,8 @@ pub const ABOUT: &str = "Answer a kubelet's request for credentials, as its plug
 
 const API_VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";
 
-/// How long a kubelet keeps the answer. A token lives twice as long, so a pull never begins with one that is about to
-/// expire.
+/// How long a kubelet keeps the answer. A token lives twice as long, so a pull never begins with
+/// one that is about to expire.
 const CACHE_DURATION: &str = "6h0m0s";
 
 /// More bytes than a request has.
@@ -36,7 +38,9 @@ struct Request {
 pub async fn run() -> Result<(), Error> {
     let mut text = String::new();
     let read = io::stdin().take(LONGEST_REQUEST).read_to_string(&mut text);
-    read.map_err(|error| Error::Local(format!("cannot read the request on standard input: {error}")))?;
+    read.map_err(|error| {
+        Error::Local(format!("cannot read the request on standard input: {error}"))
+    })?;
     let request: Request = serde_json::from_str(&text).map_err(|error| {
         Error::Usage(format!("standard input is not a CredentialProviderRequest: {error}"))
     })?;

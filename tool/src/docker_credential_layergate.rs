@@ -2,7 +2,9 @@
 //!
 //! It stores nothing. A token is asked for whenever one is wanted, so there is none to expire.
 //!
-//! Source: [docker-credential-helpers](https://github.com/docker/docker-credential-helpers#development), the protocol.
+//! Source:
+//! [docker-credential-helpers](https://github.com/docker/docker-credential-helpers#development),
+//! the protocol.
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
@@ -25,7 +27,8 @@ async fn main() -> ExitCode {
         // Whoever logs in has what to log in with here already.
         Some("store" | "erase") => Ok(String::new()),
         Some("list") => Ok("{}".to_owned()),
-        _ => Err("usage: docker-credential-layergate get|store|erase|list, as docker calls it".to_owned()),
+        _ => Err("usage: docker-credential-layergate get|store|erase|list, as docker calls it"
+            .to_owned()),
     };
     // docker reads errors from standard output.
     let (text, exit) = match answer {
@@ -43,5 +46,6 @@ async fn get() -> Result<String, String> {
     let server = server.trim();
     let api = Api::of_registry(server).ok_or_else(|| NOT_FOUND.to_owned())?;
     let login = api.log_in().await.map_err(|error| error.to_string())?;
-    Ok(json!({"ServerURL": server, "Username": login.username, "Secret": login.password}).to_string())
+    Ok(json!({"ServerURL": server, "Username": login.username, "Secret": login.password})
+        .to_string())
 }

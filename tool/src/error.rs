@@ -63,7 +63,9 @@ fn advice(fault: &Fault) -> &'static str {
 
 fn advice_on_request(fault: &BackendFault) -> &'static str {
     match fault.kind {
-        Kind::NotSent => "check the endpoint, the region, the network, and that there are credentials",
+        Kind::NotSent => {
+            "check the endpoint, the region, the network, and that there are credentials"
+        }
         Kind::TimedOut => {
             "it did not answer in time; check the endpoint and the network, or run it again later"
         }
@@ -73,13 +75,16 @@ fn advice_on_request(fault: &BackendFault) -> &'static str {
     }
 }
 
-/// Names from [Error handling with DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html),
-/// [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html) (the
-/// reasons of a cancelled transaction), [S3's error responses](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html)
-/// and Lambda's [Invoke](https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html), whose function that is not there is a
-/// 404, while DynamoDB's table is a 400.
+/// Names from [Error handling with
+/// DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html),
+/// [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html)
+/// (the reasons of a cancelled transaction), [S3's error
+/// responses](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html) and Lambda's
+/// [Invoke](https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html), whose function that is
+/// not there is a 404, while DynamoDB's table is a 400.
 fn advice_on_answer(status: Option<u16>, code: Option<&str>) -> &'static str {
-    const IS_BUSY: &str = "it has too much to do, and trying again did not help; run it again later";
+    const IS_BUSY: &str =
+        "it has too much to do, and trying again did not help; run it again later";
     match (status, code) {
         (
             _,
@@ -93,14 +98,19 @@ fn advice_on_answer(status: Option<u16>, code: Option<&str>) -> &'static str {
                 | "TooManyRequestsException",
             ),
         ) => IS_BUSY,
-        (Some(500..), _) => "it has a fault of its own, and trying again did not help; run it again later",
+        (Some(500..), _) => {
+            "it has a fault of its own, and trying again did not help; run it again later"
+        }
         (_, Some("TransactionConflict" | "TransactionInProgressException")) => {
             "others kept changing the same records, and trying again did not help; run it again"
         }
-        (_, Some("ExpiredToken" | "ExpiredTokenException")) => "renew the credentials, and run it again",
-        (_, Some("InvalidSignatureException" | "RequestTimeTooSkewed" | "SignatureDoesNotMatch")) => {
-            "check this machine's clock and the secret access key"
+        (_, Some("ExpiredToken" | "ExpiredTokenException")) => {
+            "renew the credentials, and run it again"
         }
+        (
+            _,
+            Some("InvalidSignatureException" | "RequestTimeTooSkewed" | "SignatureDoesNotMatch"),
+        ) => "check this machine's clock and the secret access key",
         (_, Some("InvalidAccessKeyId" | "UnrecognizedClientException")) => {
             "check that the credentials are of this endpoint's account"
         }
@@ -113,12 +123,16 @@ fn advice_on_answer(status: Option<u16>, code: Option<&str>) -> &'static str {
         (Some(404), Some("ResourceNotFoundException")) => {
             "check the region, and that WORKER_FUNCTION_NAME exists there"
         }
-        (_, Some("ResourceNotFoundException")) => "check the region, and that TABLE_NAME exists there",
+        (_, Some("ResourceNotFoundException")) => {
+            "check the region, and that TABLE_NAME exists there"
+        }
         (Some(400 | 403), None) => {
             "it gave no reason; check that the credentials have not expired and are of this endpoint and region, \
              this machine's clock, and that BUCKET_NAME is a bucket that they may use"
         }
-        _ => "this is no fault that layergate expects; check the endpoint, the region and its version",
+        _ => {
+            "this is no fault that layergate expects; check the endpoint, the region and its version"
+        }
     }
 }
 

@@ -23,8 +23,9 @@ pub enum Command {
     },
     /// Delete an image, or only the given tag while the image has others
     ///
-    /// As in ECR, an image is deleted with its last tag. When you delete an index, its images are deleted too, except
-    /// those that a tag or another index names. 'layergate clean' deletes the layers from S3.
+    /// As in ECR, an image is deleted with its last tag. When you delete an index, its images are
+    /// deleted too, except those that a tag or another index names. 'layergate clean' deletes the
+    /// layers from S3.
     Delete {
         /// The image to delete, by its tag or its digest
         #[arg(value_name = "REPOSITORY[@DIGEST|:TAG]")]
@@ -90,7 +91,9 @@ struct Deleted {
 impl fmt::Display for Deleted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.image_tag {
-            Some(tag) => writeln!(f, "deleted the tag {}:{tag}; its image has others", self.repository_name),
+            Some(tag) => {
+                writeln!(f, "deleted the tag {}:{tag}; its image has others", self.repository_name)
+            }
             None => self
                 .image_digests
                 .iter()
@@ -116,8 +119,10 @@ async fn list(session: &Session, repository: Repository, format: Format) -> Resu
         return Err(no_such_repository(&repository));
     }
     let mut images = session.catalog.images(&repository);
-    let head =
-        Head { registry_id: repository.registry.to_string(), repository_name: repository.name.to_string() };
+    let head = Head {
+        registry_id: repository.registry.to_string(),
+        repository_name: repository.name.to_string(),
+    };
     let mut list = format.begin_list(&head, "images")?;
     while let Some(image) = images.next().await?
         && list.print(&Image::from(image))?
@@ -125,8 +130,13 @@ async fn list(session: &Session, repository: Repository, format: Format) -> Resu
     list.end()
 }
 
-async fn delete(session: &Session, repository: Repository, image: &ImageId) -> Result<Deleted, Error> {
-    let (image_tag, images) = match (session.catalog.delete_image(&repository, image).await?, image) {
+async fn delete(
+    session: &Session,
+    repository: Repository,
+    image: &ImageId,
+) -> Result<Deleted, Error> {
+    let (image_tag, images) = match (session.catalog.delete_image(&repository, image).await?, image)
+    {
         (ImageDeletion::Deleted(images), _) => (None, images),
         (ImageDeletion::Untagged(tag), _) => (Some(tag.to_string()), Vec::new()),
         (ImageDeletion::NoImage, image) => {

@@ -1,4 +1,5 @@
-//! The tool: publishes images into a registry, manages them, and runs the whole stack on one machine.
+//! The tool: publishes images into a registry, manages them, and runs the whole stack on one
+//! machine.
 
 mod clean;
 mod credential_provider;
@@ -72,8 +73,8 @@ fn main() -> ExitCode {
         Err(error) => return fail(&Error::Local(format!("cannot start: {error}"))),
     };
     let result = runtime.block_on(run(arguments));
-    // A file or a registry that is still being read must not hold up the exit; and what reads from a registry must not
-    // find its timers gone.
+    // A file or a registry that is still being read must not hold up the exit; and what reads from
+    // a registry must not find its timers gone.
     std::mem::forget(runtime);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -121,7 +122,8 @@ fn interruption() -> Result<CancellationToken, Error> {
 }
 
 fn fail(error: &Error) -> ExitCode {
-    // The sentence may quote names from an archive, and those may have control characters for the terminal.
+    // The sentence may quote names from an archive, and those may have control characters for the
+    // terminal.
     let sentence: String = error
         .to_string()
         .chars()

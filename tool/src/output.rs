@@ -27,7 +27,8 @@ impl Format {
         }
     }
 
-    /// Begins to print a result that is a list: in JSON, the object `head` with its elements in the member `name`.
+    /// Begins to print a result that is a list: in JSON, the object `head` with its elements in the
+    /// member `name`.
     pub fn begin_list(self, head: &impl Serialize, name: &str) -> Result<List, Error> {
         let mut list = List { format: self, is_read: true, is_empty: true };
         if let Self::Json = self {

@@ -1,5 +1,5 @@
-//! The progress of publishing and of cleaning, on standard error: bars on a terminal; else a line for each blob, and none
-//! for cleaning.
+//! The progress of publishing and of cleaning, on standard error: bars on a terminal; else a line
+//! for each blob, and none for cleaning.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -28,7 +28,8 @@ impl Progress {
     /// Looks whether standard error is a terminal.
     pub fn new() -> Self {
         let is_terminal = io::stderr().is_terminal();
-        let target = if is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target =
+            if is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         Self { bars: MultiProgress::with_draw_target(target), is_terminal }
     }
 
@@ -39,7 +40,8 @@ impl Progress {
 
     /// Begins a blob of `size` bytes.
     pub fn blob(&self, digest: &Digest, size: u64) -> BlobProgress {
-        let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
         let short: String = digest.to_string().chars().take(19).collect();
         let bar = self.bars.add(ProgressBar::new(size).with_style(style).with_prefix(short));
         BlobProgress { bar, digest: digest.clone(), is_terminal: self.is_terminal }
@@ -61,7 +63,11 @@ impl BlobProgress {
     pub fn finish(self, how: &'static str) {
         self.bar.finish_with_message(how);
         if !self.is_terminal {
-            say(&format!("{} {} {how}", self.digest, HumanBytes(self.bar.length().unwrap_or_default())));
+            say(&format!(
+                "{} {} {how}",
+                self.digest,
+                HumanBytes(self.bar.length().unwrap_or_default())
+            ));
         }
     }
 }
@@ -74,7 +80,8 @@ impl CleanProgress {
     /// Draws only on a terminal.
     pub fn new() -> Self {
         let style = ProgressStyle::with_template("{prefix:<9} {bar:30} {percent:>3}% {msg}");
-        let bar = ProgressBar::new(1000).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let bar = ProgressBar::new(1000)
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         if !io::stderr().is_terminal() {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }

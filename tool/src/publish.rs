@@ -1,4 +1,5 @@
-//! `layergate publish`: an image from files of this machine, or from another registry, into the registry.
+//! `layergate publish`: an image from files of this machine, or from another registry, into the
+//! registry.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +7,9 @@ use std::time::SystemTime;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use futures_util::{StreamExt, stream};
-use layergate_core::catalog::{Claimed, Intent, LayerRecord, NewImage, PATIENCE_WITH_CLEANERS, PublishError};
+use layergate_core::catalog::{
+    Claimed, Intent, LayerRecord, NewImage, PATIENCE_WITH_CLEANERS, PublishError,
+};
 use layergate_core::publish::{Event, UploadError, Uploads};
 use layergate_core::types::{Digest, ImageTag, Repository, seconds_since_1970};
 use layergate_upstream as upstream;
@@ -27,8 +30,9 @@ const BLOBS_AT_ONCE: usize = 4;
 /// Publish an image or a multi-platform index
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The image to publish: an OCI image layout (a directory), an OCI archive, or the output of docker save; - reads an
-    /// archive from standard input; docker://HOST/NAME:TAG or docker://HOST/NAME@DIGEST copies from another registry
+    /// The image to publish: an OCI image layout (a directory), an OCI archive, or the output of
+    /// docker save; - reads an archive from standard input; docker://HOST/NAME:TAG or
+    /// docker://HOST/NAME@DIGEST copies from another registry
     #[arg(value_parser = OsStringValueParser::new().try_map(SourceReference::parse))]
     source: SourceReference,
     /// The repository to publish into, and the tag
@@ -40,11 +44,12 @@ pub struct Arguments {
     /// Create the repository if it does not exist
     #[arg(long)]
     create_repository: bool,
-    /// Allow this host although its address is private (the other registry's storage or its token server)
+    /// Allow this host although its address is private (the other registry's storage or its token
+    /// server)
     #[arg(long, value_name = "HOST", value_parser = host)]
     allow_host: Vec<Host>,
-    /// Connect to the other registry, and to the hosts of --allow-host, without TLS. The default is true for a registry at
-    /// localhost or a loopback address
+    /// Connect to the other registry, and to the hosts of --allow-host, without TLS. The default is
+    /// true for a registry at localhost or a loopback address
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     plain_http: Option<bool>,
 }
@@ -81,7 +86,11 @@ impl fmt::Display for Published {
 }
 
 /// Runs the command. When `interruption` is cancelled it cleans up and ends.
-pub async fn run(arguments: Arguments, format: Format, interruption: CancellationToken) -> Result<(), Error> {
+pub async fn run(
+    arguments: Arguments,
+    format: Format,
+    interruption: CancellationToken,
+) -> Result<(), Error> {
     let session = Session::open().await?;
     let repository = session.repository(arguments.reference.repository);
     let record = session.catalog.repository(&repository).await?;
@@ -111,12 +120,19 @@ pub async fn run(arguments: Arguments, format: Format, interruption: Cancellatio
             session.catalog.create_repository(&repository).await?;
         }
         // From here on nothing is slow, and stopping halfway would leave more to do than going on.
-        make_visible(&session, &repository, &source.images, arguments.reference.tag.as_ref(), &intent)
-            .await?;
+        make_visible(
+            &session,
+            &repository,
+            &source.images,
+            arguments.reference.tag.as_ref(),
+            &intent,
+        )
+        .await?;
         Ok(layers)
     };
     let published = publishing.await;
-    // A service that has just failed is not asked again. The intent then counts for a day, and does no harm.
+    // A service that has just failed is not asked again. The intent then counts for a day, and does
+    // no harm.
     if !matches!(published, Err(Error::Service(_)))
         && let Err(fault) = session.catalog.retire(&intent).await
     {
@@ -145,7 +161,8 @@ async fn open_source(
     (mut hosts, plain_http): (Vec<Host>, Option<bool>),
     interruption: &CancellationToken,
 ) -> Result<Arc<Source>, Error> {
-    let opened = tokio::task::spawn_blocking(move || match (source, choice) {
+    let opened = tokio::task::spawn_blocking(move || {
+        match (source, choice) {
         (SourceReference::Path(path), choice) => Source::open(&path, choice.as_deref()),
         (SourceReference::Upstream(_), Some(_)) => Err(Error::Source(
             "--image chooses from files; of a registry, name the image itself, as docker://HOST/NAME@DIGEST"
@@ -157,6 +174,7 @@ async fn open_source(
             hosts.push(host);
             Source::fetch(image, Trust { hosts, plain_http })
         }
+    }
     });
     let source = match interruption.run_until_cancelled(opened).await {
         None => return Err(Error::Interrupted),
@@ -284,7 +302,8 @@ async fn upload_manifests(
     source: &Source,
     interruption: &CancellationToken,
 ) -> Result<(), Error> {
-    let uploads = Uploads::new(session.store.clone(), session.registry.clone(), interruption.clone());
+    let uploads =
+        Uploads::new(session.store.clone(), session.registry.clone(), interruption.clone());
     for image in &source.images {
         let put = uploads.manifest(&image.digest, &image.media_type, image.manifest.clone()).await;
         put.map_err(|error| blob_error(source, &image.digest, error))?;
@@ -302,7 +321,8 @@ async fn make_visible(
 ) -> Result<(), Error> {
     for image in images {
         let published =
-            layergate_core::publish::image(&session.catalog, repository, &new_image(image), intent).await;
+            layergate_core::publish::image(&session.catalog, repository, &new_image(image), intent)
+                .await;
         published.map_err(|error| refusal(repository, image, error))?;
     }
     if let (Some(image), Some(tag)) = (images.last(), tag) {

@@ -44,26 +44,30 @@ pub enum Command {
 /// A rule to create.
 #[derive(Debug, clap::Args)]
 pub struct Create {
-    /// The prefix of the repositories' names, such as docker-hub; ROOT for all repositories without another rule
+    /// The prefix of the repositories' names, such as docker-hub; ROOT for all repositories without
+    /// another rule
     #[arg(value_parser = rule_prefix)]
     prefix: RulePrefix,
-    /// The other registry, as https://HOST. With http://, the worker connects to it and to the hosts of --allow-host
-    /// without TLS
+    /// The other registry, as https://HOST. With http://, the worker connects to it and to the
+    /// hosts of --allow-host without TLS
     #[arg(long, value_name = "URL", value_parser = upstream_url)]
     upstream: UpstreamRegistry,
     /// In the other registry, put P/ before NAME
     #[arg(long, value_name = "P", value_parser = repository_name)]
     upstream_prefix: Option<RepositoryName>,
-    /// The secret with the other registry's credentials. Its name must begin with ecr-pullthroughcache/
+    /// The secret with the other registry's credentials. Its name must begin with
+    /// ecr-pullthroughcache/
     #[arg(long, value_name = "ARN", value_parser = credential_arn)]
     credential_arn: Option<String>,
-    /// redirect: send the client to the other registry while the layer is being stored; wait: let the client wait
+    /// redirect: send the client to the other registry while the layer is being stored; wait: let
+    /// the client wait
     #[arg(long, default_value = BeforeStored::Redirect.name(), value_parser = before_stored())]
     before_stored: BeforeStored,
     /// Allow this account to read the repositories of this rule, and to make the first pull
     #[arg(long, value_name = "ACCOUNT", value_parser = account_id)]
     grant: Vec<AccountId>,
-    /// Allow this host although its address is private (the registry itself, its token server or its storage)
+    /// Allow this host although its address is private (the registry itself, its token server or
+    /// its storage)
     #[arg(long, value_name = "HOST", value_parser = host)]
     allow_host: Vec<Host>,
 }
@@ -182,7 +186,9 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
             })?;
             match is_valid {
                 true => Ok(()),
-                false => Err(Error::Registry(format!("the rule '{prefix}' cannot be used as it is"))),
+                false => {
+                    Err(Error::Registry(format!("the rule '{prefix}' cannot be used as it is")))
+                }
             }
         }
     }
@@ -215,7 +221,9 @@ fn no_such_rule(prefix: &RulePrefix, registry: &RegistryId) -> Error {
 }
 
 fn no_worker() -> Error {
-    Error::Usage("WORKER_FUNCTION_NAME is not set; 'make outputs' prints it for a deployment".to_owned())
+    Error::Usage(
+        "WORKER_FUNCTION_NAME is not set; 'make outputs' prints it for a deployment".to_owned(),
+    )
 }
 
 fn rule_prefix(value: &str) -> Result<RulePrefix, String> {
@@ -234,7 +242,8 @@ fn upstream_url(value: &str) -> Result<UpstreamRegistry, String> {
 /// Source: `credentialArn` of
 /// [CreatePullThroughCacheRule](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreatePullThroughCacheRule.html).
 fn credential_arn(value: &str) -> Result<String, String> {
-    const FORM: &str = "it must be arn:aws:secretsmanager:REGION:ACCOUNT:secret:ecr-pullthroughcache/NAME";
+    const FORM: &str =
+        "it must be arn:aws:secretsmanager:REGION:ACCOUNT:secret:ecr-pullthroughcache/NAME";
     let parts: Vec<_> = value.splitn(7, ':').collect();
     match parts[..] {
         ["arn", partition, "secretsmanager", region, account, "secret", name]
@@ -249,7 +258,9 @@ fn credential_arn(value: &str) -> Result<String, String> {
     }
 }
 
-/// Source: [CreateSecret](https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html), `Name`.
+/// Source:
+/// [CreateSecret](https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html),
+/// `Name`.
 fn is_secret_name(name: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+=.@-".contains(&byte);
     (1..=512).contains(&name.len()) && name.bytes().all(is_allowed)

@@ -59,14 +59,18 @@ impl FromStr for UpstreamImage {
     fn from_str(value: &str) -> Result<Self, String> {
         let (repository, image) = if let Some((repository, digest)) = value.split_once('@') {
             (repository, ImageId::Digest(parse_digest(digest)?))
-        } else if let Some((repository, tag)) = value.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')) {
+        } else if let Some((repository, tag)) =
+            value.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))
+        {
             (repository, ImageId::Tag(parse_tag(tag)?))
         } else {
             return Err(
-                "it must name an image, as docker://HOST/NAME:TAG or docker://HOST/NAME@DIGEST".to_owned()
+                "it must name an image, as docker://HOST/NAME:TAG or docker://HOST/NAME@DIGEST"
+                    .to_owned(),
             );
         };
-        let repository = UpstreamRepository::parse(repository).map_err(|error| format!("it {error}"))?;
+        let repository =
+            UpstreamRepository::parse(repository).map_err(|error| format!("it {error}"))?;
         Ok(Self { repository, image })
     }
 }

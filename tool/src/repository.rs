@@ -46,7 +46,8 @@ pub enum Command {
         #[arg(value_parser = account_id)]
         account: AccountId,
     },
-    /// Delete a repository. Its layers can no longer be downloaded; 'layergate clean' deletes them from S3
+    /// Delete a repository. Its layers can no longer be downloaded; 'layergate clean' deletes them
+    /// from S3
     Delete {
         /// The repository's name, such as team/app
         #[arg(value_name = "REPOSITORY", value_parser = repository_name)]
@@ -67,7 +68,10 @@ struct Named {
 
 impl From<Repository> for Named {
     fn from(repository: Repository) -> Self {
-        Self { registry_id: repository.registry.to_string(), repository_name: repository.name.to_string() }
+        Self {
+            registry_id: repository.registry.to_string(),
+            repository_name: repository.name.to_string(),
+        }
     }
 }
 

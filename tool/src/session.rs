@@ -23,7 +23,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Reads the settings, finds region and credentials, and checks that the table has the layout of this version.
+    /// Reads the settings, finds region and credentials, and checks that the table has the layout
+    /// of this version.
     pub async fn open() -> Result<Self, Error> {
         let config = Config::from_env(|name| std::env::var(name).ok())?;
         let sdk = aws::from_standard_chain().await;

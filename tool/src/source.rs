@@ -1,5 +1,5 @@
-//! What is published: an image, or an index of images, from files in the formats that other tools write, or from a
-//! registry. All of it is untrusted.
+//! What is published: an image, or an index of images, from files in the formats that other tools
+//! write, or from a registry. All of it is untrusted.
 
 mod credentials;
 mod docker;
@@ -64,8 +64,9 @@ pub struct Blob {
 }
 
 impl Source {
-    /// Reads the manifests of an OCI image layout, an OCI archive, or the output of `docker save`; the archive on
-    /// standard input if `path` is `-`. `choice` names the image, by name or digest, where there is more than one.
+    /// Reads the manifests of an OCI image layout, an OCI archive, or the output of `docker save`;
+    /// the archive on standard input if `path` is `-`. `choice` names the image, by name or digest,
+    /// where there is more than one.
     pub fn open(path: &Path, choice: Option<&str>) -> Result<Self, Error> {
         let files = Files::open(path)?;
         let images = if files.size("oci-layout")?.is_some() && files.size("index.json")?.is_some() {
@@ -82,8 +83,8 @@ impl Source {
         Ok(Self { place: Place::Files(files), images })
     }
 
-    /// Fetches the manifests of an image from a registry. `trust` has the hosts that may be reached although they are
-    /// private. To be called where blocking is allowed, within a runtime.
+    /// Fetches the manifests of an image from a registry. `trust` has the hosts that may be reached
+    /// although they are private. To be called where blocking is allowed, within a runtime.
     pub fn fetch(image: UpstreamImage, trust: Trust) -> Result<Self, Error> {
         let registry = Registry::open(image, trust)?;
         let images = registry.images()?;

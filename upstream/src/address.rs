@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address belongs to the internet: not to this machine, a private network, or a cloud's metadata service.
-/// An IPv6 address that stands for an IPv4 address is judged as that.
+/// Whether an address belongs to the internet: not to this machine, a private network, or a cloud's
+/// metadata service. An IPv6 address that stands for an IPv4 address is judged as that.
 ///
 /// Source: IANA's special-purpose registries for
-/// [IPv4](https://www.iana.org/assignments/iana-ipv4-special-registry/iana-ipv4-special-registry.xhtml) and
+/// [IPv4](https://www.iana.org/assignments/iana-ipv4-special-registry/iana-ipv4-special-registry.xhtml)
+/// and
 /// [IPv6](https://www.iana.org/assignments/iana-ipv6-special-registry/iana-ipv6-special-registry.xhtml).
 pub fn is_public(address: IpAddr) -> bool {
     match address {

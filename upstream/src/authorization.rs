@@ -1,7 +1,7 @@
 //! What a registry wants to see before it gives anything, and getting it.
 //!
-//! Sources: [Token authentication](https://distribution.github.io/distribution/spec/auth/token/) and
-//! [RFC 9110, 11](https://www.rfc-editor.org/rfc/rfc9110#section-11).
+//! Sources: [Token authentication](https://distribution.github.io/distribution/spec/auth/token/)
+//! and [RFC 9110, 11](https://www.rfc-editor.org/rfc/rfc9110#section-11).
 
 use std::fmt;
 
@@ -28,7 +28,8 @@ pub struct Credentials {
     pub username: String,
     /// The password, or a token that stands for one.
     pub password: String,
-    /// The only token server that gets to see them. If it is not known yet, the one that the registry names first.
+    /// The only token server that gets to see them. If it is not known yet, the one that the
+    /// registry names first.
     pub realm: Option<Url>,
 }
 
@@ -40,7 +41,10 @@ impl fmt::Debug for Credentials {
 
 impl Credentials {
     fn header(&self) -> Result<HeaderValue, Error> {
-        header(&format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", self.username, self.password))))
+        header(&format!(
+            "Basic {}",
+            BASE64_STANDARD.encode(format!("{}:{}", self.username, self.password))
+        ))
     }
 }
 
@@ -77,8 +81,8 @@ impl Authorization {
         self.state.lock().await.realm.clone()
     }
 
-    /// Does what a registry wants that answered 401 with these headers, when it was shown `refused`. Of several
-    /// callers one asks for a token, and the others take it.
+    /// Does what a registry wants that answered 401 with these headers, when it was shown
+    /// `refused`. Of several callers one asks for a token, and the others take it.
     pub async fn answer(
         &self,
         http: &Http,
@@ -128,14 +132,15 @@ impl Authorization {
             Err(_) => return Err(unusable(&format!("answered {}", response.status()))),
         }
         let body = response.into_body().read(LARGEST_TOKEN).await?;
-        let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|_| unusable("gave no token"))?;
+        let answer: TokenAnswer =
+            serde_json::from_slice(&body).map_err(|_| unusable("gave no token"))?;
         let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
         header(&format!("Bearer {}", token.ok_or_else(|| unusable("gave no token"))?))
     }
 }
 
-/// The realm, if it is the one that is known or none is known. A registry that was taken over cannot send the
-/// credentials elsewhere.
+/// The realm, if it is the one that is known or none is known. A registry that was taken over
+/// cannot send the credentials elsewhere.
 fn pin(state: &mut State, realm: Url) -> Result<Url, Error> {
     match &state.realm {
         Some(known) if *known != realm => {
@@ -147,16 +152,16 @@ fn pin(state: &mut State, realm: Url) -> Result<Url, Error> {
     }
 }
 
-/// What to ask a token server for: to pull from this repository, whatever else the registry would like to be given.
-/// Words that name no resource, such as `aws`, are the registry's own.
+/// What to ask a token server for: to pull from this repository, whatever else the registry would
+/// like to be given. Words that name no resource, such as `aws`, are the registry's own.
 fn scope_for(repository: Option<&RepositoryName>, challenged: Option<String>) -> Option<String> {
     let word = challenged.filter(|scope| !scope.contains(':'));
     word.or_else(|| repository.map(|name| format!("repository:{name}:pull")))
 }
 
 fn header(value: &str) -> Result<HeaderValue, Error> {
-    let mut header =
-        HeaderValue::try_from(value).map_err(|_| unusable("gave a token with forbidden characters"))?;
+    let mut header = HeaderValue::try_from(value)
+        .map_err(|_| unusable("gave a token with forbidden characters"))?;
     header.set_sensitive(true);
     Ok(header)
 }
@@ -183,10 +188,12 @@ enum Challenge {
 impl Challenge {
     /// The best that can be done of what the headers offer; `None` if there is nothing.
     fn of(headers: &HeaderMap) -> Option<Self> {
-        let values = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let values =
+            headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let challenges: Vec<_> =
             values.filter_map(|value| http_auth::parse_challenges(value).ok()).flatten().collect();
-        let bearer = challenges.iter().filter(|challenge| challenge.scheme.eq_ignore_ascii_case("bearer"));
+        let bearer =
+            challenges.iter().filter(|challenge| challenge.scheme.eq_ignore_ascii_case("bearer"));
         let mut bearer = bearer.filter_map(|challenge| {
             let parameter = |name: &str| {
                 let mut parameters = challenge.params.iter();
@@ -197,7 +204,8 @@ impl Challenge {
             let realm = Url::parse(&parameter("realm")?).ok()?;
             Some(Self::Bearer { realm, service: parameter("service"), scope: parameter("scope") })
         });
-        let is_basic = challenges.iter().any(|challenge| challenge.scheme.eq_ignore_ascii_case("basic"));
+        let is_basic =
+            challenges.iter().any(|challenge| challenge.scheme.eq_ignore_ascii_case("basic"));
         bearer.next().or(is_basic.then_some(Self::Basic))
     }
 }
@@ -227,7 +235,9 @@ mod tests {
             ),
             (
                 "public ECR's, whose scope is a word",
-                &[r#"Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws""#],
+                &[
+                    r#"Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws""#,
+                ],
                 bearer("https://public.ecr.aws/token/", Some("public.ecr.aws"), Some("aws")),
             ),
             (
@@ -271,7 +281,11 @@ mod tests {
         ];
         for (challenged, asked) in cases {
             let challenged = challenged.map(str::to_owned);
-            assert_eq!(scope_for(Some(&name), challenged.clone()).as_deref(), Some(asked), "{challenged:?}");
+            assert_eq!(
+                scope_for(Some(&name), challenged.clone()).as_deref(),
+                Some(asked),
+                "{challenged:?}"
+            );
         }
     }
 
@@ -281,7 +295,11 @@ mod tests {
         for (challenged, asked) in
             [(None, None), (Some("repository:user/image:pull"), None), (Some("aws"), Some("aws"))]
         {
-            assert_eq!(scope_for(None, challenged.map(str::to_owned)).as_deref(), asked, "{challenged:?}");
+            assert_eq!(
+                scope_for(None, challenged.map(str::to_owned)).as_deref(),
+                asked,
+                "{challenged:?}"
+            );
         }
     }
 }

@@ -34,11 +34,21 @@ pub struct Blob {
 
 impl Blob {
     pub(super) fn new(upstream: Upstream, digest: Digest, size: u64) -> Self {
-        Self { upstream, digest, size, at: 0, body: None, skip: 0, redirect: None, breaks: 0, broke_at: 0 }
+        Self {
+            upstream,
+            digest,
+            size,
+            at: 0,
+            body: None,
+            skip: 0,
+            redirect: None,
+            breaks: 0,
+            broke_at: 0,
+        }
     }
 
-    /// Asks the upstream for the blob, if that was not done yet, and reads nothing of it. When this succeeds, the
-    /// upstream has the blob with the right size, by its own account, and gives it.
+    /// Asks the upstream for the blob, if that was not done yet, and reads nothing of it. When this
+    /// succeeds, the upstream has the blob with the right size, by its own account, and gives it.
     pub async fn open(&mut self) -> Result<(), Error> {
         if self.body.is_some() {
             return Ok(());
@@ -58,7 +68,8 @@ impl Blob {
         Ok(())
     }
 
-    /// Where the upstream redirected to, if it did, and the blob comes from there without credentials.
+    /// Where the upstream redirected to, if it did, and the blob comes from there without
+    /// credentials.
     pub fn redirect(&self) -> Option<&DownloadUrl> {
         self.redirect.as_ref()
     }
@@ -79,7 +90,8 @@ impl Blob {
                     continue;
                 }
             };
-            let skipped = bytes.split_to(bytes.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX)));
+            let skipped =
+                bytes.split_to(bytes.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX)));
             self.skip -= skipped.len() as u64;
             if bytes.len() as u64 > self.size - self.at {
                 return Err(Error::WrongContent("it has another size"));
@@ -92,7 +104,8 @@ impl Blob {
         Ok(None)
     }
 
-    /// Reads the blob where blocking is allowed. To be called within a runtime that has its I/O driver running.
+    /// Reads the blob where blocking is allowed. To be called within a runtime that has its I/O
+    /// driver running.
     pub fn into_reader(self) -> Box<dyn Read + Send> {
         let bytes = stream::try_unfold(self, async |mut blob| {
             let next = blob.next().await?;

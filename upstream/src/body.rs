@@ -7,8 +7,8 @@ use hyper::body::{Bytes, Incoming};
 
 use super::error::Error;
 
-/// The slowest rate at which it may come: so many bytes in so long a time. Only time counts in which somebody waits
-/// for it.
+/// The slowest rate at which it may come: so many bytes in so long a time. Only time counts in
+/// which somebody waits for it.
 const SLOWEST: (u64, Duration) = (30 * 64 * 1024, Duration::from_secs(30));
 
 /// The body of an answer.
@@ -98,7 +98,8 @@ mod tests {
         for (description, bytes, seconds, given_up_after) in cases {
             let mut pace = Pace::default();
             let times = (1..=1000).map(|n| n * seconds);
-            let given_up = times.into_iter().find(|_| pace.add(bytes, Duration::from_secs(seconds)).is_err());
+            let given_up =
+                times.into_iter().find(|_| pace.add(bytes, Duration::from_secs(seconds)).is_err());
             assert_eq!(given_up, given_up_after, "{description}");
         }
         let mut pace = Pace::default();

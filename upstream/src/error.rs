@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 
-/// What went wrong at the upstream. `Display` follows the upstream's name, and has no URL and nothing secret in it.
+/// What went wrong at the upstream. `Display` follows the upstream's name, and has no URL and
+/// nothing secret in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The registry, its token server or where it redirected to refused access, with this status.
@@ -65,7 +66,9 @@ impl Error {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Self::Denied(status)),
             StatusCode::NOT_FOUND | StatusCode::GONE => Err(Self::NotFound),
-            StatusCode::TOO_MANY_REQUESTS => Err(Self::RateLimited { retry_after: retry_after(headers) }),
+            StatusCode::TOO_MANY_REQUESTS => {
+                Err(Self::RateLimited { retry_after: retry_after(headers) })
+            }
             _ => Err(Self::Unavailable(format!("it answered {status}"))),
         }
     }
@@ -97,7 +100,8 @@ impl From<Error> for io::Error {
     }
 }
 
-/// Source: [RFC 9110, 10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3): seconds, or a date.
+/// Source: [RFC 9110, 10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3): seconds, or a
+/// date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match value.parse() {
@@ -116,7 +120,9 @@ mod tests {
 
     #[test]
     fn retry_after_has_two_forms() {
-        let of = |value: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]));
+        let of = |value: &str| {
+            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]))
+        };
         assert_eq!(of("120"), Some(Duration::from_secs(120)));
         assert_eq!(of("Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::ZERO), "a date in the past");
         assert!(of("Fri, 31 Dec 2100 23:59:59 GMT") > Some(Duration::from_secs(3600)));

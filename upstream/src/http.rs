@@ -55,8 +55,9 @@ impl Trust {
     fn check(&self, url: &Url) -> Result<(), Error> {
         let host = url.host().map(|host| host.to_owned());
         let is_trusted = host.as_ref().is_some_and(|host| self.hosts.contains(host));
-        let forbidden =
-            |reason| Err(Error::Forbidden { host: url.host_str().unwrap_or("nowhere").to_owned(), reason });
+        let forbidden = |reason| {
+            Err(Error::Forbidden { host: url.host_str().unwrap_or("nowhere").to_owned(), reason })
+        };
         if url.scheme() != "https" && !(url.scheme() == "http" && is_trusted && self.plain_http) {
             return forbidden(Danger::NoTls);
         }
@@ -67,7 +68,9 @@ impl Trust {
             _ => None,
         };
         match address {
-            Some(address) if !is_trusted && !is_public(address) => forbidden(Danger::PrivateAddress),
+            Some(address) if !is_trusted && !is_public(address) => {
+                forbidden(Danger::PrivateAddress)
+            }
             _ => Ok(()),
         }
     }
@@ -100,7 +103,8 @@ impl Http {
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        let client =
+            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
         Ok(Self { client, trust, patience: Patience::default() })
     }
 
@@ -109,7 +113,11 @@ impl Http {
     }
 
     /// Sends a request to `url`, and follows no redirect. The answer's body is still to be read.
-    pub async fn send(&self, url: &Url, mut request: Request<Empty<Bytes>>) -> Result<Response<Body>, Error> {
+    pub async fn send(
+        &self,
+        url: &Url,
+        mut request: Request<Empty<Bytes>>,
+    ) -> Result<Response<Body>, Error> {
         self.trust.check(url)?;
         *request.uri_mut() = url
             .as_str()
@@ -124,8 +132,8 @@ impl Http {
     }
 }
 
-/// Looks up names, and leaves out the addresses that must not be reached. What it gives is what is connected to, so
-/// there is no second look-up that could be answered otherwise.
+/// Looks up names, and leaves out the addresses that must not be reached. What it gives is what is
+/// connected to, so there is no second look-up that could be answered otherwise.
 #[derive(Debug, Clone)]
 struct Resolver(Arc<Trust>);
 

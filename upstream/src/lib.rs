@@ -1,9 +1,10 @@
-//! Images from other registries, by the
-//! [OCI distribution specification](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pull).
+//! Images from other registries, by the [OCI distribution
+//! specification](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pull).
 //!
-//! What a registry answers is not trusted. Everything is bounded in time and size. Redirects and token servers lead to
-//! public addresses over TLS, or to hosts that the caller trusts. Credentials go to the registry and its token server,
-//! and to nowhere that these redirect to. Nothing here logs, and no error has a URL in it.
+//! What a registry answers is not trusted. Everything is bounded in time and size. Redirects and
+//! token servers lead to public addresses over TLS, or to hosts that the caller trusts. Credentials
+//! go to the registry and its token server, and to nowhere that these redirect to. Nothing here
+//! logs, and no error has a URL in it.
 
 mod address;
 mod authorization;
@@ -92,15 +93,16 @@ struct Answer {
 }
 
 impl Upstream {
-    /// A client of this repository. It is reached without TLS if `trust` allows that. Fails if the system has no root
-    /// certificates.
+    /// A client of this repository. It is reached without TLS if `trust` allows that. Fails if the
+    /// system has no root certificates.
     pub fn new(
         repository: UpstreamRepository,
         credentials: Option<Credentials>,
         trust: Trust,
     ) -> io::Result<Self> {
         let base = repository.base(&trust).map_err(io::Error::other)?;
-        let authorization = Arc::new(Authorization::new(credentials, Some(repository.name().clone())));
+        let authorization =
+            Arc::new(Authorization::new(credentials, Some(repository.name().clone())));
         Ok(Self { http: Http::new(trust)?, base, authorization })
     }
 
@@ -156,7 +158,8 @@ impl Upstream {
     }
 
     async fn read_manifest(&self, reference: &str) -> Result<(HeaderMap, Vec<u8>), Error> {
-        let wanted = Wanted { method: Method::GET, path: format!("manifests/{reference}"), from: None };
+        let wanted =
+            Wanted { method: Method::GET, path: format!("manifests/{reference}"), from: None };
         let (head, body) = self.follow(&wanted).await?.response.into_parts();
         Ok((head.headers, body.read(LARGEST_MANIFEST).await?))
     }
@@ -180,28 +183,37 @@ impl Upstream {
                 let redirect = (hop > 0 && !is_authorized).then(|| DownloadUrl::new(url.into()));
                 return Ok(Answer { response, redirect });
             }
-            let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+            let location =
+                response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
             url = location.and_then(|location| url.join(location).ok()).ok_or_else(broken)?;
         }
         Err(Error::RedirectLoop)
     }
 
-    /// Asks the registry itself, and does what it wants to see first. Also returns whether it saw anything.
-    async fn ask_registry(&self, url: &Url, wanted: &Wanted) -> Result<(Response<Body>, bool), Error> {
+    /// Asks the registry itself, and does what it wants to see first. Also returns whether it saw
+    /// anything.
+    async fn ask_registry(
+        &self,
+        url: &Url,
+        wanted: &Wanted,
+    ) -> Result<(Response<Body>, bool), Error> {
         let known = self.authorization.current().await;
         let response = self.http.send(url, request(wanted, known.clone())).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok((response, known.is_some()));
         }
-        let answer = self.authorization.answer(&self.http, response.headers(), known.as_ref()).await?;
+        let answer =
+            self.authorization.answer(&self.http, response.headers(), known.as_ref()).await?;
         Ok((self.http.send(url, request(wanted, Some(answer))).await?, true))
     }
 }
 
-/// Asks a registry whether it is one and takes these credentials, without asking for an image. Returns the token server
-/// that it has named, if it wanted a token. `trust` is as in [`Upstream::new`].
+/// Asks a registry whether it is one and takes these credentials, without asking for an image.
+/// Returns the token server that it has named, if it wanted a token. `trust` is as in
+/// [`Upstream::new`].
 ///
-/// Source: [Determining support](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#determining-support).
+/// Source: [Determining
+/// support](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#determining-support).
 pub async fn check(
     registry: &UpstreamRegistry,
     credentials: Option<Credentials>,
@@ -209,7 +221,8 @@ pub async fn check(
 ) -> Result<Option<Url>, Error> {
     let base = registry.base(&trust).map_err(|error| Error::Unavailable(error.to_string()))?;
     let http = Http::new(trust).map_err(|error| Error::Unavailable(error.to_string()))?;
-    let upstream = Upstream { http, base, authorization: Arc::new(Authorization::new(credentials, None)) };
+    let upstream =
+        Upstream { http, base, authorization: Arc::new(Authorization::new(credentials, None)) };
     upstream.get(&Wanted { method: Method::GET, path: String::new(), from: None }).await?;
     Ok(upstream.realm().await)
 }
@@ -218,11 +231,16 @@ fn request(wanted: &Wanted, authorization: Option<HeaderValue>) -> Request<Empty
     let mut request = Request::new(Empty::new());
     *request.method_mut() = wanted.method.clone();
     let headers = request.headers_mut();
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("layergate/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(
+        USER_AGENT,
+        HeaderValue::from_static(concat!("layergate/", env!("CARGO_PKG_VERSION"))),
+    );
     if wanted.path.starts_with("manifests/") {
         headers.insert(ACCEPT, HeaderValue::from_static(MANIFESTS));
     }
-    if let Some(range) = wanted.from.and_then(|from| HeaderValue::try_from(format!("bytes={from}-")).ok()) {
+    if let Some(range) =
+        wanted.from.and_then(|from| HeaderValue::try_from(format!("bytes={from}-")).ok())
+    {
         headers.insert(RANGE, range);
     }
     if let Some(authorization) = authorization {
@@ -245,7 +263,8 @@ fn media_type(headers: &HeaderMap) -> String {
 }
 
 fn verify(digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
-    let mut verifier = Verifier::of(digest).ok_or(Error::WrongContent("its digest cannot be verified"))?;
+    let mut verifier =
+        Verifier::of(digest).ok_or(Error::WrongContent("its digest cannot be verified"))?;
     verifier.update(bytes);
     match verifier.matches() {
         true => Ok(()),

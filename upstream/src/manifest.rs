@@ -1,6 +1,7 @@
 //! What an image or an index consists of, by its manifest. Nothing is fetched.
 //!
-//! Source: [OCI image specification](https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md).
+//! Source: [OCI image
+//! specification](https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md).
 
 use oci_spec::image::{ImageIndex, ImageManifest};
 use serde::de::DeserializeOwned;
@@ -9,12 +10,16 @@ use layergate_core::catalog::LayerRecord;
 use layergate_core::types::Digest;
 
 /// The media types of images, as OCI and docker call them.
-const IMAGES: [&str; 2] =
-    ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
+const IMAGES: [&str; 2] = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
 
 /// The media types of indexes.
-const INDEXES: [&str; 2] =
-    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
+const INDEXES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
 
 /// A manifest.
 #[derive(Debug, Clone)]
@@ -39,7 +44,8 @@ pub enum Content {
 pub struct Blob {
     /// Its digest, size and media type, as the manifest has them.
     pub record: LayerRecord,
-    /// Whether it may not be redistributed: it need not be where the image is, and pullers download it elsewhere.
+    /// Whether it may not be redistributed: it need not be where the image is, and pullers download
+    /// it elsewhere.
     pub is_foreign: bool,
 }
 
@@ -56,8 +62,8 @@ pub struct Descriptor {
     pub platform: Option<String>,
 }
 
-/// Why a manifest cannot be used. `Display` follows the manifest's name. It repeats words of the manifest, no more than 200
-/// characters of each.
+/// Why a manifest cannot be used. `Display` follows the manifest's name. It repeats words of the
+/// manifest, no more than 200 characters of each.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It is not JSON, or not in the form that its media type promises.
@@ -75,7 +81,9 @@ pub enum Error {
     #[error("has the media type '{0:.200}', which is neither an image's nor an index's")]
     UnknownMediaType(String),
     /// It names a digest that no bytes can have, or that nobody can compute.
-    #[error("has the digest '{0:.200}', which cannot be verified; it must be a sha256 or sha512 digest")]
+    #[error(
+        "has the digest '{0:.200}', which cannot be verified; it must be a sha256 or sha512 digest"
+    )]
     UnverifiableDigest(String),
     /// It names a blob more than once, and with different sizes.
     #[error("gives the blob {0} two sizes")]
@@ -83,8 +91,9 @@ pub enum Error {
 }
 
 impl Manifest {
-    /// Parses the bytes of a manifest of this media type: of an index's descriptor, or by a registry's word. A manifest need
-    /// not say its media type itself; if it does, it has to be the same. The bytes' digest is not verified here.
+    /// Parses the bytes of a manifest of this media type: of an index's descriptor, or by a
+    /// registry's word. A manifest need not say its media type itself; if it does, it has to be the
+    /// same. The bytes' digest is not verified here.
     pub fn parse(bytes: &[u8], media_type: &str) -> Result<Self, Error> {
         let content = if IMAGES.contains(&media_type) {
             let manifest: ImageManifest = parse(bytes)?;
@@ -127,7 +136,8 @@ impl TryFrom<&oci_spec::image::Descriptor> for Descriptor {
             digest: verifiable(descriptor)?,
             media_type: descriptor.media_type().to_string(),
             size: descriptor.size(),
-            platform: platform.map(|platform| format!("{}/{}", platform.os(), platform.architecture())),
+            platform: platform
+                .map(|platform| format!("{}/{}", platform.os(), platform.architecture())),
         })
     }
 }
@@ -203,7 +213,8 @@ mod tests {
             let mut manifest = image(&layers);
             for own in [Value::Null, media_type.into()] {
                 manifest["mediaType"] = own;
-                let Manifest { media_type: known, content } = parsed(&manifest, media_type).unwrap();
+                let Manifest { media_type: known, content } =
+                    parsed(&manifest, media_type).unwrap();
                 assert_eq!(known, media_type);
                 let Content::Image(blobs) = content else { panic!("{content:?}") };
                 let found: Vec<_> = blobs
@@ -229,11 +240,16 @@ mod tests {
         let nested = descriptor(INDEXES[0], &digest('2'), 20);
         for media_type in INDEXES {
             let index = json!({"schemaVersion": 2, "manifests": [arm.clone(), nested.clone(), arm.clone()]});
-            let Content::Index(images) = parsed(&index, media_type).unwrap().content else { panic!() };
+            let Content::Index(images) = parsed(&index, media_type).unwrap().content else {
+                panic!()
+            };
             assert_eq!(images.len(), 2, "each once");
             assert_eq!(images[0].digest.to_string(), digest('1'));
             assert_eq!((images[0].size, images[0].platform.as_deref()), (10, Some("linux/arm64")));
-            assert_eq!((images[1].media_type.as_str(), images[1].platform.as_deref()), (INDEXES[0], None));
+            assert_eq!(
+                (images[1].media_type.as_str(), images[1].platform.as_deref()),
+                (INDEXES[0], None)
+            );
             assert!(is_index(&images[1].media_type) && !is_index(&images[0].media_type));
         }
     }

@@ -10,7 +10,8 @@ use layergate_core::types::{Constraint, RepositoryName};
 /// The names by which Docker Hub is known. Only the last one speaks the protocol.
 const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
-/// Another registry: `https://HOST[:PORT]`, or `http://HOST[:PORT]` for one without TLS. Displayed in this form.
+/// Another registry: `https://HOST[:PORT]`, or `http://HOST[:PORT]` for one without TLS. Displayed
+/// in this form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamRegistry {
     is_plain: bool,
@@ -19,7 +20,8 @@ pub struct UpstreamRegistry {
     host: Host,
 }
 
-/// A repository of another registry, such as `docker.io/library/busybox`. Displayed as it was given.
+/// A repository of another registry, such as `docker.io/library/busybox`. Displayed as it was
+/// given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamRepository {
     as_given: String,
@@ -27,11 +29,14 @@ pub struct UpstreamRepository {
     name: RepositoryName,
 }
 
-/// Why a text is not `HOST/NAME`, or not a registry's URL. Displayed as a sentence that follows what it is about.
+/// Why a text is not `HOST/NAME`, or not a registry's URL. Displayed as a sentence that follows
+/// what it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// It is not `https://` or `http://`, a host and perhaps a port.
-    #[error("must be https:// or http:// and the registry's host, as in https://registry-1.docker.io")]
+    #[error(
+        "must be https:// or http:// and the registry's host, as in https://registry-1.docker.io"
+    )]
     NoUrl,
     /// It does not begin with a host.
     #[error("must begin with the registry's host, as in docker.io/library/busybox")]
@@ -42,8 +47,8 @@ pub enum NameError {
 }
 
 impl UpstreamRegistry {
-    /// Accepts a URL that has a scheme, a host, perhaps a port, and nothing else but one last slash. A name of Docker Hub
-    /// becomes the one that speaks the protocol.
+    /// Accepts a URL that has a scheme, a host, perhaps a port, and nothing else but one last
+    /// slash. A name of Docker Hub becomes the one that speaks the protocol.
     pub fn parse(value: &str) -> Result<Self, NameError> {
         let (scheme, rest) = value.split_once("://").ok_or(NameError::NoUrl)?;
         let is_plain = match scheme {
@@ -67,8 +72,8 @@ impl UpstreamRegistry {
         Some(Self { is_plain, authority: authority.to_owned(), host: url.host()?.to_owned() })
     }
 
-    /// The repository of this name in the registry. On Docker Hub, a name of one part is one of its official images, as
-    /// everywhere.
+    /// The repository of this name in the registry. On Docker Hub, a name of one part is one of its
+    /// official images, as everywhere.
     pub fn repository(&self, name: &str) -> Result<UpstreamRepository, NameError> {
         UpstreamRepository::new(format!("{}/{name}", self.authority), self.clone(), name)
     }
@@ -105,8 +110,8 @@ impl fmt::Display for UpstreamRegistry {
 }
 
 impl UpstreamRepository {
-    /// Accepts `HOST/NAME` or `HOST:PORT/NAME`. The host has a dot or a port, or is `localhost`. On Docker Hub, a name
-    /// of one part is one of its official images, as everywhere.
+    /// Accepts `HOST/NAME` or `HOST:PORT/NAME`. The host has a dot or a port, or is `localhost`. On
+    /// Docker Hub, a name of one part is one of its official images, as everywhere.
     pub fn parse(value: &str) -> Result<Self, NameError> {
         let (authority, name) = value.split_once('/').ok_or(NameError::NoHost)?;
         let is_host = authority.contains(['.', ':']) || authority == "localhost";
@@ -264,7 +269,8 @@ mod tests {
 
     #[test]
     fn only_http_means_plain_http() {
-        let (mirror, registry) = (Host::parse("mirror.example").unwrap(), Host::parse("registry").unwrap());
+        let (mirror, registry) =
+            (Host::parse("mirror.example").unwrap(), Host::parse("registry").unwrap());
         let trust = |url: &str| UpstreamRegistry::parse(url).unwrap().trust(vec![mirror.clone()]);
         let plain = trust("http://registry:5000");
         assert_eq!((plain.hosts, plain.plain_http), (vec![mirror.clone(), registry], true));

@@ -9,15 +9,20 @@ use layergate_core::fault::Fault;
 
 use crate::Worker;
 
-/// How long before Lambda's deadline a slice ends what it has begun: a page of a thousand objects, or the records of one
-/// repository. If those take longer, the function is ended; what was removed by then stays removed, and the next slice has
-/// less to do.
+/// How long before Lambda's deadline a slice ends what it has begun: a page of a thousand objects,
+/// or the records of one repository. If those take longer, the function is ended; what was removed
+/// by then stays removed, and the next slice has less to do.
 const MARGIN: Duration = Duration::from_secs(60);
 
 impl Worker {
-    /// Cleans until the function's time is nearly over, from where the last slice stopped. Writes one log line, from which
-    /// the template's metrics are made. An error fails the invocation, which is what the alarm counts.
-    pub(crate) async fn clean(&self, older_than: Duration, deadline: SystemTime) -> Result<(), Error> {
+    /// Cleans until the function's time is nearly over, from where the last slice stopped. Writes
+    /// one log line, from which the template's metrics are made. An error fails the invocation,
+    /// which is what the alarm counts.
+    pub(crate) async fn clean(
+        &self,
+        older_than: Duration,
+        deadline: SystemTime,
+    ) -> Result<(), Error> {
         let started = Instant::now();
         let slice = self.slice(older_than, deadline - MARGIN).await;
         let registry = self.registry.as_ref();
@@ -47,14 +52,23 @@ impl Worker {
         }
     }
 
-    async fn slice(&self, older_than: Duration, last_call: SystemTime) -> Result<Slice, CleanError> {
+    async fn slice(
+        &self,
+        older_than: Duration,
+        last_call: SystemTime,
+    ) -> Result<Slice, CleanError> {
         let catalog = &self.catalog;
         catalog.check_layout(&self.registry).await?;
         let before = catalog.cleaning_position(&self.registry).await?;
         // What another version has written is not gone on with.
         let position = before.as_deref().and_then(|position| serde_json::from_str(position).ok());
-        let cleaning =
-            Cleaning { catalog, store: &self.store, registry: &self.registry, older_than, is_dry_run: false };
+        let cleaning = Cleaning {
+            catalog,
+            store: &self.store,
+            registry: &self.registry,
+            older_than,
+            is_dry_run: false,
+        };
         let should_stop = || SystemTime::now() >= last_call;
         let slice = cleaning.run(position.unwrap_or_default(), &should_stop, &|_| {}).await?;
         let after = slice.next.as_ref().map(text);
@@ -73,7 +87,8 @@ fn cause(error: &CleanError) -> String {
     match error {
         CleanError::Lapsed => "the function stood still for too long".to_owned(),
         CleanError::OtherBucket => {
-            "the bucket has none of the layers that the table has a record of; nothing was removed".to_owned()
+            "the bucket has none of the layers that the table has a record of; nothing was removed"
+                .to_owned()
         }
         CleanError::Fault(fault) => Fault::with_causes(fault),
     }

@@ -1,7 +1,8 @@
 //! Fills: an image or a layer from the registry that a pull through cache rule names.
 //!
-//! The row in the table is the fill: claimed at first, renewed while the work goes on, and at the end gone, or with the reason
-//! why the upstream does not give the thing. Whoever asked for it looks there.
+//! The row in the table is the fill: claimed at first, renewed while the work goes on, and at the
+//! end gone, or with the reason why the upstream does not give the thing. Whoever asked for it
+//! looks there.
 
 mod image;
 mod layer;
@@ -27,7 +28,8 @@ const BEAT: Duration = Duration::from_secs(15);
 /// Why nothing came of a fill.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The upstream, or the rule, is the reason. What askers are told; and what the log is told besides.
+    /// The upstream, or the rule, is the reason. What askers are told; and what the log is told
+    /// besides.
     Upstream { failure: FillFailure, retry_after: Option<Duration>, cause: String },
     /// DynamoDB, S3 or Secrets Manager failed.
     Fault(Fault),
@@ -74,7 +76,9 @@ impl From<UploadError> for Failure {
                 Ok(error) => error.into(),
                 Err(error) => Self::new(FillFailure::Unavailable, error),
             },
-            UploadError::Corrupt | UploadError::Unverifiable => Self::new(FillFailure::WrongContent, error),
+            UploadError::Corrupt | UploadError::Unverifiable => {
+                Self::new(FillFailure::WrongContent, error)
+            }
             UploadError::TooLarge(_) => Self::new(FillFailure::TooLarge, error),
             UploadError::Stopped => Self::LostLease,
         }
@@ -88,7 +92,9 @@ impl From<PublishError> for Failure {
             PublishError::NoRepository | PublishError::RepositoryDeleted => {
                 Self::new(FillFailure::BeingDeleted, "the repository is being deleted")
             }
-            PublishError::ImageDeleted => Self::new(FillFailure::BeingDeleted, "the image is being deleted"),
+            PublishError::ImageDeleted => {
+                Self::new(FillFailure::BeingDeleted, "the image is being deleted")
+            }
             PublishError::GivenUp => {
                 Self::new(FillFailure::BeingDeleted, "a cleaner has given up the intent")
             }
@@ -97,7 +103,8 @@ impl From<PublishError> for Failure {
 }
 
 impl Worker {
-    /// Fetches what an event names, if nobody else does, and writes one log line. Never fails: whoever asked for it is told.
+    /// Fetches what an event names, if nobody else does, and writes one log line. Never fails:
+    /// whoever asked for it is told.
     pub(crate) async fn fill(&self, event: &FillEvent, deadline: SystemTime) {
         let started = Instant::now();
         let Some((repository, wanted, lease_id)) = event.parse() else {
@@ -133,10 +140,13 @@ impl Worker {
         let work = async {
             match wanted {
                 Wanted::Image(id) => self.image(fill, repository, id).await,
-                Wanted::Layer(digest) => self.layer(fill, repository, digest, &redirect, &stop).await,
+                Wanted::Layer(digest) => {
+                    self.layer(fill, repository, digest, &redirect, &stop).await
+                }
             }
         };
-        let time = deadline.duration_since(SystemTime::now()).unwrap_or_default().saturating_sub(MARGIN);
+        let time =
+            deadline.duration_since(SystemTime::now()).unwrap_or_default().saturating_sub(MARGIN);
         tokio::pin!(work);
         let failure = tokio::select! {
             result = &mut work => return result,
@@ -153,7 +163,8 @@ impl Worker {
         }
     }
 
-    /// Renews the lease until somebody else has it. If that cannot be done once, it may be at the next beat.
+    /// Renews the lease until somebody else has it. If that cannot be done once, it may be at the
+    /// next beat.
     async fn keep_lease(&self, fill: &Fill, redirect: &layer::Redirect) -> Failure {
         loop {
             tokio::time::sleep(BEAT).await;
@@ -164,7 +175,8 @@ impl Worker {
         }
     }
 
-    /// Tells those who wait why a fill has failed. What the worker itself could not do is not remembered for long.
+    /// Tells those who wait why a fill has failed. What the worker itself could not do is not
+    /// remembered for long.
     async fn tell(&self, fill: &Fill, result: Result<u64, Failure>) -> Result<u64, Failure> {
         let told = match &result {
             Ok(_) | Err(Failure::LostLease) => Ok(()),
@@ -195,7 +207,8 @@ impl Worker {
         }
     }
 
-    /// Ends an intent. A service that has just failed is not asked again. The intent then counts for a day, and does no harm.
+    /// Ends an intent. A service that has just failed is not asked again. The intent then counts
+    /// for a day, and does no harm.
     async fn retire<T>(&self, intent: &Intent, result: &Result<T, Failure>) {
         if !matches!(result, Err(Failure::Fault(_))) {
             let _ = self.catalog.retire(intent).await;
@@ -204,7 +217,12 @@ impl Worker {
 }
 
 /// The one log line of a fill. The template's metrics are made from it.
-fn log(repository: &Repository, wanted: &Wanted, result: &Result<u64, Failure>, duration: Duration) {
+fn log(
+    repository: &Repository,
+    wanted: &Wanted,
+    result: &Result<u64, Failure>,
+    duration: Duration,
+) {
     let (registry, repository) = (repository.registry.as_ref(), repository.name.as_ref());
     let (kind, digest, tag) = match wanted {
         Wanted::Layer(digest) => ("layer", Some(digest.canonical()), None),
@@ -221,7 +239,9 @@ fn log(repository: &Repository, wanted: &Wanted, result: &Result<u64, Failure>, 
     }
     match result {
         Ok(bytes) => line!(info, "OK", bytes = *bytes),
-        Err(Failure::Upstream { failure, cause, .. }) => line!(warn, failure.name(), cause = cause.as_str()),
+        Err(Failure::Upstream { failure, cause, .. }) => {
+            line!(warn, failure.name(), cause = cause.as_str())
+        }
         Err(Failure::Fault(fault)) => {
             line!(error, FillFailure::Fault.name(), cause = fault.with_causes().as_str())
         }

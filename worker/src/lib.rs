@@ -1,7 +1,9 @@
-//! The worker: the Lambda function that does what takes longer than a request. It fetches images and layers from other
-//! registries when the API's function asks for them, and on a schedule it cleans the registry.
+//! The worker: the Lambda function that does what takes longer than a request. It fetches images
+//! and layers from other registries when the API's function asks for them, and on a schedule it
+//! cleans the registry.
 //!
-//! It is apart from the API's function for its rights, since it writes, deletes and reads secrets, and for its time limit.
+//! It is apart from the API's function for its rights, since it writes, deletes and reads secrets,
+//! and for its time limit.
 
 mod clean;
 mod fill;
@@ -40,8 +42,8 @@ impl Worker {
         }
     }
 
-    /// Does what an event asks for, and writes one log line about it. Only a validation has an answer. An error fails the
-    /// invocation.
+    /// Does what an event asks for, and writes one log line about it. Only a validation has an
+    /// answer. An error fails the invocation.
     pub async fn handle(&self, event: LambdaEvent<Event>) -> Result<Option<Validation>, Error> {
         let (event, context) = event.into_parts();
         match event {

@@ -25,7 +25,8 @@ pub enum SecretError {
 
 /// A secret. The form is ECR's.
 ///
-/// Source: [Storing your upstream repository credentials](https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html).
+/// Source: [Storing your upstream repository
+/// credentials](https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Secret {
@@ -48,9 +49,12 @@ impl Secrets {
         let answer = self.client.get_secret_value().secret_id(arn).send().await;
         let answer = answer.map_err(|error| Fault::of(Backend::SecretsManager, error))?;
         // The parser's own words may repeat what is in the secret.
-        let secret: Option<Secret> = answer.secret_string().and_then(|text| serde_json::from_str(text).ok());
+        let secret: Option<Secret> =
+            answer.secret_string().and_then(|text| serde_json::from_str(text).ok());
         match secret {
-            Some(Secret { username, access_token }) if !username.is_empty() && !access_token.is_empty() => {
+            Some(Secret { username, access_token })
+                if !username.is_empty() && !access_token.is_empty() =>
+            {
                 Ok(Credentials { username, password: access_token, realm: None })
             }
             _ => Err(SecretError::OtherForm),

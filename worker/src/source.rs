@@ -29,11 +29,13 @@ struct Opened {
 impl Worker {
     /// The upstream of a repository, by the rule that is for it now.
     pub(crate) async fn source(&self, repository: &Repository) -> Result<Source, Failure> {
-        let rule = self.catalog.rule_for(repository).await?.ok_or_else(|| no_rule("no rule is for it"))?;
+        let rule =
+            self.catalog.rule_for(repository).await?.ok_or_else(|| no_rule("no rule is for it"))?;
         let name = rule.upstream_name(repository).ok_or_else(|| no_rule("no rule is for it"))?;
         let Opened { registry, credentials, trust } = self.open(&rule).await?;
-        let upstream =
-            registry.repository(&name).map_err(|error| no_rule(format!("the upstream's name {error}")))?;
+        let upstream = registry
+            .repository(&name)
+            .map_err(|error| no_rule(format!("the upstream's name {error}")))?;
         let name = upstream.to_string();
         let upstream = Upstream::new(upstream, credentials, trust)
             .map_err(|error| Failure::new(FillFailure::Unavailable, error))?;
@@ -43,27 +45,35 @@ impl Worker {
     async fn open(&self, rule: &Rule) -> Result<Opened, Failure> {
         let registry = UpstreamRegistry::parse(&rule.upstream_url)
             .map_err(|error| no_rule(format!("the upstream's URL {error}")))?;
-        let hosts = rule.allowed_hosts.iter().map(|host| Host::parse(host)).collect::<Result<_, _>>();
+        let hosts =
+            rule.allowed_hosts.iter().map(|host| Host::parse(host)).collect::<Result<_, _>>();
         let trust = registry.trust(hosts.map_err(no_rule)?);
         let credentials = match &rule.credential_arn {
             None => None,
             Some(arn) => {
                 let credentials = self.secrets.credentials(arn).await;
                 let realm = rule.realm.as_deref().map(Url::parse).transpose().map_err(no_rule)?;
-                let credentials = credentials
-                    .map_err(|error| Failure::new(FillFailure::SecretUnusable, with_causes(&error)))?;
+                let credentials = credentials.map_err(|error| {
+                    Failure::new(FillFailure::SecretUnusable, with_causes(&error))
+                })?;
                 Some(Credentials { realm, ..credentials })
             }
         };
         Ok(Opened { registry, credentials, trust })
     }
 
-    /// Remembers the token server that the upstream has named, so that the credentials go to no other from then on.
+    /// Remembers the token server that the upstream has named, so that the credentials go to no
+    /// other from then on.
     pub(crate) async fn pin_realm(&self, source: &Source) -> Result<(), Failure> {
         self.pin(&source.registry, &source.rule, source.upstream.realm().await).await
     }
 
-    async fn pin(&self, registry: &RegistryId, rule: &Rule, realm: Option<Url>) -> Result<(), Failure> {
+    async fn pin(
+        &self,
+        registry: &RegistryId,
+        rule: &Rule,
+        realm: Option<Url>,
+    ) -> Result<(), Failure> {
         if let (None, Some(_), Some(realm)) = (&rule.realm, &rule.credential_arn, realm) {
             self.catalog.pin_realm(registry, rule, realm.as_str()).await?;
         }

@@ -1,4 +1,5 @@
-//! A cache of layers that were referenced a moment ago. A fleet that pulls an image asks for them again and again.
+//! A cache of layers that were referenced a moment ago. A fleet that pulls an image asks for them
+//! again and again.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,12 +7,13 @@ use quick_cache::sync::Cache;
 
 use crate::types::ObjectKey;
 
-/// How many layers the cache holds. They take about half a megabyte, and are more than what one function instance is
-/// asked for while an entry lives.
+/// How many layers the cache holds. They take about half a megabyte, and are more than what one
+/// function instance is asked for while an entry lives.
 const MOST_LAYERS: usize = 1000;
 
-/// Remembers for a short time that a layer is referenced. It does not remember layers that are not, nor who may read
-/// a repository. The key is the layer's partition key in the table, so an entry is of one repository only.
+/// Remembers for a short time that a layer is referenced. It does not remember layers that are not,
+/// nor who may read a repository. The key is the layer's partition key in the table, so an entry is
+/// of one repository only.
 #[derive(Debug)]
 pub(super) struct ReferencedLayers {
     layers: Cache<String, (ObjectKey, SystemTime)>,
@@ -27,7 +29,8 @@ impl ReferencedLayers {
     /// The layer's object key, if its entry still lives.
     pub(super) fn get(&self, layer_partition: &str) -> Option<ObjectKey> {
         let (object_key, seen) = self.layers.get(layer_partition)?;
-        // SystemTime and not Instant: the monotonic clock may stand still while Lambda freezes the function.
+        // SystemTime and not Instant: the monotonic clock may stand still while Lambda freezes the
+        // function.
         let age = seen.elapsed().ok()?;
         (age < self.life).then_some(object_key)
     }

@@ -1,13 +1,16 @@
-//! What a cleaner tells the publishings of its registry: that it is at work, and which digests it is about to remove.
+//! What a cleaner tells the publishings of its registry: that it is at work, and which digests it
+//! is about to remove.
 //!
-//! 1. [`Catalog::begin_cleaning`] writes the cleaner's record. Only after that the cleaner reads the listings.
-//! 2. [`Catalog::claim`] writes the digests of a batch, and then reads the intents. What an intent names is left alone.
+//! 1. [`Catalog::begin_cleaning`] writes the cleaner's record. Only after that the cleaner reads
+//!    the listings.
+//! 2. [`Catalog::claim`] writes the digests of a batch, and then reads the intents. What an intent
+//!    names is left alone.
 //! 3. The batch is removed, and [`Catalog::release`] deletes the claim.
 //! 4. [`Catalog::end_cleaning`] deletes the record.
 //!
-//! A cleaner that was killed leaves its record, with a lease that runs out. Whoever goes on in spite of it deletes it
-//! first, so a cleaner that was only slow finds its record gone, and stops. The other side is in
-//! [`intent`](super::intent); why this is enough is in `docs/architecture.md`.
+//! A cleaner that was killed leaves its record, with a lease that runs out. Whoever goes on in
+//! spite of it deletes it first, so a cleaner that was only slow finds its record gone, and stops.
+//! The other side is in [`intent`](super::intent); why this is enough is in `docs/architecture.md`.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,13 +31,15 @@ pub const LARGEST_CLAIM: usize = 1000;
 
 /// How long a cleaner's record counts after it was written last.
 ///
-/// S3 may carry out a request as long as it takes its signature, also if the cleaner was killed right after it sent the
-/// request: 15 minutes. A request is signed in the first [`TIME_TO_ACT`] after the claim, or in the 40 seconds in which
-/// it is repeated. The rest is for clocks that differ: DynamoDB refuses requests of a clock that is wrong by more than
-/// five minutes.
+/// S3 may carry out a request as long as it takes its signature, also if the cleaner was killed
+/// right after it sent the request: 15 minutes. A request is signed in the first [`TIME_TO_ACT`]
+/// after the claim, or in the 40 seconds in which it is repeated. The rest is for clocks that
+/// differ: DynamoDB refuses requests of a clock that is wrong by more than five minutes.
 ///
-/// Source: [Signing requests](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-signing-elements.html) and
-/// [S3's error responses](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html), `RequestTimeTooSkewed`.
+/// Source: [Signing
+/// requests](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-signing-elements.html)
+/// and [S3's error responses](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html),
+/// `RequestTimeTooSkewed`.
 const LEASE: Duration = Duration::from_secs(25 * 60);
 
 /// How long after a claim a cleaner may still begin to remove what it has claimed.
@@ -51,7 +56,8 @@ const LONGEST_PUBLISHING: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Cleaner {
     registry: RegistryId,
     id: UniqueId,
-    /// When the lease was written last. Not an Instant: the monotonic clock stands still while a machine sleeps.
+    /// When the lease was written last. Not an Instant: the monotonic clock stands still while a
+    /// machine sleeps.
     renewed_at: SystemTime,
 }
 
@@ -61,7 +67,8 @@ impl Cleaner {
         if self.is_late(TIME_TO_ACT) { Err(CleanError::Lapsed) } else { Ok(()) }
     }
 
-    /// Guards a transaction: it is refused if a publishing or another cleaner has taken this cleaner for dead.
+    /// Guards a transaction: it is refused if a publishing or another cleaner has taken this
+    /// cleaner for dead.
     pub(super) fn guard<G>(&self, write: &mut Transaction<'_, G>, guard: G) {
         write.check(guard, Condition::exists(), schema::cleaner(&self.registry, self.id));
     }
@@ -74,10 +81,11 @@ impl Cleaner {
 /// Why a step of cleaning was not done.
 #[derive(Debug)]
 pub enum CleanError {
-    /// The cleaner was stopped for so long, such as by a machine that sleeps, that it may not rely any more on what it
-    /// has read.
+    /// The cleaner was stopped for so long, such as by a machine that sleeps, that it may not rely
+    /// any more on what it has read.
     Lapsed,
-    /// The bucket has none of the layers that the table has a record of: one of the two is not that of the other.
+    /// The bucket has none of the layers that the table has a record of: one of the two is not that
+    /// of the other.
     OtherBucket,
     /// It could not be read or written.
     Fault(Fault),
@@ -106,12 +114,20 @@ impl SeenCleaner {
 }
 
 impl Catalog {
-    /// Begins to clean a registry. Intents that are older than `age` and than a day are given up: their publishings
-    /// can write nothing more. Three requests, and one for each intent or cleaner that was left behind.
-    pub async fn begin_cleaning(&self, registry: &RegistryId, age: Duration) -> Result<Cleaner, Fault> {
+    /// Begins to clean a registry. Intents that are older than `age` and than a day are given up:
+    /// their publishings can write nothing more. Three requests, and one for each intent or cleaner
+    /// that was left behind.
+    pub async fn begin_cleaning(
+        &self,
+        registry: &RegistryId,
+        age: Duration,
+    ) -> Result<Cleaner, Fault> {
         self.tidy(registry, age.max(LONGEST_PUBLISHING)).await?;
-        let cleaner =
-            Cleaner { registry: registry.clone(), id: UniqueId::draw(), renewed_at: SystemTime::now() };
+        let cleaner = Cleaner {
+            registry: registry.clone(),
+            id: UniqueId::draw(),
+            renewed_at: SystemTime::now(),
+        };
         let record = schema::cleaner(registry, cleaner.id);
         let mut write = self.table.transaction();
         write.put_if((), Condition::is_absent(), record, [("lease_ends", lease_ends())]);
@@ -119,11 +135,12 @@ impl Catalog {
         Ok(cleaner)
     }
 
-    /// Ends the intents of dead publishings, and deletes the records of dead cleaners and the intents that have ended.
+    /// Ends the intents of dead publishings, and deletes the records of dead cleaners and the
+    /// intents that have ended.
     async fn tidy(&self, registry: &RegistryId, age: Duration) -> Result<(), Fault> {
         let begun_before = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
-        // The intents are read before the cleaners. So no cleaner needs these intents that is not seen below: one that
-        // begins later finds what was written under them.
+        // The intents are read before the cleaners. So no cleaner needs these intents that is not
+        // seen below: one that begins later finds what was written under them.
         let (mut intents, _) = self.intents(registry).await?;
         for intent in &mut intents {
             if !intent.has_ended && intent.id.is_older_than(begun_before) {
@@ -145,7 +162,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Renews the cleaner's lease when it is time to. To be called before each page of a listing: at most one request.
+    /// Renews the cleaner's lease when it is time to. To be called before each page of a listing:
+    /// at most one request.
     pub async fn renew(&self, cleaner: &mut Cleaner) -> Result<(), CleanError> {
         match cleaner.is_late(RENEWAL) {
             true => self.renew_with(cleaner, self.table.transaction()).await,
@@ -153,8 +171,8 @@ impl Catalog {
         }
     }
 
-    /// Claims digests, at most [`LARGEST_CLAIM`], and returns which of them are free: no publishing relies on them.
-    /// Two requests.
+    /// Claims digests, at most [`LARGEST_CLAIM`], and returns which of them are free: no publishing
+    /// relies on them. Two requests.
     pub async fn claim(
         &self,
         cleaner: &mut Cleaner,
@@ -165,7 +183,11 @@ impl Catalog {
         write.put(claim, [("digests", digest_values(digests))]);
         self.renew_with(cleaner, write).await?;
         let relied_on = self.relied_on(&cleaner.registry).await?;
-        Ok(digests.iter().map(Digest::canonical).filter(|digest| !relied_on.contains(digest)).collect())
+        Ok(digests
+            .iter()
+            .map(Digest::canonical)
+            .filter(|digest| !relied_on.contains(digest))
+            .collect())
     }
 
     /// The digests that publishings rely on now. One request.
@@ -207,7 +229,8 @@ impl Catalog {
 
     /// The cleaners that have a record in the registry, dead ones too. One request.
     pub(super) async fn cleaners(&self, registry: &RegistryId) -> Result<Vec<SeenCleaner>, Fault> {
-        let mut rows = self.table.rows(schema::registry_partition(registry), schema::CLEANER_PREFIX, 100);
+        let mut rows =
+            self.table.rows(schema::registry_partition(registry), schema::CLEANER_PREFIX, 100);
         let mut cleaners: Vec<SeenCleaner> = Vec::new();
         while let Some(row) = rows.next().await? {
             match (RegistryRow::of(&row)?, cleaners.last_mut()) {
@@ -215,8 +238,8 @@ impl Catalog {
                     let lease_ends = number(&row, "lease_ends")?;
                     cleaners.push(SeenCleaner { id, lease_ends, claimed: Vec::new() });
                 }
-                // A claim follows the record of its cleaner. Without that it counts no more: a page may show one of
-                // two rows that are being deleted together.
+                // A claim follows the record of its cleaner. Without that it counts no more: a page
+                // may show one of two rows that are being deleted together.
                 (RegistryRow::Claim(id), Some(cleaner)) if id == cleaner.id => {
                     cleaner.claimed = digests(&row, "digests")?;
                 }
@@ -227,7 +250,11 @@ impl Catalog {
     }
 
     /// Deletes the record of a cleaner whose lease has run out; `false` if it has been renewed.
-    pub(super) async fn dismiss(&self, registry: &RegistryId, cleaner: &SeenCleaner) -> Result<bool, Fault> {
+    pub(super) async fn dismiss(
+        &self,
+        registry: &RegistryId,
+        cleaner: &SeenCleaner,
+    ) -> Result<bool, Fault> {
         let mut write = self.table.transaction();
         let is_as_seen = Condition::has_lease(cleaner.lease_ends);
         write.delete_if((), is_as_seen, schema::cleaner(registry, cleaner.id));

@@ -8,7 +8,8 @@ use crate::fault::Fault;
 use crate::types::RegistryId;
 
 impl Catalog {
-    /// What was written by [`set_cleaning_position`](Self::set_cleaning_position) last. One request.
+    /// What was written by [`set_cleaning_position`](Self::set_cleaning_position) last. One
+    /// request.
     pub async fn cleaning_position(&self, registry: &RegistryId) -> Result<Option<String>, Fault> {
         let record = self.table.record(schema::cleaning_position(registry)).await?;
         record.map(|item| string(&item, "position").map(str::to_owned)).transpose()
@@ -23,7 +24,9 @@ impl Catalog {
         let key = schema::cleaning_position(registry);
         let mut write = self.table.transaction::<()>();
         match position {
-            Some(position) => write.put(key, [("position", AttributeValue::S(position.to_owned()))]),
+            Some(position) => {
+                write.put(key, [("position", AttributeValue::S(position.to_owned()))])
+            }
             None => write.delete(key),
         }
         write.commit().await.map(|_| ())

@@ -21,15 +21,17 @@ impl Catalog {
             .table_name(&self.table.name)
             .billing_mode(BillingMode::PayPerRequest);
         for (name, role) in [("pk", KeyType::Hash), ("sk", KeyType::Range)] {
-            let attribute =
-                AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S);
+            let attribute = AttributeDefinition::builder()
+                .attribute_name(name)
+                .attribute_type(ScalarAttributeType::S);
             let key = KeySchemaElement::builder().attribute_name(name).key_type(role);
             create = create
                 .attribute_definitions(attribute.build().expect("it has a name and a type"))
                 .key_schema(key.build().expect("it has a name and a role"));
         }
         if let Err(error) = create.send().await {
-            let exists = error.as_service_error().is_some_and(|error| error.is_resource_in_use_exception());
+            let exists =
+                error.as_service_error().is_some_and(|error| error.is_resource_in_use_exception());
             if !exists {
                 return Err(fault(error));
             }

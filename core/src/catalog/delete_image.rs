@@ -1,14 +1,14 @@
-//! Deleting images, in the opposite order of publishing. It is safe to stop between any two of these steps; deleting
-//! again does the rest:
+//! Deleting images, in the opposite order of publishing. It is safe to stop between any two of
+//! these steps; deleting again does the rest:
 //!
-//! 1. The image is marked with `deleting`, unless what names it has changed since it was read. From then on nothing
-//!    is added to the image. The mark is never replaced, so a record with another mark, or without one, is a later
-//!    record with the same digest.
-//! 2. If the image is an index, each of its images loses the row that names the index. Images that nothing else names
-//!    are marked too.
+//! 1. The image is marked with `deleting`, unless what names it has changed since it was read. From
+//!    then on nothing is added to the image. The mark is never replaced, so a record with another
+//!    mark, or without one, is a later record with the same digest.
+//! 2. If the image is an index, each of its images loses the row that names the index. Images that
+//!    nothing else names are marked too.
 //! 3. The references to the image's layers are deleted.
-//! 4. The record is deleted, together with the tags, by which it was found. The record of an index is deleted after
-//!    those of its images, because it lists them.
+//! 4. The record is deleted, together with the tags, by which it was found. The record of an index
+//!    is deleted after those of its images, because it lists them.
 
 use std::time::SystemTime;
 
@@ -23,7 +23,8 @@ use crate::types::{Digest, ImageId, ImageTag, Repository};
 /// The outcome of deleting an image.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ImageDeletion {
-    /// These images are gone: the image itself and, if it was an index, those of its images that nothing else named.
+    /// These images are gone: the image itself and, if it was an index, those of its images that
+    /// nothing else named.
     Deleted(Vec<Digest>),
     /// Only the tag is gone, because the image has others.
     Untagged(ImageTag),
@@ -69,8 +70,8 @@ enum Decision {
     LookAgain,
 }
 
-/// Decides about an image that has these `tags` and is named by this `index`. Two tags are enough: they tell whether
-/// the image has others than the given one.
+/// Decides about an image that has these `tags` and is named by this `index`. Two tags are enough:
+/// they tell whether the image has others than the given one.
 fn decide(id: &ImageId, tags: &[ImageTag], index: Option<Digest>) -> Decision {
     match (id, tags, index) {
         (ImageId::Tag(tag), [_, _, ..], _) => Decision::Untag(tag.clone()),
@@ -88,9 +89,14 @@ struct Marked {
 }
 
 impl Catalog {
-    /// Deletes an image with its tags; but if `id` is a tag and the image has other tags, only that tag. The layers
-    /// of a deleted image are inaccessible, except those that another image references.
-    pub async fn delete_image(&self, repository: &Repository, id: &ImageId) -> Result<ImageDeletion, Fault> {
+    /// Deletes an image with its tags; but if `id` is a tag and the image has other tags, only that
+    /// tag. The layers of a deleted image are inaccessible, except those that another image
+    /// references.
+    pub async fn delete_image(
+        &self,
+        repository: &Repository,
+        id: &ImageId,
+    ) -> Result<ImageDeletion, Fault> {
         let marked = loop {
             let digest = match id {
                 ImageId::Digest(digest) => Some(digest.clone()),
@@ -137,8 +143,9 @@ impl Catalog {
         Ok(ImageDeletion::Deleted(going))
     }
 
-    /// Deletes an image whose publishing began before `begun_before` and never ended; or whose deletion did not end. The images of an index whose publishing never ended stay: they were published. Returns
-    /// whether there was anything to delete; `is_dry_run` only looks.
+    /// Deletes an image whose publishing began before `begun_before` and never ended; or whose
+    /// deletion did not end. The images of an index whose publishing never ended stay: they were
+    /// published. Returns whether there was anything to delete; `is_dry_run` only looks.
     pub async fn delete_unfinished_image(
         &self,
         repository: &Repository,
@@ -202,9 +209,9 @@ impl Catalog {
         write.commit().await
     }
 
-    /// All that is deleted with a marked image, the image included. If it is an index, these are those of its images
-    /// that nothing else names; they are marked too. The index's other images lose the row that names it. In the
-    /// result, an index comes before its images.
+    /// All that is deleted with a marked image, the image included. If it is an index, these are
+    /// those of its images that nothing else names; they are marked too. The index's other images
+    /// lose the row that names it. In the result, an index comes before its images.
     async fn with_images_of_indexes(
         &self,
         repository: &Repository,
@@ -215,7 +222,8 @@ impl Catalog {
         while let Some(Marked { image: index, deletion }) = going.get(next).cloned() {
             for image in &index.images {
                 if !going.iter().any(|marked| marked.image.digest == *image)
-                    && let Some(marked) = self.take_from_index(repository, image, &index, deletion).await?
+                    && let Some(marked) =
+                        self.take_from_index(repository, image, &index, deletion).await?
                 {
                     going.push(marked);
                 }
@@ -225,9 +233,10 @@ impl Catalog {
         Ok(going)
     }
 
-    /// Removes the row of an image that names an index, because the index is being deleted. If nothing else names the
-    /// image, marks it instead, and returns it, unless the index's deletion keeps its images. If another index names it that is being deleted too, the image is
-    /// left to that one.
+    /// Removes the row of an image that names an index, because the index is being deleted. If
+    /// nothing else names the image, marks it instead, and returns it, unless the index's deletion
+    /// keeps its images. If another index names it that is being deleted too, the image is left to
+    /// that one.
     async fn take_from_index(
         &self,
         repository: &Repository,
@@ -274,8 +283,8 @@ impl Catalog {
         }
     }
 
-    /// Removes the row that names an index which is being deleted, of an image that was never fetched from the index's
-    /// registry. `false` if the image has come meanwhile.
+    /// Removes the row that names an index which is being deleted, of an image that was never
+    /// fetched from the index's registry. `false` if the image has come meanwhile.
     async fn forget_index(
         &self,
         repository: &Repository,
@@ -291,8 +300,8 @@ impl Catalog {
         Ok(write.commit().await? != Outcome::Refused(Guard::Image))
     }
 
-    /// Deletes everything that belongs to a marked image: last its record, and with it the tag that it was found by.
-    /// Stops without an error if somebody else has completed the deletion.
+    /// Deletes everything that belongs to a marked image: last its record, and with it the tag that
+    /// it was found by. Stops without an error if somebody else has completed the deletion.
     async fn sweep_image(
         &self,
         repository: &Repository,
@@ -304,7 +313,8 @@ impl Catalog {
         let is_marked = || Condition::is_marked(*deletion);
 
         let references = image.layers.iter();
-        let references = references.map(|layer| schema::reference(repository, layer, &image.digest));
+        let references =
+            references.map(|layer| schema::reference(repository, layer, &image.digest));
         let mut rows: Vec<_> = references.collect();
         let mut indexes = self.table.rows(record.0.clone(), schema::INDEX_PREFIX, 100);
         while let Some(row) = indexes.next().await? {
@@ -330,8 +340,8 @@ impl Catalog {
         loop {
             // One more than fit, to see whether these are the last.
             let mut tags = self.tags_of(repository, &image.digest, TAGS_AT_ONCE + 1).await?;
-            // The tag that the image was found by goes last, so that the same command finds the image again if this
-            // one is stopped.
+            // The tag that the image was found by goes last, so that the same command finds the
+            // image again if this one is stopped.
             tags.sort_by_key(|tag| matches!(found_by, ImageId::Tag(found_by) if found_by == tag));
             let are_last = tags.len() <= TAGS_AT_ONCE;
             tags.truncate(TAGS_AT_ONCE);
@@ -345,16 +355,18 @@ impl Catalog {
             }
             match write.commit().await? {
                 Outcome::Written if are_last => return Ok(()),
-                // The record is gone, or a later one is there: another command has completed the deletion.
+                // The record is gone, or a later one is there: another command has completed the
+                // deletion.
                 Outcome::Refused(Guard::Image) => return Ok(()),
-                // There are more tags; or one of these was moved to another image meanwhile, and stays there.
+                // There are more tags; or one of these was moved to another image meanwhile, and
+                // stays there.
                 Outcome::Written | Outcome::Refused(_) => {}
             }
         }
     }
 
-    /// Deletes an image of a repository that is being deleted, whatever names the image. Does not begin if the
-    /// repository's deletion has ended.
+    /// Deletes an image of a repository that is being deleted, whatever names the image. Does not
+    /// begin if the repository's deletion has ended.
     pub(super) async fn delete_image_of_deleted_repository(
         &self,
         repository: &Repository,
@@ -382,7 +394,12 @@ impl Catalog {
 }
 
 /// Takes a tag from an image. Refused if the tag names another image.
-fn take_tag(write: &mut Transaction<'_, Guard>, repository: &Repository, image: &Digest, tag: &ImageTag) {
+fn take_tag(
+    write: &mut Transaction<'_, Guard>,
+    repository: &Repository,
+    image: &Digest,
+    tag: &ImageTag,
+) {
     let names_it = Condition::names(digest_value(image));
     write.delete_if(Guard::Tag, names_it, schema::tag(repository, tag));
     write.delete(schema::tag_of_image(repository, image, tag));
@@ -426,7 +443,13 @@ mod tests {
         let cases: [Case; 9] = [
             ("by digest, whatever tags it has", &by_digest, &["a", "b"], None, Decision::Delete),
             ("by digest, without a tag", &by_digest, &[], None, Decision::Delete),
-            ("by digest, in an index", &by_digest, &["a"], Some(&index), Decision::KeptBy(index.clone())),
+            (
+                "by digest, in an index",
+                &by_digest,
+                &["a"],
+                Some(&index),
+                Decision::KeptBy(index.clone()),
+            ),
             ("by its only tag", &by_tag, &["b"], None, Decision::Delete),
             ("by one of its tags", &by_tag, &["a", "b"], None, Decision::Untag(tag("b"))),
             (
@@ -443,7 +466,13 @@ mod tests {
                 Some(&index),
                 Decision::Untag(tag("b")),
             ),
-            ("by its only tag, in an index", &by_tag, &["b"], Some(&index), Decision::KeptBy(index.clone())),
+            (
+                "by its only tag, in an index",
+                &by_tag,
+                &["b"],
+                Some(&index),
+                Decision::KeptBy(index.clone()),
+            ),
             ("by a tag that it has lost", &by_tag, &["a"], None, Decision::LookAgain),
         ];
         for (description, id, tags, index, expected) in cases {

@@ -1,9 +1,10 @@
-//! Deleting a repository. It is safe to stop between any two of these steps; deleting again does the rest:
+//! Deleting a repository. It is safe to stop between any two of these steps; deleting again does
+//! the rest:
 //!
-//! 1. The repository's record is marked with `deleting`. From then on nothing is published into the repository. If it
-//!    is to be deleted only without images, the mark is tentative at first: an image may have been published after
-//!    the images were listed. They are listed again. If there are any, the mark is taken back; if not, it becomes
-//!    final.
+//! 1. The repository's record is marked with `deleting`. From then on nothing is published into the
+//!    repository. If it is to be deleted only without images, the mark is tentative at first: an
+//!    image may have been published after the images were listed. They are listed again. If there
+//!    are any, the mark is taken back; if not, it becomes final.
 //! 2. The images are deleted, each as in [`delete_image`](super::delete_image).
 //! 3. The layers' records are deleted.
 //! 4. The repository's record is deleted.
@@ -74,7 +75,8 @@ impl Catalog {
     }
 
     async fn has_images(&self, repository: &Repository) -> Result<bool, Fault> {
-        let mut images = self.table.rows(schema::repository_partition(repository), schema::IMAGE_PREFIX, 1);
+        let mut images =
+            self.table.rows(schema::repository_partition(repository), schema::IMAGE_PREFIX, 1);
         Ok(images.next().await?.is_some())
     }
 
@@ -90,7 +92,11 @@ impl Catalog {
         write.commit().await.map(|_| ()) // refused if another command has marked it
     }
 
-    async fn delete_listed_images(&self, repository: &Repository, deletion: UniqueId) -> Result<(), Fault> {
+    async fn delete_listed_images(
+        &self,
+        repository: &Repository,
+        deletion: UniqueId,
+    ) -> Result<(), Fault> {
         // Each pass lists from the start, because deleted images are not listed any more.
         while self.is_still_marked(repository, deletion).await? {
             let mut list = self.images(repository);
@@ -112,14 +118,23 @@ impl Catalog {
         Ok(())
     }
 
-    async fn is_still_marked(&self, repository: &Repository, deletion: UniqueId) -> Result<bool, Fault> {
+    async fn is_still_marked(
+        &self,
+        repository: &Repository,
+        deletion: UniqueId,
+    ) -> Result<bool, Fault> {
         let mark = self.repository(repository).await?.and_then(|record| record.deleting);
         Ok(mark.is_some_and(|mark| mark.id == deletion))
     }
 
-    async fn delete_listed_layers(&self, repository: &Repository, deletion: UniqueId) -> Result<(), Fault> {
+    async fn delete_listed_layers(
+        &self,
+        repository: &Repository,
+        deletion: UniqueId,
+    ) -> Result<(), Fault> {
         const LAYERS_AT_ONCE: usize = (LARGEST_TRANSACTION - 1) / 2;
-        let mut layers = self.table.rows(schema::repository_partition(repository), schema::LAYER_PREFIX, 500);
+        let mut layers =
+            self.table.rows(schema::repository_partition(repository), schema::LAYER_PREFIX, 500);
         loop {
             let rows = layers.take(LAYERS_AT_ONCE).await?;
             if rows.is_empty() {

@@ -1,13 +1,14 @@
 //! Fills: images and layers that are on their way from an upstream registry into this one.
 //!
-//! 1. The API's function takes the lease of a fill ([`Catalog::lease`]) and invokes the worker. Of many that ask for the
-//!    same thing, one gets the lease.
-//! 2. The worker claims the fill ([`Catalog::claim_fill`]): an invocation that Lambda delivers twice does nothing the second
-//!    time. It renews the lease while it works, and says there where a layer can be downloaded meanwhile.
+//! 1. The API's function takes the lease of a fill ([`Catalog::lease`]) and invokes the worker. Of
+//!    many that ask for the same thing, one gets the lease.
+//! 2. The worker claims the fill ([`Catalog::claim_fill`]): an invocation that Lambda delivers
+//!    twice does nothing the second time. It renews the lease while it works, and says there where
+//!    a layer can be downloaded meanwhile.
 //! 3. It ends the fill: the row goes, or says for a while why the upstream does not give the thing.
 //!
-//! A killed worker leaves a row whose time runs out. Then the next one that asks takes the lease. DynamoDB deletes such rows
-//! at `expires_at`, some day.
+//! A killed worker leaves a row whose time runs out. Then the next one that asks takes the lease.
+//! DynamoDB deletes such rows at `expires_at`, some day.
 
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +30,8 @@ const TIME_TO_CLAIM: Duration = Duration::from_secs(30);
 /// How long a claimed fill counts after its worker renewed it last.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// How long a URL of the upstream is given to pullers. Upstreams sign theirs for at least five minutes.
+/// How long a URL of the upstream is given to pullers. Upstreams sign theirs for at least five
+/// minutes.
 const REDIRECT_LIFE: Duration = Duration::from_secs(60);
 
 /// When DynamoDB may delete a row whose time is over.
@@ -38,7 +40,8 @@ const KEPT: u64 = 24 * 60 * 60;
 /// How a fill goes.
 #[derive(Debug)]
 pub enum FillState {
-    /// A worker is at it, or was invoked. The layer can be downloaded from the upstream meanwhile, if there is a URL.
+    /// A worker is at it, or was invoked. The layer can be downloaded from the upstream meanwhile,
+    /// if there is a URL.
     OnItsWay(Option<DownloadUrl>),
     /// The upstream does not give it, and is not asked again for a while.
     Failed(FillFailure),
@@ -157,7 +160,9 @@ impl FillState {
             return Ok(Some(Self::Failed(failure.ok_or(Fault::BrokenRecord("failure"))?)));
         }
         let url = match optional_number(item, "redirect_ends")? {
-            Some(ends) if now < ends => Some(DownloadUrl::new(string(item, "redirect_url")?.to_owned())),
+            Some(ends) if now < ends => {
+                Some(DownloadUrl::new(string(item, "redirect_url")?.to_owned()))
+            }
             _ => None,
         };
         Ok(Some(Self::OnItsWay(url)))
@@ -173,7 +178,8 @@ pub struct Fill {
 }
 
 impl Catalog {
-    /// How a fill goes, read with strong consistency; `None` if there is none, or it was given up. One request.
+    /// How a fill goes, read with strong consistency; `None` if there is none, or it was given up.
+    /// One request.
     pub async fn fill_state(
         &self,
         repository: &Repository,
@@ -183,13 +189,20 @@ impl Catalog {
         record.as_ref().map_or(Ok(None), FillState::read)
     }
 
-    /// Takes the lease of a fill, if there is no fill under way and no failure is remembered. Returns the lease's id. One
-    /// request: a write of its own, because transactions of many that ask for the same thing would be in each other's way.
-    pub async fn lease(&self, repository: &Repository, wanted: &Wanted) -> Result<Option<UniqueId>, Fault> {
+    /// Takes the lease of a fill, if there is no fill under way and no failure is remembered.
+    /// Returns the lease's id. One request: a write of its own, because transactions of many that
+    /// ask for the same thing would be in each other's way.
+    pub async fn lease(
+        &self,
+        repository: &Repository,
+        wanted: &Wanted,
+    ) -> Result<Option<UniqueId>, Fault> {
         let now = SystemTime::now();
         let lease_id = UniqueId::draw();
         let mut item = key_attributes(schema::fill(repository, wanted));
-        item.extend(until(lease_id, now + TIME_TO_CLAIM).map(|(name, value)| (name.to_owned(), value)));
+        item.extend(
+            until(lease_id, now + TIME_TO_CLAIM).map(|(name, value)| (name.to_owned(), value)),
+        );
         let (condition, values) = Condition::is_free(lease_id, seconds_since_1970(now)).split();
         let put = self.table.client.put_item().table_name(&self.table.name).set_item(Some(item));
         let put = put.condition_expression(condition).set_expression_attribute_values(values);
@@ -197,7 +210,9 @@ impl Catalog {
             Ok(done) => done.consumed_capacity.map(|_| Some(lease_id)).ok_or_else(garbled),
             Err(error) => match error.code() {
                 // The second is a worker's transaction at the same moment: somebody has the lease.
-                Some("ConditionalCheckFailedException" | "TransactionConflictException") => Ok(None),
+                Some("ConditionalCheckFailedException" | "TransactionConflictException") => {
+                    Ok(None)
+                }
                 _ => Err(fault(error)),
             },
         }
@@ -226,7 +241,8 @@ impl Catalog {
         }
     }
 
-    /// Begins a fill whose lease was taken; `None` if another worker has begun it, or somebody else has taken the lease since.
+    /// Begins a fill whose lease was taken; `None` if another worker has begun it, or somebody else
+    /// has taken the lease since.
     pub async fn claim_fill(
         &self,
         repository: Repository,
@@ -238,9 +254,13 @@ impl Catalog {
         Ok(self.write_fill(&fill, None, is_free).await?.then_some(fill))
     }
 
-    /// Renews the lease of a fill. `redirect` is where its layer can be downloaded meanwhile. `false` if somebody else has
-    /// taken the lease: then nothing more may be written.
-    pub async fn renew_fill(&self, fill: &Fill, redirect: Option<&DownloadUrl>) -> Result<bool, Fault> {
+    /// Renews the lease of a fill. `redirect` is where its layer can be downloaded meanwhile.
+    /// `false` if somebody else has taken the lease: then nothing more may be written.
+    pub async fn renew_fill(
+        &self,
+        fill: &Fill,
+        redirect: Option<&DownloadUrl>,
+    ) -> Result<bool, Fault> {
         self.write_fill(fill, redirect, Condition::is_at_work(fill.lease_id)).await
     }
 
@@ -255,22 +275,35 @@ impl Catalog {
         attributes.push(("claimed_at", number_value(seconds_since_1970(now))));
         if let Some(url) = redirect {
             attributes.push(("redirect_url", AttributeValue::S(url.reveal().to_owned())));
-            attributes.push(("redirect_ends", number_value(seconds_since_1970(now + REDIRECT_LIFE))));
+            attributes
+                .push(("redirect_ends", number_value(seconds_since_1970(now + REDIRECT_LIFE))));
         }
         let mut write = self.table.transaction();
         write.put_if((), condition, fill.key(), attributes);
         Ok(write.commit().await?.is_written())
     }
 
-    /// Ends the fill of a layer whose bytes are in the store: its record gets the object's key. `false` if there is no such
-    /// record any more, the lease is another's, or the intent was given up; the layer then does not come back. One request.
-    pub async fn finish_layer(&self, fill: &Fill, layer: &Digest, intent: &Intent) -> Result<bool, Fault> {
+    /// Ends the fill of a layer whose bytes are in the store: its record gets the object's key.
+    /// `false` if there is no such record any more, the lease is another's, or the intent was given
+    /// up; the layer then does not come back. One request.
+    pub async fn finish_layer(
+        &self,
+        fill: &Fill,
+        layer: &Digest,
+        intent: &Intent,
+    ) -> Result<bool, Fault> {
         let object_key = ObjectKey::of_layer(&fill.repository.registry, layer);
         let object_key = [(":object_key", AttributeValue::S(object_key.to_string()))];
         let record = schema::layer(&fill.repository, layer);
         let mut write = self.table.transaction();
         fill.end(&mut write, ());
-        write.update_if((), Condition::exists(), record, "SET object_key = :object_key", object_key);
+        write.update_if(
+            (),
+            Condition::exists(),
+            record,
+            "SET object_key = :object_key",
+            object_key,
+        );
         intent.guard(&mut write, ());
         Ok(write.commit().await?.is_written())
     }
@@ -282,8 +315,8 @@ impl Catalog {
         write.commit().await.map(|_| ()) // refused if another worker has the lease
     }
 
-    /// Ends a fill that has failed. The reason is remembered for as long as it says, or as the upstream asked for with
-    /// `retry_after`. One request.
+    /// Ends a fill that has failed. The reason is remembered for as long as it says, or as the
+    /// upstream asked for with `retry_after`. One request.
     pub async fn fail_fill(
         &self,
         fill: &Fill,

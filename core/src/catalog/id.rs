@@ -7,14 +7,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-/// How many random numbers there are for one moment. With the 19 digits of the moment, an id has 37 digits; DynamoDB
-/// keeps 38 of a number.
-/// Source: [Numbers](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html#HowItWorks.DataTypes.Number).
+/// How many random numbers there are for one moment. With the 19 digits of the moment, an id has 37
+/// digits; DynamoDB keeps 38 of a number.
+/// Source:
+/// [Numbers](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html#HowItWorks.DataTypes.Number).
 const RANDOM_NUMBERS: u64 = 1_000_000_000_000_000_000;
 
 /// An id: the moment at which it was drawn, in nanoseconds since 1970, and 18 random digits.
 ///
-/// The moment alone would not do. Clocks differ, some count microseconds, and machines draw in the same moment.
+/// The moment alone would not do. Clocks differ, some count microseconds, and machines draw in the
+/// same moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UniqueId(u128);
 
@@ -61,10 +63,12 @@ impl FromStr for UniqueId {
     }
 }
 
-/// The token by which DynamoDB knows a transaction that the SDK sends again: 32 random hexadecimal digits.
+/// The token by which DynamoDB knows a transaction that the SDK sends again: 32 random hexadecimal
+/// digits.
 ///
-/// The SDK's own tokens come from a generator that is seeded by the clock and the thread. Two programs that start in the
-/// same moment draw the same ones, and DynamoDB refuses the second transaction with `IdempotentParameterMismatchException`.
+/// The SDK's own tokens come from a generator that is seeded by the clock and the thread. Two
+/// programs that start in the same moment draw the same ones, and DynamoDB refuses the second
+/// transaction with `IdempotentParameterMismatchException`.
 pub(super) fn transaction_token() -> String {
     format!("{:016x}{:016x}", random(), random())
 }

@@ -17,7 +17,8 @@ pub(super) struct ImageRecord {
     pub(super) layers: Vec<Digest>,
     /// The images of an index.
     pub(super) images: Vec<Digest>,
-    /// Drawn when its publishing began. Tells this record from an earlier or later one with the same digest.
+    /// Drawn when its publishing began. Tells this record from an earlier or later one with the
+    /// same digest.
     pub(super) begun_at: UniqueId,
     /// Grows with each change of what names the image.
     pub(super) revision: UniqueId,
@@ -56,20 +57,22 @@ pub struct Image {
     pub media_type: String,
     /// How many bytes the manifest has.
     pub manifest_size: u64,
-    /// How many bytes its layers have, each counted once; `None` for an index, or if the image was published before
-    /// this was recorded.
+    /// How many bytes its layers have, each counted once; `None` for an index, or if the image was
+    /// published before this was recorded.
     pub size: Option<u64>,
     /// When it was published, in seconds since 1970.
     pub pushed_at: u64,
-    /// When another registry said last that the tag names this image, in seconds since 1970; `None` if it was looked up by
-    /// digest, or the tag was given here.
+    /// When another registry said last that the tag names this image, in seconds since 1970; `None`
+    /// if it was looked up by digest, or the tag was given here.
     pub checked_at: Option<u64>,
 }
 
 impl Image {
-    /// Reads an image's record or its row in the listing; `None` if the image is not published, or is being deleted.
+    /// Reads an image's record or its row in the listing; `None` if the image is not published, or
+    /// is being deleted.
     pub(super) fn read(item: &Item, digest: &Digest) -> Result<Option<Self>, Fault> {
-        let Some(pushed_at) = optional_number(item, "pushed_at")?.filter(|_| !item.contains_key("deleting"))
+        let Some(pushed_at) =
+            optional_number(item, "pushed_at")?.filter(|_| !item.contains_key("deleting"))
         else {
             return Ok(None);
         };
@@ -94,8 +97,8 @@ pub(super) struct Tagged {
 }
 
 impl Catalog {
-    /// A published image: neither one whose publishing has not ended, nor one that is being deleted. One request by
-    /// digest, two by tag.
+    /// A published image: neither one whose publishing has not ended, nor one that is being
+    /// deleted. One request by digest, two by tag.
     pub async fn published_image(
         &self,
         repository: &Repository,
@@ -158,7 +161,8 @@ impl Catalog {
         count: usize,
     ) -> Result<Vec<ImageTag>, Fault> {
         let page = i32::try_from(count).unwrap_or(i32::MAX);
-        let mut rows = self.table.rows(schema::image_partition(repository, image), schema::TAG_PREFIX, page);
+        let mut rows =
+            self.table.rows(schema::image_partition(repository, image), schema::TAG_PREFIX, page);
         let tag = |row: &Item| match ImageRow::of(row)? {
             ImageRow::Tag(tag) => Ok(tag),
             ImageRow::Image | ImageRow::Index(_) => Err(Fault::BrokenRecord("sk")),
@@ -173,7 +177,8 @@ impl Catalog {
         image: &Digest,
         except: Option<&Digest>,
     ) -> Result<Option<Digest>, Fault> {
-        let mut rows = self.table.rows(schema::image_partition(repository, image), schema::INDEX_PREFIX, 100);
+        let mut rows =
+            self.table.rows(schema::image_partition(repository, image), schema::INDEX_PREFIX, 100);
         while let Some(row) = rows.next().await? {
             if let ImageRow::Index(index) = ImageRow::of(&row)?
                 && Some(&index) != except

@@ -1,13 +1,17 @@
-//! What a publishing tells the cleaners of its registry: an *intent*, which names the digests that it relies on.
+//! What a publishing tells the cleaners of its registry: an *intent*, which names the digests that
+//! it relies on.
 //!
-//! 1. [`Catalog::announce`] writes the intent, before the publishing looks what the store and the catalog have.
-//! 2. [`Catalog::wait_for_cleaners`] waits until no cleaner has one of these digests claimed. A digest that a cleaner
-//!    claims later is one that it finds in the intent, and leaves alone.
-//! 3. Each transaction that writes a record which relies on the bytes checks that the intent still counts.
-//! 4. [`Catalog::retire`] ends the intent. While a cleaner is at work its rows stay, because that cleaner may have read
-//!    the listings before the records were written.
+//! 1. [`Catalog::announce`] writes the intent, before the publishing looks what the store and the
+//!    catalog have.
+//! 2. [`Catalog::wait_for_cleaners`] waits until no cleaner has one of these digests claimed. A
+//!    digest that a cleaner claims later is one that it finds in the intent, and leaves alone.
+//! 3. Each transaction that writes a record which relies on the bytes checks that the intent still
+//!    counts.
+//! 4. [`Catalog::retire`] ends the intent. While a cleaner is at work its rows stay, because that
+//!    cleaner may have read the listings before the records were written.
 //!
-//! The other side is in [`cleaner`](super::cleaner); why this is enough is in `docs/architecture.md`.
+//! The other side is in [`cleaner`](super::cleaner); why this is enough is in
+//! `docs/architecture.md`.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,18 +24,20 @@ use super::{Catalog, schema};
 use crate::fault::Fault;
 use crate::types::{Digest, RegistryId};
 
-/// How many digests the first row of an intent has. So it stays below 1 KB, and checking it costs the least: each
-/// transaction that relies on the intent does.
+/// How many digests the first row of an intent has. So it stays below 1 KB, and checking it costs
+/// the least: each transaction that relies on the intent does.
 const DIGESTS_OF_FIRST_ROW: usize = 12;
 
 /// How many digests each further row has: far below the 400 KB of an item, for sha512 too.
 const DIGESTS_OF_ROW: usize = 1000;
 
 /// How many rows are written at once: 4 MB are the most of one transaction.
-/// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
+/// Source:
+/// [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
 const ROWS_AT_ONCE: usize = 20;
 
-/// How long to wait for a cleaner that is about to remove what is published. Removing takes a second or two.
+/// How long to wait for a cleaner that is about to remove what is published. Removing takes a
+/// second or two.
 pub const PATIENCE_WITH_CLEANERS: Duration = Duration::from_secs(20);
 
 /// How long a publishing waits before it looks again whether a cleaner has released a digest.
@@ -50,8 +56,8 @@ impl Intent {
         schema::intent(&self.registry, self.id, n)
     }
 
-    /// Guards a transaction: it is refused if the intent does not count any more, because a cleaner has given up a
-    /// publishing that seemed dead.
+    /// Guards a transaction: it is refused if the intent does not count any more, because a cleaner
+    /// has given up a publishing that seemed dead.
     pub(super) fn guard<G>(&self, write: &mut Transaction<'_, G>, guard: G) {
         write.check(guard, Condition::has_not_ended(), self.row(0));
     }
@@ -82,8 +88,8 @@ pub(super) struct SeenIntent {
 }
 
 impl Catalog {
-    /// Announces that somebody is about to publish what consists of these digests: manifests, layers, configurations.
-    /// One request, or a few for more than 1,000 digests.
+    /// Announces that somebody is about to publish what consists of these digests: manifests,
+    /// layers, configurations. One request, or a few for more than 1,000 digests.
     pub async fn announce(
         &self,
         registry: &RegistryId,
@@ -91,10 +97,13 @@ impl Catalog {
     ) -> Result<Intent, Fault> {
         self.claim_table().await?;
         let mut seen = HashSet::new();
-        let digests = digests.into_iter().filter(|digest| seen.insert(digest.canonical())).collect();
+        let digests =
+            digests.into_iter().filter(|digest| seen.insert(digest.canonical())).collect();
         let intent = Intent { registry: registry.clone(), id: UniqueId::draw(), digests };
-        let (first, others) = intent.digests.split_at(intent.digests.len().min(DIGESTS_OF_FIRST_ROW));
-        let rows: Vec<_> = std::iter::once(first).chain(others.chunks(DIGESTS_OF_ROW)).enumerate().collect();
+        let (first, others) =
+            intent.digests.split_at(intent.digests.len().min(DIGESTS_OF_FIRST_ROW));
+        let rows: Vec<_> =
+            std::iter::once(first).chain(others.chunks(DIGESTS_OF_ROW)).enumerate().collect();
         for rows in rows.chunks(ROWS_AT_ONCE) {
             let mut write = self.table.transaction::<()>();
             for (n, digests) in rows {
@@ -105,8 +114,9 @@ impl Catalog {
         Ok(intent)
     }
 
-    /// Waits until no cleaner has a digest of the intent claimed, but not longer than `patience`; `None` if so. Only then
-    /// may the publishing look what is there already. One request, and one for each fifth of a second of waiting.
+    /// Waits until no cleaner has a digest of the intent claimed, but not longer than `patience`;
+    /// `None` if so. Only then may the publishing look what is there already. One request, and one
+    /// for each fifth of a second of waiting.
     pub async fn wait_for_cleaners(
         &self,
         intent: &Intent,
@@ -121,8 +131,10 @@ impl Catalog {
                 if let Some(digest) = cleaner.claimed.iter().find(is_relied_on)
                     && !(cleaner.is_expired() && self.dismiss(&intent.registry, &cleaner).await?)
                 {
-                    claimed =
-                        Some(Claimed { digest: digest.clone(), until: cleaner.lease_ends / 1_000_000_000 });
+                    claimed = Some(Claimed {
+                        digest: digest.clone(),
+                        until: cleaner.lease_ends / 1_000_000_000,
+                    });
                 }
             }
             if claimed.is_none() || waited >= patience {
@@ -133,10 +145,11 @@ impl Catalog {
         }
     }
 
-    /// Ends an intent. To be called after the last record is written, or when the publishing is given up. Two requests.
+    /// Ends an intent. To be called after the last record is written, or when the publishing is
+    /// given up. Two requests.
     pub async fn retire(&self, intent: &Intent) -> Result<(), Fault> {
-        // The records were written first, and this is read now. A cleaner that is not seen here begins to read later,
-        // and finds the records.
+        // The records were written first, and this is read now. A cleaner that is not seen here
+        // begins to read later, and finds the records.
         if self.cleaners(&intent.registry).await?.is_empty() {
             let rows = (0..intent.rows()).map(|n| intent.row(n)).collect();
             return self.delete_intent(rows).await;
@@ -163,13 +176,14 @@ impl Catalog {
         Ok(())
     }
 
-    /// All intents of a registry, and every digest that one of them names, also those that have ended. One request for
-    /// each megabyte.
+    /// All intents of a registry, and every digest that one of them names, also those that have
+    /// ended. One request for each megabyte.
     pub(super) async fn intents(
         &self,
         registry: &RegistryId,
     ) -> Result<(Vec<SeenIntent>, HashSet<String>), Fault> {
-        let mut rows = self.table.rows(schema::registry_partition(registry), schema::INTENT_PREFIX, 1000);
+        let mut rows =
+            self.table.rows(schema::registry_partition(registry), schema::INTENT_PREFIX, 1000);
         let (mut intents, mut relied_on): (Vec<SeenIntent>, _) = (Vec::new(), HashSet::new());
         while let Some(row) = rows.next().await? {
             let sk = string(&row, "sk")?;

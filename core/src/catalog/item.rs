@@ -32,7 +32,10 @@ pub(super) fn number<N: FromStr>(item: &Item, name: &'static str) -> Result<N, F
     value.and_then(|digits| digits.parse().ok()).ok_or(Fault::BrokenRecord(name))
 }
 
-pub(super) fn optional_number<N: FromStr>(item: &Item, name: &'static str) -> Result<Option<N>, Fault> {
+pub(super) fn optional_number<N: FromStr>(
+    item: &Item,
+    name: &'static str,
+) -> Result<Option<N>, Fault> {
     item.contains_key(name).then(|| number(item, name)).transpose()
 }
 
@@ -41,9 +44,14 @@ pub(super) fn digest(item: &Item, name: &'static str) -> Result<Digest, Fault> {
 }
 
 pub(super) fn digests(item: &Item, name: &'static str) -> Result<Vec<Digest>, Fault> {
-    let values = item.get(name).and_then(|value| value.as_l().ok()).ok_or(Fault::BrokenRecord(name))?;
+    let values =
+        item.get(name).and_then(|value| value.as_l().ok()).ok_or(Fault::BrokenRecord(name))?;
     let parse = |value: &AttributeValue| {
-        value.as_s().ok().and_then(|value| Digest::parse(value).ok()).ok_or(Fault::BrokenRecord(name))
+        value
+            .as_s()
+            .ok()
+            .and_then(|value| Digest::parse(value).ok())
+            .ok_or(Fault::BrokenRecord(name))
     };
     values.iter().map(parse).collect()
 }

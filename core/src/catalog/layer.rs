@@ -31,7 +31,10 @@ pub struct LayerDescription {
 
 impl LayerDescription {
     fn read(layer: &Item) -> Result<Self, Fault> {
-        Ok(Self { size: number(layer, "size")?, media_type: string(layer, "media_type")?.to_owned() })
+        Ok(Self {
+            size: number(layer, "size")?,
+            media_type: string(layer, "media_type")?.to_owned(),
+        })
     }
 }
 
@@ -60,7 +63,8 @@ impl Catalog {
         Ok(state)
     }
 
-    /// What is recorded of a layer, if an image references it. Read with strong consistency. One request.
+    /// What is recorded of a layer, if an image references it. Read with strong consistency. One
+    /// request.
     pub async fn layer_description(
         &self,
         repository: &Repository,

@@ -13,14 +13,15 @@ use crate::types::{RegistryId, Repository};
 /// The layout that [`catalog`](super) describes.
 const LAYOUT: u64 = 4;
 
-/// Whether the table is known to have this layout. The layout does not change while a program runs, so reading it
-/// once is enough.
+/// Whether the table is known to have this layout. The layout does not change while a program runs,
+/// so reading it once is enough.
 #[derive(Debug, Default)]
 pub(super) struct Checked(OnceLock<()>);
 
 impl Catalog {
-    /// Whether the table has this layout. `false` if it does not say which layout it has, like a new table;
-    /// [`Fault::ForeignTable`] if it has another one. One request, or none once the layout is known.
+    /// Whether the table has this layout. `false` if it does not say which layout it has, like a
+    /// new table; [`Fault::ForeignTable`] if it has another one. One request, or none once the
+    /// layout is known.
     pub async fn layout(&self) -> Result<bool, Fault> {
         if self.layout.0.get().is_some() {
             return Ok(true);
@@ -35,14 +36,16 @@ impl Catalog {
         }
     }
 
-    /// A repository's record. Fails if the table turns out to have another layout, so that no record is misread.
+    /// A repository's record. Fails if the table turns out to have another layout, so that no
+    /// record is misread.
     pub async fn confirmed_repository(
         &self,
         repository: &Repository,
     ) -> Result<Option<RepositoryRecord>, Fault> {
         let (record, has_layout) = tokio::try_join!(self.repository(repository), self.layout())?;
         match (record, has_layout) {
-            // Unless another program has made the table its own between the two reads, and then written the record.
+            // Unless another program has made the table its own between the two reads, and then
+            // written the record.
             (Some(_), false) if !self.layout().await? => Err(foreign(None)),
             (record, _) => Ok(record),
         }
@@ -62,7 +65,8 @@ impl Catalog {
         }
     }
 
-    /// Records in a new table that it has this layout. To be called before anything else is written.
+    /// Records in a new table that it has this layout. To be called before anything else is
+    /// written.
     pub(super) async fn claim_table(&self) -> Result<(), Fault> {
         if !self.layout().await? {
             let version = [("version", AttributeValue::N(LAYOUT.to_string()))];

@@ -19,7 +19,8 @@ pub struct ListedImage {
     pub media_type: String,
     /// How many bytes the manifest has.
     pub size: u64,
-    /// When it was published, in seconds since 1970; `None` if its publishing or deleting has not ended.
+    /// When it was published, in seconds since 1970; `None` if its publishing or deleting has not
+    /// ended.
     pub pushed_at: Option<u64>,
     /// Its layers.
     pub layers: Vec<Digest>,
@@ -89,18 +90,20 @@ impl RepositoryList {
 impl Catalog {
     /// The repositories of a registry.
     pub fn repositories(&self, registry: &RegistryId) -> RepositoryList {
-        let rows = self.table.rows(schema::registry_partition(registry), schema::REPOSITORY_PREFIX, PAGE);
+        let rows =
+            self.table.rows(schema::registry_partition(registry), schema::REPOSITORY_PREFIX, PAGE);
         RepositoryList { rows, registry: registry.clone() }
     }
 
     /// The images of a repository, unfinished ones too; none if there is no such repository.
     pub fn images(&self, repository: &Repository) -> ImageList {
-        let rows = self.table.rows(schema::repository_partition(repository), schema::IMAGE_PREFIX, PAGE);
+        let rows =
+            self.table.rows(schema::repository_partition(repository), schema::IMAGE_PREFIX, PAGE);
         ImageList { rows, image: None }
     }
 
-    /// Some tags of a repository, at most `count`, in the order of their bytes: the first ones, or those after `last`,
-    /// which need not exist. None if there is no such repository.
+    /// Some tags of a repository, at most `count`, in the order of their bytes: the first ones, or
+    /// those after `last`, which need not exist. None if there is no such repository.
     pub async fn tags(
         &self,
         repository: &Repository,
@@ -108,7 +111,8 @@ impl Catalog {
         count: usize,
     ) -> Result<Vec<ImageTag>, Fault> {
         let page = i32::try_from(count).unwrap_or(PAGE).min(PAGE);
-        let mut rows = self.table.rows(schema::repository_partition(repository), schema::TAG_PREFIX, page);
+        let mut rows =
+            self.table.rows(schema::repository_partition(repository), schema::TAG_PREFIX, page);
         if let Some(last) = last {
             rows = rows.after(schema::tag_name_listing(repository, last));
         }

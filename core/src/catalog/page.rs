@@ -15,7 +15,8 @@ const ROWS: i32 = 500;
 const MOST_QUERIES: usize = 8;
 
 /// How many tags of one image are read at most; as many as ECR lets an image have.
-/// Source: [Amazon ECR service quotas](https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html).
+/// Source: [Amazon ECR service
+/// quotas](https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html).
 pub const MOST_TAGS: usize = 1000;
 
 /// Which images a page has.
@@ -87,7 +88,8 @@ pub type RepositoryPage = Page<ListedRepository, RepositoryName>;
 pub struct ListedRepository {
     /// The repository.
     pub repository: Repository,
-    /// When it was created, in seconds since 1970; `None` if it was listed before this was recorded there.
+    /// When it was created, in seconds since 1970; `None` if it was listed before this was recorded
+    /// there.
     pub created_at: Option<u64>,
 }
 
@@ -168,10 +170,10 @@ impl Current {
 }
 
 impl Catalog {
-    /// A page of the published images of a repository, in the order of their digests: the first one, or the one after
-    /// `after`. It has at most `most` of what is counted, and fewer if finding more would cost too much. Empty if
-    /// there is no such repository. At most eight queries of 500 rows or 1 MB, and one request more if `after` is in
-    /// the middle of an image.
+    /// A page of the published images of a repository, in the order of their digests: the first
+    /// one, or the one after `after`. It has at most `most` of what is counted, and fewer if
+    /// finding more would cost too much. Empty if there is no such repository. At most eight
+    /// queries of 500 rows or 1 MB, and one request more if `after` is in the middle of an image.
     pub async fn image_page(
         &self,
         repository: &Repository,
@@ -183,10 +185,14 @@ impl Catalog {
         if filter == ImageFilter::Nothing {
             return Ok(Page { entries: Vec::new(), end: None });
         }
-        let all = || self.table.rows(schema::repository_partition(repository), schema::IMAGE_PREFIX, ROWS);
+        let all = || {
+            self.table.rows(schema::repository_partition(repository), schema::IMAGE_PREFIX, ROWS)
+        };
         let mut rows = after.map_or_else(all, |position| all().after(position.key(repository)));
         let mut current = match after {
-            Some(ImagePosition { image, tag: Some(_) }) => self.listed_image(repository, image).await?,
+            Some(ImagePosition { image, tag: Some(_) }) => {
+                self.listed_image(repository, image).await?
+            }
             _ => None,
         };
         let mut page = Page { entries: Vec::new(), end: after.cloned() };
@@ -247,21 +253,26 @@ impl Catalog {
     }
 
     /// An image that is listed and has tags.
-    async fn listed_image(&self, repository: &Repository, image: &Digest) -> Result<Option<Current>, Fault> {
+    async fn listed_image(
+        &self,
+        repository: &Repository,
+        image: &Digest,
+    ) -> Result<Option<Current>, Fault> {
         let row = self.table.record(schema::image_listing(repository, image)).await?;
         let current = row.map(|row| Current::read(&row, image.clone())).transpose()?;
         Ok(current.map(|current| Current { seen: 1, ..current }))
     }
 
-    /// A page of the repositories of a registry, in the order of their names: the first one, or the one after `after`,
-    /// which need not exist. One query for each 500.
+    /// A page of the repositories of a registry, in the order of their names: the first one, or the
+    /// one after `after`, which need not exist. One query for each 500.
     pub async fn repository_page(
         &self,
         registry: &RegistryId,
         after: Option<&RepositoryName>,
         most: usize,
     ) -> Result<RepositoryPage, Fault> {
-        let mut rows = self.table.rows(schema::registry_partition(registry), schema::REPOSITORY_PREFIX, ROWS);
+        let mut rows =
+            self.table.rows(schema::registry_partition(registry), schema::REPOSITORY_PREFIX, ROWS);
         if let Some(name) = after {
             let last = Repository { registry: registry.clone(), name: name.clone() };
             rows = rows.after(schema::repository_listing(&last));

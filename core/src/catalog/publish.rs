@@ -1,22 +1,28 @@
-//! Writing images. It is safe to stop between any two of these steps; publishing again does the rest:
+//! Writing images. It is safe to stop between any two of these steps; publishing again does the
+//! rest:
 //!
-//! 1. [`Catalog::begin_image`], after all the image's bytes are in the store: the image has a record, unfinished.
-//! 2. [`Catalog::add_layers`]: its layers have records, and the references that make them downloadable.
-//! 3. [`Catalog::name_images`]: each image of an index has a row that names the index. From then on it cannot be
-//!    deleted alone.
+//! 1. [`Catalog::begin_image`], after all the image's bytes are in the store: the image has a
+//!    record, unfinished.
+//! 2. [`Catalog::add_layers`]: its layers have records, and the references that make them
+//!    downloadable.
+//! 3. [`Catalog::name_images`]: each image of an index has a row that names the index. From then on
+//!    it cannot be deleted alone.
 //! 4. [`Catalog::finish_image`]: the image is published.
 //! 5. [`Catalog::tag_image`].
 //!
-//! The image's record comes first, so that all references that a stopped publishing leaves can be found and deleted.
-//! Each later step checks, in the transaction that does it, that the image's deletion has not begun. Steps 1, 2 and 4
-//! check in the same way that the publishing's [`Intent`] still counts: so no cleaner has removed what they rely on.
+//! The image's record comes first, so that all references that a stopped publishing leaves can be
+//! found and deleted. Each later step checks, in the transaction that does it, that the image's
+//! deletion has not begun. Steps 1, 2 and 4 check in the same way that the publishing's [`Intent`]
+//! still counts: so no cleaner has removed what they rely on.
 //!
-//! Right after step 1, a strongly consistent read checks that the repository is not being deleted. Deleting a
-//! repository writes its mark first, and lists the images afterwards. So at least one of the two sees the other. A
-//! condition on the repository's record would do the same. But DynamoDB cancels one of two transactions at once that
-//! have an item in common, and all publishing into a repository would have that record in common.
+//! Right after step 1, a strongly consistent read checks that the repository is not being deleted.
+//! Deleting a repository writes its mark first, and lists the images afterwards. So at least one of
+//! the two sees the other. A condition on the repository's record would do the same. But DynamoDB
+//! cancels one of two transactions at once that have an item in common, and all publishing into a
+//! repository would have that record in common.
 //!
-//! Source: [Transaction conflict handling](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-conflict-handling).
+//! Source: [Transaction conflict
+//! handling](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-conflict-handling).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -34,7 +40,8 @@ use crate::fault::Fault;
 use crate::types::{Digest, ObjectKey, Repository};
 
 /// The most keys of one BatchGetItem.
-/// Source: [BatchGetItem](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html).
+/// Source:
+/// [BatchGetItem](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html).
 const LARGEST_BATCH: usize = 100;
 
 /// A layer of an image. Its config blob is one too.
@@ -59,22 +66,26 @@ pub struct NewImage {
     pub size: u64,
     /// Its layers that are in the store, each once. Empty for an index.
     pub layers: Vec<LayerRecord>,
-    /// Its layers that are not in the store. There may be references to them, from an earlier publishing that had
-    /// their bytes.
+    /// Its layers that are not in the store. There may be references to them, from an earlier
+    /// publishing that had their bytes.
     pub absent_layers: Vec<Digest>,
-    /// The images of an index, such as those for its platforms, each once. Empty for a single image.
+    /// The images of an index, such as those for its platforms, each once. Empty for a single
+    /// image.
     pub images: Vec<Digest>,
-    /// The repository of another registry that it comes from, if its layers and the images of an index are still there.
+    /// The repository of another registry that it comes from, if its layers and the images of an
+    /// index are still there.
     pub upstream: Option<String>,
 }
 
 impl NewImage {
     /// Whether its record would be larger than DynamoDB's 400 KB for an item.
-    /// Source: [Quotas in DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html).
+    /// Source: [Quotas in
+    /// DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html).
     pub fn is_too_large(&self) -> bool {
         const MOST_DIGEST_BYTES: usize = 350 * 1000;
         let layers = self.layers.iter().map(|layer| &layer.digest).chain(&self.absent_layers);
-        layers.chain(&self.images).map(|digest| digest.canonical().len()).sum::<usize>() > MOST_DIGEST_BYTES
+        layers.chain(&self.images).map(|digest| digest.canonical().len()).sum::<usize>()
+            > MOST_DIGEST_BYTES
     }
 }
 
@@ -108,7 +119,8 @@ pub enum PublishError {
     RepositoryDeleted,
     /// The image, or one of the images of an index, is being deleted or was deleted meanwhile.
     ImageDeleted,
-    /// The publishing took so long that a cleaner gave it up, and may have removed what it relies on.
+    /// The publishing took so long that a cleaner gave it up, and may have removed what it relies
+    /// on.
     GivenUp,
     /// It could not be written.
     Fault(Fault),
@@ -132,11 +144,15 @@ impl Catalog {
             let record = self.image(repository, &image.digest).await?;
             let (begun_at, revision, condition) = match &record {
                 None => (UniqueId::draw(), UniqueId::draw(), Condition::is_absent()),
-                Some(record) if record.deletion.is_some() => return Err(PublishError::ImageDeleted),
-                // The image is published again: its record and its references stay.
-                Some(record) => {
-                    (record.begun_at, record.revision.next(), Condition::has_revision(record.revision))
+                Some(record) if record.deletion.is_some() => {
+                    return Err(PublishError::ImageDeleted);
                 }
+                // The image is published again: its record and its references stay.
+                Some(record) => (
+                    record.begun_at,
+                    record.revision.next(),
+                    Condition::has_revision(record.revision),
+                ),
             };
             let mut write = self.table.transaction();
             write_image(&mut write, condition, repository, image, (begun_at, revision));
@@ -153,8 +169,8 @@ impl Catalog {
             Some(_) => return Ok(Begun { repository, image, intent, begun_at }),
         };
         if is_new {
-            // The deletion of the repository may have listed its images before this one was written, and would miss
-            // it. Refused if somebody else has continued with this image.
+            // The deletion of the repository may have listed its images before this one was
+            // written, and would miss it. Refused if somebody else has continued with this image.
             let as_begun = Condition::has_revision(revision);
             let mut write = self.table.transaction();
             write.delete_if((), as_begun, schema::image(repository, &image.digest));
@@ -177,12 +193,17 @@ impl Catalog {
             intent.guard(&mut write, Guard::Intent);
             let first = next;
             const MOST_FOR_A_LAYER: usize = 3;
-            while next < image.layers.len() && write.len() + MOST_FOR_A_LAYER <= LARGEST_TRANSACTION {
+            while next < image.layers.len() && write.len() + MOST_FOR_A_LAYER <= LARGEST_TRANSACTION
+            {
                 let layer = &image.layers[next];
                 write.put(schema::reference(repository, &layer.digest, &image.digest), []);
-                // A record that is there is not written again. Otherwise images that share a layer would have an item
-                // in common. One without the object's key gets it, if this image's layers are stored.
-                match (known.get(&schema::layer_partition(repository, &layer.digest)), &image.upstream) {
+                // A record that is there is not written again. Otherwise images that share a layer
+                // would have an item in common. One without the object's key gets it, if this
+                // image's layers are stored.
+                match (
+                    known.get(&schema::layer_partition(repository, &layer.digest)),
+                    &image.upstream,
+                ) {
                     (Some(true), _) | (Some(false), Some(_)) => {}
                     _ => write_layer(&mut write, repository, layer, image.upstream.as_ref()),
                 }
@@ -202,10 +223,11 @@ impl Catalog {
         Ok(())
     }
 
-    /// The partition keys of those layers that have a record in the repository, and whether they are stored.
+    /// The partition keys of those layers that have a record in the repository, and whether they
+    /// are stored.
     ///
-    /// Such a record stays while this image is not being deleted. Deleting the repository removes it only after all
-    /// images are marked, and a cleaner does not while the intent counts.
+    /// Such a record stays while this image is not being deleted. Deleting the repository removes
+    /// it only after all images are marked, and a cleaner does not while the intent counts.
     pub(super) async fn known_layers(
         &self,
         repository: &Repository,
@@ -219,7 +241,8 @@ impl Catalog {
                 .projection_expression("pk, object_key")
                 .consistent_read(true)
                 .build();
-            let mut wanted = HashMap::from([(self.table.name.clone(), wanted.expect("it has keys"))]);
+            let mut wanted =
+                HashMap::from([(self.table.name.clone(), wanted.expect("it has keys"))]);
             let mut longest_wait = Duration::from_millis(25);
             while !wanted.is_empty() {
                 let batch = self.table.client.batch_get_item().set_request_items(Some(wanted));
@@ -228,8 +251,8 @@ impl Catalog {
                 for row in rows.values().flatten() {
                     known.insert(string(row, "pk")?.to_owned(), row.contains_key("object_key"));
                 }
-                // The keys that DynamoDB was too busy to read. It reads at least one, or the request fails as
-                // throttled. So this loop ends.
+                // The keys that DynamoDB was too busy to read. It reads at least one, or the
+                // request fails as throttled. So this loop ends.
                 wanted = found.unprocessed_keys.unwrap_or_default();
                 if !wanted.is_empty() {
                     tokio::time::sleep(longest_wait.mul_f64(fastrand::f64())).await;
@@ -240,8 +263,8 @@ impl Catalog {
         Ok(known)
     }
 
-    /// Step 3: gives each image of an index a row that names the index. If the index comes from another registry, its
-    /// images need not be here yet.
+    /// Step 3: gives each image of an index a row that names the index. If the index comes from
+    /// another registry, its images need not be here yet.
     pub async fn name_images(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
         let Begun { repository, image: index, begun_at, .. } = begun;
         const ITEMS_PER_IMAGE: usize = 2;
@@ -256,13 +279,23 @@ impl Catalog {
                     let guard = Guard::ImageOfIndex;
                     match (is_absent, may_be_absent) {
                         (true, _) => {
-                            write.check(guard, Condition::is_absent(), schema::image(repository, image));
+                            write.check(
+                                guard,
+                                Condition::is_absent(),
+                                schema::image(repository, image),
+                            );
                         }
                         (false, true) => {
                             count_change(&mut write, guard, Condition::exists(), repository, image);
                         }
                         (false, false) => {
-                            count_change(&mut write, guard, Condition::is_published(), repository, image);
+                            count_change(
+                                &mut write,
+                                guard,
+                                Condition::is_published(),
+                                repository,
+                                image,
+                            );
                         }
                     }
                     write.put(schema::index_of_image(repository, image, &index.digest), []);
@@ -316,7 +349,8 @@ fn write_image(
         (":images", digest_values(&image.images)),
     ];
     let ids = [(":begun_at", begun_at.value()), (":revision", revision.value())];
-    let upstream = image.upstream.clone().map(|upstream| (":upstream", AttributeValue::S(upstream)));
+    let upstream =
+        image.upstream.clone().map(|upstream| (":upstream", AttributeValue::S(upstream)));
     const DESCRIBED: &str = "SET media_type = :media_type, manifest_size = :manifest_size, \
                              image_size = :image_size, layers = :layers, images = :images";
     let change = format!(
@@ -324,7 +358,13 @@ fn write_image(
         if upstream.is_some() { ", upstream = :upstream" } else { " REMOVE upstream" }
     );
     let values = description.clone().into_iter().chain(ids).chain(upstream);
-    write.update_if(Guard::Image, condition, schema::image(repository, &image.digest), &change, values);
+    write.update_if(
+        Guard::Image,
+        condition,
+        schema::image(repository, &image.digest),
+        &change,
+        values,
+    );
     write.update(schema::image_listing(repository, &image.digest), DESCRIBED, description);
 }
 
@@ -336,8 +376,10 @@ fn write_layer(
     upstream: Option<&String>,
 ) {
     let key = schema::layer(repository, &layer.digest);
-    let description =
-        [("size", number_value(layer.size)), ("media_type", AttributeValue::S(layer.media_type.clone()))];
+    let description = [
+        ("size", number_value(layer.size)),
+        ("media_type", AttributeValue::S(layer.media_type.clone())),
+    ];
     match upstream {
         // Never in place of a record that has the object's key.
         Some(upstream) => {

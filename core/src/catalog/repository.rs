@@ -1,4 +1,5 @@
-//! A repository's record: creating it, and which accounts, besides the registry's own, may read the repository.
+//! A repository's record: creating it, and which accounts, besides the registry's own, may read the
+//! repository.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -18,7 +19,8 @@ pub struct RepositoryRecord {
     pub accounts: Vec<String>,
     /// Whether a pull through cache rule has made it. Only then it is filled from another registry.
     pub is_cache: bool,
-    /// The mark of its deletion, if that has begun: nothing can be published into the repository any more.
+    /// The mark of its deletion, if that has begun: nothing can be published into the repository
+    /// any more.
     pub deleting: Option<RepositoryMark>,
 }
 
@@ -36,7 +38,8 @@ impl RepositoryRecord {
             created_at: number(item, "created_at")?,
             is_cache: item.contains_key("cache"),
             accounts: strings(item, "accounts"),
-            deleting: optional_number(item, "deleting")?.map(|id| RepositoryMark { id, is_tentative }),
+            deleting: optional_number(item, "deleting")?
+                .map(|id| RepositoryMark { id, is_tentative }),
         })
     }
 
@@ -48,7 +51,10 @@ impl RepositoryRecord {
 
 impl Catalog {
     /// A repository's record, read with strong consistency. One request.
-    pub async fn repository(&self, repository: &Repository) -> Result<Option<RepositoryRecord>, Fault> {
+    pub async fn repository(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<RepositoryRecord>, Fault> {
         let record = self.table.record(schema::repository(repository)).await?;
         record.as_ref().map(RepositoryRecord::read).transpose()
     }
@@ -58,13 +64,20 @@ impl Catalog {
         self.new_repository(repository, None).await
     }
 
-    /// Creates a repository that is filled from another registry, and that these accounts may read besides the registry's
-    /// own; `false` if it exists.
-    pub async fn create_cache(&self, repository: &Repository, accounts: &[AccountId]) -> Result<bool, Fault> {
+    /// Creates a repository that is filled from another registry, and that these accounts may read
+    /// besides the registry's own; `false` if it exists.
+    pub async fn create_cache(
+        &self,
+        repository: &Repository,
+        accounts: &[AccountId],
+    ) -> Result<bool, Fault> {
         let ids: Vec<_> = accounts.iter().map(ToString::to_string).collect();
         let accounts = (!ids.is_empty()).then_some(("accounts", AttributeValue::Ss(ids)));
-        self.new_repository(repository, [("cache", AttributeValue::Bool(true))].into_iter().chain(accounts))
-            .await
+        self.new_repository(
+            repository,
+            [("cache", AttributeValue::Bool(true))].into_iter().chain(accounts),
+        )
+        .await
     }
 
     async fn new_repository(
@@ -87,7 +100,11 @@ impl Catalog {
     }
 
     /// Takes a grant back. `false` if there is no such repository.
-    pub async fn revoke(&self, repository: &Repository, account: &AccountId) -> Result<bool, Fault> {
+    pub async fn revoke(
+        &self,
+        repository: &Repository,
+        account: &AccountId,
+    ) -> Result<bool, Fault> {
         self.change_accounts(repository, account, "DELETE accounts :accounts").await
     }
 

@@ -23,7 +23,8 @@ pub struct Rule {
     pub credential_arn: Option<String>,
     /// What a puller gets of a layer that is not stored yet.
     pub before_stored: BeforeStored,
-    /// The accounts, besides the registry's own, that may read the repositories that the rule makes.
+    /// The accounts, besides the registry's own, that may read the repositories that the rule
+    /// makes.
     pub accounts: Vec<AccountId>,
     /// Hosts with private addresses that the upstream may lead to.
     pub allowed_hosts: Vec<String>,
@@ -65,7 +66,8 @@ impl Rule {
         let RegistryRow::Rule(prefix) = RegistryRow::of(item)? else {
             return Err(Fault::BrokenRecord("sk"));
         };
-        let account = |id: String| AccountId::parse(&id).map_err(|_| Fault::BrokenRecord("accounts"));
+        let account =
+            |id: String| AccountId::parse(&id).map_err(|_| Fault::BrokenRecord("accounts"));
         Ok(Self {
             prefix,
             upstream_url: string(item, "upstream_url")?.to_owned(),
@@ -73,14 +75,18 @@ impl Rule {
             credential_arn: optional_string(item, "credential_arn")?,
             before_stored: BeforeStored::parse(string(item, "before_stored")?)
                 .ok_or(Fault::BrokenRecord("before_stored"))?,
-            accounts: strings(item, "accounts").into_iter().map(account).collect::<Result<_, _>>()?,
+            accounts: strings(item, "accounts")
+                .into_iter()
+                .map(account)
+                .collect::<Result<_, _>>()?,
             allowed_hosts: strings(item, "allowed_hosts"),
             realm: optional_string(item, "realm")?,
             created_at: number(item, "created_at")?,
         })
     }
 
-    /// The name that a repository of this registry has in the upstream; `None` if the rule is not for it.
+    /// The name that a repository of this registry has in the upstream; `None` if the rule is not
+    /// for it.
     pub fn upstream_name(&self, repository: &Repository) -> Option<String> {
         let rest = self.prefix.rest(&repository.name)?;
         Some(match &self.upstream_prefix {
@@ -101,8 +107,8 @@ impl RuleList {
 }
 
 impl Catalog {
-    /// Creates a rule; `false` if there is one for that prefix. Its token server is not known then, and it is
-    /// created now, whatever `rule` says of the two.
+    /// Creates a rule; `false` if there is one for that prefix. Its token server is not known then,
+    /// and it is created now, whatever `rule` says of the two.
     pub async fn create_rule(&self, registry: &RegistryId, rule: &Rule) -> Result<bool, Fault> {
         self.claim_table().await?;
         let text = |value: &String| AttributeValue::S(value.clone());
@@ -133,17 +139,28 @@ impl Catalog {
     }
 
     /// The rule with this prefix. One request.
-    pub async fn rule(&self, registry: &RegistryId, prefix: &RulePrefix) -> Result<Option<Rule>, Fault> {
-        self.table.record(schema::rule(registry, prefix)).await?.as_ref().map(Rule::read).transpose()
+    pub async fn rule(
+        &self,
+        registry: &RegistryId,
+        prefix: &RulePrefix,
+    ) -> Result<Option<Rule>, Fault> {
+        self.table
+            .record(schema::rule(registry, prefix))
+            .await?
+            .as_ref()
+            .map(Rule::read)
+            .transpose()
     }
 
-    /// The rule for a repository: the one with the longest prefix, and `ROOT` only if there is no other. One query.
+    /// The rule for a repository: the one with the longest prefix, and `ROOT` only if there is no
+    /// other. One query.
     pub async fn rule_for(&self, repository: &Repository) -> Result<Option<Rule>, Fault> {
         let mut rules = self.rules(&repository.registry);
         let mut best: Option<Rule> = None;
         while let Some(rule) = rules.next().await? {
             let rest = |rule: &Rule| rule.prefix.rest(&repository.name).map(str::len);
-            // The longer the prefix, the shorter what follows it. What follows ROOT is the whole name.
+            // The longer the prefix, the shorter what follows it. What follows ROOT is the whole
+            // name.
             if let Some(length) = rest(&rule)
                 && best.as_ref().and_then(rest).is_none_or(|shortest| length < shortest)
             {
@@ -153,15 +170,25 @@ impl Catalog {
         Ok(best)
     }
 
-    /// Deletes a rule; `false` if there is none. The repositories that it made stay, with what is stored of them.
-    pub async fn delete_rule(&self, registry: &RegistryId, prefix: &RulePrefix) -> Result<bool, Fault> {
+    /// Deletes a rule; `false` if there is none. The repositories that it made stay, with what is
+    /// stored of them.
+    pub async fn delete_rule(
+        &self,
+        registry: &RegistryId,
+        prefix: &RulePrefix,
+    ) -> Result<bool, Fault> {
         let mut write = self.table.transaction();
         write.delete_if((), Condition::exists(), schema::rule(registry, prefix));
         Ok(write.commit().await?.is_written())
     }
 
     /// Remembers which token server the upstream of a rule has, if none is known yet.
-    pub async fn pin_realm(&self, registry: &RegistryId, rule: &Rule, realm: &str) -> Result<(), Fault> {
+    pub async fn pin_realm(
+        &self,
+        registry: &RegistryId,
+        rule: &Rule,
+        realm: &str,
+    ) -> Result<(), Fault> {
         let realm = [(":realm", AttributeValue::S(realm.to_owned()))];
         let is_unpinned = Condition::is_unpinned(rule.upstream_url.clone());
         let key = schema::rule(registry, &rule.prefix);

@@ -1,9 +1,12 @@
-//! The table's keys: how they are written, and how the sort keys of listings are read. [`catalog`](super) describes them.
+//! The table's keys: how they are written, and how the sort keys of listings are read.
+//! [`catalog`](super) describes them.
 
 use super::id::UniqueId;
 use super::item::{Item, string};
 use crate::fault::Fault;
-use crate::types::{Digest, ImageId, ImageTag, RegistryId, Repository, RepositoryName, RulePrefix, Wanted};
+use crate::types::{
+    Digest, ImageId, ImageTag, RegistryId, Repository, RepositoryName, RulePrefix, Wanted,
+};
 
 /// A partition key and a sort key.
 pub(super) type Key = (String, String);
@@ -71,10 +74,14 @@ pub(super) fn image_listing(repository: &Repository, image: &Digest) -> Key {
 }
 
 pub(super) fn tag_listing(repository: &Repository, image: &Digest, tag: &ImageTag) -> Key {
-    (repository_partition(repository), format!("{IMAGE_PREFIX}{}#{TAG_PREFIX}{tag}", image.canonical()))
+    (
+        repository_partition(repository),
+        format!("{IMAGE_PREFIX}{}#{TAG_PREFIX}{tag}", image.canonical()),
+    )
 }
 
-/// An exclusive start key. It sorts after this image's rows and before the next image's; no row has it.
+/// An exclusive start key. It sorts after this image's rows and before the next image's; no row has
+/// it.
 pub(super) fn end_of_image_listing(repository: &Repository, image: &Digest) -> Key {
     (repository_partition(repository), format!("{IMAGE_PREFIX}{}$", image.canonical()))
 }
@@ -173,8 +180,9 @@ impl RepositoryRow {
     }
 }
 
-/// The digits of the digest in a listing's sort key that begins with `prefix`; `None` if it is the row of an image's tag.
-/// Cheaper than [`RepositoryRow::of`], for a cleaner that reads all listings of a registry side by side.
+/// The digits of the digest in a listing's sort key that begins with `prefix`; `None` if it is the
+/// row of an image's tag. Cheaper than [`RepositoryRow::of`], for a cleaner that reads all listings
+/// of a registry side by side.
 pub(super) fn digits_in_listing<'a>(row: &'a Item, prefix: &str) -> Result<Option<&'a str>, Fault> {
     let digits = string(row, "sk")?.strip_prefix(prefix).ok_or(Fault::BrokenRecord("sk"))?;
     Ok(Some(digits).filter(|digits| !digits.contains('#')))
@@ -303,8 +311,16 @@ mod tests {
         for (key, expected) in of_registry {
             assert_eq!(RegistryRow::of(&row(key)).expect("a row"), expected);
         }
-        let broken =
-            ["", "image#", "image#sha256:00#v1", "tag#a b", "layer#7", "cleaning#x", "publishing#", "other"];
+        let broken = [
+            "",
+            "image#",
+            "image#sha256:00#v1",
+            "tag#a b",
+            "layer#7",
+            "cleaning#x",
+            "publishing#",
+            "other",
+        ];
         for sk in broken {
             let row = row((String::new(), sk.to_owned()));
             assert!(RepositoryRow::of(&row).is_err() && ImageRow::of(&row).is_err(), "{sk}");

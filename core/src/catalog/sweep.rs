@@ -14,8 +14,8 @@ use super::{Catalog, schema};
 use crate::fault::Fault;
 use crate::types::{Digest, RegistryId, Repository};
 
-/// How many rows of all listings together are in memory while they are merged, a few megabytes; and of each listing at
-/// least and at most.
+/// How many rows of all listings together are in memory while they are merged, a few megabytes; and
+/// of each listing at least and at most.
 const ROWS_IN_MEMORY: usize = 20_000;
 const SMALLEST_PAGE: usize = 10;
 const LARGEST_PAGE: usize = 1000;
@@ -44,7 +44,9 @@ impl Contents {
                 RepositoryRow::Image(image) => {
                     return Ok(Some(Listed::Image(ListedImage::read(&row, image)?)));
                 }
-                RepositoryRow::Repository | RepositoryRow::TagOfImage(..) | RepositoryRow::Tag(_) => {}
+                RepositoryRow::Repository
+                | RepositoryRow::TagOfImage(..)
+                | RepositoryRow::Tag(_) => {}
             }
         }
         Ok(None)
@@ -60,7 +62,8 @@ pub enum Listing {
     Images,
 }
 
-/// The digests of one algorithm that the repositories of a registry list, in the order of their digits.
+/// The digests of one algorithm that the repositories of a registry list, in the order of their
+/// digits.
 pub struct MergedListings<'a> {
     repositories: &'a [Repository],
     prefix: String,
@@ -70,8 +73,8 @@ pub struct MergedListings<'a> {
 }
 
 impl<'a> MergedListings<'a> {
-    /// The repositories that list the digest with these digits. To be asked for one digest after the other, in
-    /// ascending order.
+    /// The repositories that list the digest with these digits. To be asked for one digest after
+    /// the other, in ascending order.
     pub async fn repositories_with(&mut self, hex: &str) -> Result<Vec<&'a Repository>, Fault> {
         let mut found = Vec::new();
         while let Some(Reverse((listed, _))) = self.next.peek()
@@ -115,14 +118,16 @@ impl Catalog {
         Ok(repositories)
     }
 
-    /// Those of the first layers that a repository lists, at most `count`, that are stored. Two requests.
+    /// Those of the first layers that a repository lists, at most `count`, that are stored. Two
+    /// requests.
     pub async fn some_stored_layers(
         &self,
         repository: &Repository,
         count: usize,
     ) -> Result<Vec<Digest>, Fault> {
         let page = i32::try_from(count).unwrap_or(i32::MAX);
-        let mut rows = self.table.rows(schema::repository_partition(repository), schema::LAYER_PREFIX, page);
+        let mut rows =
+            self.table.rows(schema::repository_partition(repository), schema::LAYER_PREFIX, page);
         let mut layers = Vec::new();
         for row in rows.take(count).await? {
             if let RepositoryRow::Layer(layer) = RepositoryRow::of(&row)? {
@@ -130,12 +135,14 @@ impl Catalog {
             }
         }
         let known = self.known_layers(repository, &layers).await?;
-        layers.retain(|layer| known.get(&schema::layer_partition(repository, layer)) == Some(&true));
+        layers
+            .retain(|layer| known.get(&schema::layer_partition(repository, layer)) == Some(&true));
         Ok(layers)
     }
 
-    /// The listed digests of an algorithm after the one with the digits `after`. One request for each repository, and one
-    /// for each further page; the more repositories, the shorter the pages, so that the memory stays the same.
+    /// The listed digests of an algorithm after the one with the digits `after`. One request for
+    /// each repository, and one for each further page; the more repositories, the shorter the
+    /// pages, so that the memory stays the same.
     pub async fn merged_listings<'a>(
         &self,
         repositories: &'a [Repository],
@@ -154,7 +161,8 @@ impl Catalog {
             let partition = schema::repository_partition(repository);
             let mut rows = self.table.rows(partition, &prefix, page).keys_only();
             if !after.is_empty() {
-                rows = rows.after((schema::repository_partition(repository), format!("{prefix}{after}")));
+                rows = rows
+                    .after((schema::repository_partition(repository), format!("{prefix}{after}")));
             }
             let first = next_digits(&mut rows, &prefix).await?;
             Ok::<_, Fault>((rows, first))
@@ -169,7 +177,8 @@ impl Catalog {
         Ok(MergedListings { repositories, prefix, listings, next })
     }
 
-    /// Deletes the records of layers that no image references, with their rows in the listing. One request for each 49.
+    /// Deletes the records of layers that no image references, with their rows in the listing. One
+    /// request for each 49.
     pub async fn delete_layers(
         &self,
         cleaner: &Cleaner,

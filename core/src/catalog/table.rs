@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::fault::{Backend, Fault};
 
 /// The longest partition key, in bytes.
-/// Source: [Quotas in DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html).
+/// Source: [Quotas in
+/// DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html).
 const LONGEST_KEY: usize = 2048;
 
 /// The table, and how it is reached.
@@ -37,8 +38,8 @@ impl Table {
         self.record_as_of(key, true).await
     }
 
-    /// A record. One request. An answer without an item means that there is no such record; the capacity in the answer
-    /// proves that it is DynamoDB's.
+    /// A record. One request. An answer without an item means that there is no such record; the
+    /// capacity in the answer proves that it is DynamoDB's.
     pub(super) async fn record_as_of(
         &self,
         (pk, sk): Key,
@@ -63,7 +64,11 @@ impl Table {
     }
 
     /// The first two rows of a partition. One request.
-    pub(super) async fn first_two(&self, pk: String, is_consistent: bool) -> Result<Vec<Item>, Fault> {
+    pub(super) async fn first_two(
+        &self,
+        pk: String,
+        is_consistent: bool,
+    ) -> Result<Vec<Item>, Fault> {
         let found = self
             .client
             .query()
@@ -92,12 +97,14 @@ impl Table {
     }
 }
 
-/// Whether DynamoDB takes a partition key. It refuses a request for a longer one, so nothing can have that.
+/// Whether DynamoDB takes a partition key. It refuses a request for a longer one, so nothing can
+/// have that.
 pub(super) fn may_be_key(pk: &str) -> bool {
     pk.len() <= LONGEST_KEY
 }
 
-/// The rows of one partition whose sort keys share a prefix, in the order of the keys, read with strong consistency.
+/// The rows of one partition whose sort keys share a prefix, in the order of the keys, read with
+/// strong consistency.
 pub(super) struct Rows {
     query: QueryFluentBuilder,
     /// Rows that were read but not returned yet.

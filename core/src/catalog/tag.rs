@@ -29,8 +29,9 @@ impl Catalog {
         self.write_tag(repository, image, tag, None).await
     }
 
-    /// Tags an image that came from another registry, which has just said that this is its tag, and ends the fill of the tag. A
-    /// tag that was given here meanwhile stays. Nothing is written if the lease is another's.
+    /// Tags an image that came from another registry, which has just said that this is its tag, and
+    /// ends the fill of the tag. A tag that was given here meanwhile stays. Nothing is written if
+    /// the lease is another's.
     pub async fn tag_from_upstream(
         &self,
         fill: &Fill,

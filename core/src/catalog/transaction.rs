@@ -1,4 +1,5 @@
-//! The transactions with which publishing, deleting and cleaning write: what they write, and under which guards.
+//! The transactions with which publishing, deleting and cleaning write: what they write, and under
+//! which guards.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,18 +18,21 @@ use super::table::{Table, fault, garbled, key_attributes};
 use crate::fault::{Backend, BackendFault, Fault, Kind};
 
 /// The most items of one transaction.
-/// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
+/// Source:
+/// [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
 pub(super) const LARGEST_TRANSACTION: usize = 100;
 
-/// How often a transaction is tried, if the reason against it may pass. There is a random wait before each further
-/// try, whose upper limit begins with `FIRST_WAIT` and doubles.
+/// How often a transaction is tried, if the reason against it may pass. There is a random wait
+/// before each further try, whose upper limit begins with `FIRST_WAIT` and doubles.
 const TRIES: u32 = 10;
 const FIRST_WAIT: Duration = Duration::from_millis(25);
 
-/// Reasons for a cancellation that may pass: another transaction has an item in common with this one, or there are
-/// too many requests. The SDK does not retry these.
-/// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
-const PASSING: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
+/// Reasons for a cancellation that may pass: another transaction has an item in common with this
+/// one, or there are too many requests. The SDK does not retry these.
+/// Source:
+/// [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
+const PASSING: [&str; 3] =
+    ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
 
 const COMPLETE: &str = "all that is required is set";
 
@@ -67,7 +71,10 @@ impl Condition {
 
     /// The record is there, and its deletion has not begun.
     pub(super) fn is_alive() -> Self {
-        Self { expression: "attribute_exists(pk) AND attribute_not_exists(deleting)", values: Vec::new() }
+        Self {
+            expression: "attribute_exists(pk) AND attribute_not_exists(deleting)",
+            values: Vec::new(),
+        }
     }
 
     /// The image is published, and its deletion has not begun.
@@ -84,7 +91,8 @@ impl Condition {
         Self { expression, values: vec![(":begun_at", begun_at.value())] }
     }
 
-    /// What names the image has not changed since this revision was read, and its deletion has not begun.
+    /// What names the image has not changed since this revision was read, and its deletion has not
+    /// begun.
     pub(super) fn has_revision(revision: UniqueId) -> Self {
         let expression = "revision = :seen AND attribute_not_exists(deleting)";
         Self { expression, values: vec![(":seen", revision.value())] }
@@ -92,8 +100,7 @@ impl Condition {
 
     /// The same as [`Self::has_revision`], and the image's publishing has not ended.
     pub(super) fn is_unfinished(revision: UniqueId) -> Self {
-        let expression =
-            "revision = :seen AND attribute_not_exists(deleting) AND attribute_not_exists(pushed_at)";
+        let expression = "revision = :seen AND attribute_not_exists(deleting) AND attribute_not_exists(pushed_at)";
         Self { expression, values: vec![(":seen", revision.value())] }
     }
 
@@ -110,7 +117,10 @@ impl Condition {
 
     /// The intent is there, and neither has its publishing ended nor was it given up.
     pub(super) fn has_not_ended() -> Self {
-        Self { expression: "attribute_exists(pk) AND attribute_not_exists(ended_at)", values: Vec::new() }
+        Self {
+            expression: "attribute_exists(pk) AND attribute_not_exists(ended_at)",
+            values: Vec::new(),
+        }
     }
 
     /// The cleaner's lease still ends at this time.
@@ -146,8 +156,8 @@ impl Condition {
         Self { expression: "lease_id = :lease", values: vec![(":lease", lease_id.value())] }
     }
 
-    /// There is no fill, or its time was over at `now`, in seconds since 1970; or it is that of this lease, which was written
-    /// by an earlier try whose answer was lost.
+    /// There is no fill, or its time was over at `now`, in seconds since 1970; or it is that of
+    /// this lease, which was written by an earlier try whose answer was lost.
     pub(super) fn is_free(lease_id: UniqueId, now: u64) -> Self {
         let expression = "attribute_not_exists(pk) OR ends_at <= :now \
                           OR (lease_id = :lease AND attribute_not_exists(claimed_at))";
@@ -162,7 +172,8 @@ impl Condition {
     }
 }
 
-/// A transaction that is being put together. `G` names its guards: a refused transaction says which guard did not hold.
+/// A transaction that is being put together. `G` names its guards: a refused transaction says which
+/// guard did not hold.
 #[derive(Debug)]
 pub(super) struct Transaction<'a, G> {
     table: &'a Table,
@@ -221,7 +232,8 @@ impl<G> Transaction<'_, G> {
         self.push(TransactWriteItem::builder().put(put.build().expect(COMPLETE)), guard);
     }
 
-    /// Changes a record by an update expression with these values. Creates the record if there is none.
+    /// Changes a record by an update expression with these values. Creates the record if there is
+    /// none.
     pub(super) fn update<'b>(
         &mut self,
         key: Key,
@@ -313,7 +325,9 @@ impl<G> Transaction<'_, G> {
                 .client_request_token(transaction_token())
                 .return_consumed_capacity(ReturnConsumedCapacity::Total);
             let error = match transaction.send().await {
-                Ok(done) => return done.consumed_capacity.map(|_| Outcome::Written).ok_or_else(garbled),
+                Ok(done) => {
+                    return done.consumed_capacity.map(|_| Outcome::Written).ok_or_else(garbled);
+                }
                 Err(error) => error,
             };
             let reasons = match error.as_service_error() {
@@ -323,13 +337,15 @@ impl<G> Transaction<'_, G> {
                 _ => return Err(fault(error)),
             };
             // There is a reason for each item, in their order.
-            if let Some(place) = reasons.iter().position(|reason| has_code(reason, "ConditionalCheckFailed"))
+            if let Some(place) =
+                reasons.iter().position(|reason| has_code(reason, "ConditionalCheckFailed"))
             {
                 let guard = self.guards.get_mut(place).and_then(Option::take);
                 return guard.map(Outcome::Refused).ok_or_else(garbled);
             }
             tries_left -= 1;
-            let passes = reasons.iter().any(|reason| PASSING.iter().any(|code| has_code(reason, code)));
+            let passes =
+                reasons.iter().any(|reason| PASSING.iter().any(|code| has_code(reason, code)));
             if !passes || tries_left == 0 {
                 let reason = reasons.iter().find(|reason| !has_code(reason, "None")).cloned();
                 return Err(cancelled(fault(error), reason));
@@ -358,8 +374,8 @@ fn has_code(reason: &CancellationReason, code: &str) -> bool {
     reason.code() == Some(code)
 }
 
-/// The fault for a cancelled transaction. It has the first reason as its code, because "cancelled" does not tell what
-/// to do.
+/// The fault for a cancelled transaction. It has the first reason as its code, because "cancelled"
+/// does not tell what to do.
 fn cancelled(fault: Fault, reason: Option<CancellationReason>) -> Fault {
     match (fault, reason) {
         (Fault::Backend(fault), Some(reason)) => Fault::Backend(Box::new(BackendFault {

@@ -2,12 +2,13 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-/// A set that never forgets what was put into it, and takes 16 MiB at most however much that is. For that it sometimes
-/// says that it has what it has not: with a million values in it, of 5,000 others about one. (This is a
-/// [Bloom filter](https://en.wikipedia.org/wiki/Bloom_filter) of two hashes.)
+/// A set that never forgets what was put into it, and takes 16 MiB at most however much that is.
+/// For that it sometimes says that it has what it has not: with a million values in it, of 5,000
+/// others about one. (This is a [Bloom filter](https://en.wikipedia.org/wiki/Bloom_filter) of two
+/// hashes.)
 ///
-/// Each set is wrong about others, because its hashes begin with a random number. So what one cleaning keeps by
-/// mistake, the next one removes.
+/// Each set is wrong about others, because its hashes begin with a random number. So what one
+/// cleaning keeps by mistake, the next one removes.
 #[derive(Debug)]
 pub(super) struct Filter {
     bits: Vec<u64>,

@@ -1,5 +1,5 @@
-//! The second stage: objects that no repository has a record of. The store's list of objects and the repositories'
-//! listings are in the same order, and are read side by side.
+//! The second stage: objects that no repository has a record of. The store's list of objects and
+//! the repositories' listings are in the same order, and are read side by side.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ struct Candidate {
 }
 
 impl Run<'_> {
-    /// Looks through the objects of one algorithm, after the one with the digits `after`. Returns the digits of the last
-    /// object that is done, if it was stopped.
+    /// Looks through the objects of one algorithm, after the one with the digits `after`. Returns
+    /// the digits of the last object that is done, if it was stopped.
     pub(super) async fn objects(
         &mut self,
         listing: Listing,
@@ -70,7 +70,8 @@ impl Run<'_> {
 
     /// Deletes objects that no record needs, unless a publishing relies on them.
     async fn free(&mut self, mut candidates: Vec<Candidate>) -> Result<(), CleanError> {
-        let digests: Vec<Digest> = candidates.iter().map(|candidate| candidate.digest.clone()).collect();
+        let digests: Vec<Digest> =
+            candidates.iter().map(|candidate| candidate.digest.clone()).collect();
         let free = self.claim(&digests).await?;
         candidates.retain(|candidate| free.contains(&candidate.digest.canonical()));
         if !candidates.is_empty() {
@@ -97,7 +98,8 @@ impl Run<'_> {
                     longest_wait *= 2;
                 }
                 Err(fault) => {
-                    // The request may still arrive. So the claim stays, until its lease has run out.
+                    // The request may still arrive. So the claim stays, until its lease has run
+                    // out.
                     self.cleaner = None;
                     return Err(fault.into());
                 }

@@ -1,4 +1,5 @@
-//! The first stage: records of images that were never published, and of layers that no image references.
+//! The first stage: records of images that were never published, and of layers that no image
+//! references.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -12,7 +13,8 @@ use crate::types::{Digest, Repository};
 const LOOKS_AT_ONCE: usize = 16;
 
 impl Run<'_> {
-    /// Cleans the repositories whose names come after `after`. Returns the last one that is done, if it was stopped.
+    /// Cleans the repositories whose names come after `after`. Returns the last one that is done,
+    /// if it was stopped.
     pub(super) async fn records(&mut self, after: &str) -> Result<Option<String>, CleanError> {
         let repositories = self.repositories.clone();
         for (n, repository) in repositories.iter().enumerate() {
@@ -29,7 +31,8 @@ impl Run<'_> {
     }
 
     async fn repository(&mut self, repository: &Repository) -> Result<(), CleanError> {
-        // A listing has the images before the layers. So what the images reference is known when the layers come.
+        // A listing has the images before the layers. So what the images reference is known when
+        // the layers come.
         let mut referenced = Filter::new();
         let mut unreferenced = Vec::new();
         let mut contents = self.cleaning.catalog.contents(repository);
@@ -52,8 +55,8 @@ impl Run<'_> {
         self.delete_unreferenced(repository, unreferenced).await
     }
 
-    /// Deletes an image whose publishing never ended, if it is old enough and nobody publishes it now. Returns whether it is
-    /// gone.
+    /// Deletes an image whose publishing never ended, if it is old enough and nobody publishes it
+    /// now. Returns whether it is gone.
     async fn delete_unfinished(
         &mut self,
         repository: &Repository,
@@ -65,8 +68,8 @@ impl Run<'_> {
             return Ok(false);
         }
         let is_free = self.claim(std::slice::from_ref(image)).await?.contains(&image.canonical());
-        let is_gone =
-            is_free && catalog.delete_unfinished_image(repository, image, before, *is_dry_run).await?;
+        let is_gone = is_free
+            && catalog.delete_unfinished_image(repository, image, before, *is_dry_run).await?;
         self.release().await?;
         if is_gone {
             self.freed.images += 1;
@@ -88,8 +91,12 @@ impl Run<'_> {
         let free = self.claim(&layers).await?;
         layers.retain(|layer| free.contains(&layer.canonical()));
         if let Some(cleaner) = &self.cleaner {
-            // The listing has said so already. This looks at the references themselves, before what cannot be undone.
-            let look = async |layer| match catalog.layer(repository, &layer, Consistency::Strong).await? {
+            // The listing has said so already. This looks at the references themselves, before what
+            // cannot be undone.
+            let look = async |layer| match catalog
+                .layer(repository, &layer, Consistency::Strong)
+                .await?
+            {
                 LayerState::Referenced(_) | LayerState::Upstream(_) => Ok::<_, CleanError>(None),
                 LayerState::Unreferenced | LayerState::Absent => Ok(Some(layer)),
             };

@@ -10,8 +10,8 @@ use crate::types::seconds_since_1970;
 const ABORTS_AT_ONCE: usize = 8;
 
 impl Run<'_> {
-    /// Aborts the uploads that are old enough, except those of what somebody publishes now. They need no claim: nobody
-    /// continues an upload that somebody else has started.
+    /// Aborts the uploads that are old enough, except those of what somebody publishes now. They
+    /// need no claim: nobody continues an upload that somebody else has started.
     pub(super) async fn uploads(&mut self) -> Result<(), CleanError> {
         let Cleaning { catalog, store, registry, is_dry_run, .. } = self.cleaning;
         let mut from = None;
@@ -25,7 +25,8 @@ impl Run<'_> {
             }
             self.freed.uploads += uploads.len() as u64;
             if !is_dry_run {
-                let aborts = uploads.iter().map(async |upload| store.abort_upload(&upload.upload).await);
+                let aborts =
+                    uploads.iter().map(async |upload| store.abort_upload(&upload.upload).await);
                 stream::iter(aborts).buffer_unordered(ABORTS_AT_ONCE).try_collect::<()>().await?;
             }
             self.report(if next.is_some() { 0.5 } else { 1.0 });

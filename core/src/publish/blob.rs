@@ -7,8 +7,10 @@ use sha2::{Digest as _, Sha256, Sha512};
 use super::UploadError;
 use crate::types::{Digest, hex};
 
-/// Computes what bytes hash to, by one of the two algorithms that the OCI image specification registers.
-/// Source: [Registered algorithms](https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#registered-algorithms).
+/// Computes what bytes hash to, by one of the two algorithms that the OCI image specification
+/// registers.
+/// Source: [Registered
+/// algorithms](https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#registered-algorithms).
 #[derive(Debug, Clone)]
 pub struct Verifier {
     wanted: Digest,
@@ -22,8 +24,8 @@ enum Hasher {
 }
 
 impl Verifier {
-    /// A verifier for this digest; `None` if no bytes can have it, because it is not a sha256 or sha512 digest of
-    /// full length.
+    /// A verifier for this digest; `None` if no bytes can have it, because it is not a sha256 or
+    /// sha512 digest of full length.
     pub fn of(digest: &Digest) -> Option<Self> {
         let hasher = match digest.algorithm() {
             _ if !digest.is_verifiable() => return None,
@@ -51,7 +53,8 @@ impl Verifier {
     }
 }
 
-/// Reads a blob in chunks and verifies it: the last chunk is returned only if the whole blob has its digest.
+/// Reads a blob in chunks and verifies it: the last chunk is returned only if the whole blob has
+/// its digest.
 pub struct BlobReader {
     reader: Box<dyn Read + Send>,
     verifier: Verifier,

@@ -1,5 +1,5 @@
-//! Uploads blobs. A blob becomes an object of the store only after all of it was verified: a small blob is verified
-//! before it is sent, a large one before its multipart upload is completed.
+//! Uploads blobs. A blob becomes an object of the store only after all of it was verified: a small
+//! blob is verified before it is sent, a large one before its multipart upload is completed.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use crate::types::{Digest, ObjectKey, RegistryId};
 const PART_SIZE: usize = 8 * 1024 * 1024;
 
 /// The most parts that S3 takes in one upload.
-/// Source: [Multipart upload limits](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
+/// Source: [Multipart upload
+/// limits](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
 const MOST_PARTS: u64 = 10_000;
 
 /// How many parts are in memory at once, of all blobs together. This is what limits the memory.
@@ -83,8 +84,8 @@ impl Uploads {
         Self { store, registry, memory: Arc::new(Semaphore::new(PARTS_AT_ONCE)), stop }
     }
 
-    /// Puts the manifest of an image, which was verified before. Who downloads it learns its media type from the
-    /// download alone, so the object has it.
+    /// Puts the manifest of an image, which was verified before. Who downloads it learns its media
+    /// type from the download alone, so the object has it.
     pub async fn manifest(
         &self,
         digest: &Digest,
@@ -101,9 +102,9 @@ impl Uploads {
         Ok(self.unless_stopped(self.store.holds(&object_key, blob.size)).await??)
     }
 
-    /// Puts a blob. `open` opens its bytes from the first on, and may be called more than once. Returns whether the
-    /// bytes had to be sent. When this returns, no upload is under way, and `tell` was told of uploads that could not
-    /// be aborted.
+    /// Puts a blob. `open` opens its bytes from the first on, and may be called more than once.
+    /// Returns whether the bytes had to be sent. When this returns, no upload is under way, and
+    /// `tell` was told of uploads that could not be aborted.
     pub async fn blob(
         &self,
         blob: &LayerRecord,
@@ -160,8 +161,8 @@ impl Uploads {
             Ok(self.unless_stopped(self.store.complete_upload(&upload, parts)).await??)
         };
         let mut result = sent.await;
-        // If the object is there now, the answer was lost, or somebody else sent the same bytes and ended this
-        // upload.
+        // If the object is there now, the answer was lost, or somebody else sent the same bytes and
+        // ended this upload.
         if matches!(result, Err(UploadError::Fault(_)))
             && matches!(self.store.holds(object_key, size).await, Ok(true))
         {
@@ -174,8 +175,8 @@ impl Uploads {
         result
     }
 
-    /// Aborts the other uploads of an object that is stored now: those that a killed publishing has left, and those
-    /// of others who are still sending it.
+    /// Aborts the other uploads of an object that is stored now: those that a killed publishing has
+    /// left, and those of others who are still sending it.
     async fn end_other_uploads(&self, object_key: &ObjectKey, tell: &impl Fn(Event)) {
         match self.store.unfinished_uploads(object_key).await {
             Ok(uploads) => {
@@ -194,7 +195,11 @@ impl Uploads {
     }
 
     /// Reads a blob only to verify it.
-    async fn verify(&self, mut reader: BlobReader, tell: &impl Fn(Event)) -> Result<(), UploadError> {
+    async fn verify(
+        &self,
+        mut reader: BlobReader,
+        tell: &impl Fn(Event),
+    ) -> Result<(), UploadError> {
         loop {
             let _memory = self.memory().await?;
             let (rest, bytes) = self.next_chunk(reader).await?;
@@ -215,8 +220,9 @@ impl Uploads {
     ) -> Result<Vec<Part>, UploadError> {
         let mut sending = JoinSet::new();
         let sent = self.send_parts(&mut sending, reader, upload, tell).await;
-        // S3 may keep a part that arrives after its upload was aborted. So the publisher waits for the parts that it is
-        // still sending. Each of them has a time limit; a user who interrupts does not want to wait for that.
+        // S3 may keep a part that arrives after its upload was aborted. So the publisher waits for
+        // the parts that it is still sending. Each of them has a time limit; a user who interrupts
+        // does not want to wait for that.
         let arrived = async { while sending.join_next().await.is_some() {} };
         let given_up = async {
             self.stop.cancelled().await;
@@ -265,7 +271,10 @@ impl Uploads {
         permit.map_err(|_| UploadError::Stopped)
     }
 
-    async fn next_chunk(&self, mut reader: BlobReader) -> Result<(BlobReader, Vec<u8>), UploadError> {
+    async fn next_chunk(
+        &self,
+        mut reader: BlobReader,
+    ) -> Result<(BlobReader, Vec<u8>), UploadError> {
         let read = spawn_blocking(move || {
             let bytes = reader.next_chunk(PART_SIZE)?;
             Ok((reader, bytes))

@@ -43,10 +43,16 @@ pub struct UploadMarker {
 }
 
 impl Store {
-    /// The objects whose keys begin with `prefix` and come after `after`, in the order of their keys, and whether more
-    /// follow: at most a thousand, in one request. S3 lists what was put there before, always.
-    /// Source: [Amazon S3 data consistency model](https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel).
-    pub async fn list(&self, prefix: &str, after: &str) -> Result<(Vec<StoredObject>, bool), Fault> {
+    /// The objects whose keys begin with `prefix` and come after `after`, in the order of their
+    /// keys, and whether more follow: at most a thousand, in one request. S3 lists what was put
+    /// there before, always.
+    /// Source: [Amazon S3 data consistency
+    /// model](https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel).
+    pub async fn list(
+        &self,
+        prefix: &str,
+        after: &str,
+    ) -> Result<(Vec<StoredObject>, bool), Fault> {
         let list = self.client.list_objects_v2().bucket(&self.bucket_name).prefix(prefix);
         let page = list.set_start_after((!after.is_empty()).then(|| after.to_owned())).send();
         let page = page.await.map_err(fault)?;
@@ -62,10 +68,12 @@ impl Store {
         Ok((objects.collect::<Result<_, Fault>>()?, is_truncated))
     }
 
-    /// Deletes objects, at most a thousand, in one request, which is not repeated: a repetition's answer would not tell
-    /// whether the first one may still arrive. Those that are not there count as deleted.
+    /// Deletes objects, at most a thousand, in one request, which is not repeated: a repetition's
+    /// answer would not tell whether the first one may still arrive. Those that are not there count
+    /// as deleted.
     pub async fn delete(&self, keys: impl Iterator<Item = &str>) -> Result<(), Fault> {
-        let object = |key: &str| ObjectIdentifier::builder().key(key).build().expect("it has a key");
+        let object =
+            |key: &str| ObjectIdentifier::builder().key(key).build().expect("it has a key");
         let objects = Delete::builder().quiet(true).set_objects(Some(keys.map(object).collect()));
         let delete = self
             .client
@@ -84,13 +92,16 @@ impl Store {
                 status: None,
                 code: error.code,
                 request_id: None,
-                source: error.message.unwrap_or_else(|| "an object was not deleted".to_owned()).into(),
+                source: error
+                    .message
+                    .unwrap_or_else(|| "an object was not deleted".to_owned())
+                    .into(),
             }))),
         }
     }
 
-    /// The uploads of a registry's layers that nobody has completed or aborted, and where the list goes on: at most a
-    /// thousand, in one request.
+    /// The uploads of a registry's layers that nobody has completed or aborted, and where the list
+    /// goes on: at most a thousand, in one request.
     pub async fn list_uploads(
         &self,
         registry: &RegistryId,
@@ -108,7 +119,9 @@ impl Store {
         for upload in page.uploads.unwrap_or_default() {
             let started = upload.initiated.ok_or_else(garbled)?.secs();
             let id = upload.upload_id.ok_or_else(garbled)?;
-            if let Some(digest) = ObjectKey::digest_of_layer(registry, &upload.key.ok_or_else(garbled)?) {
+            if let Some(digest) =
+                ObjectKey::digest_of_layer(registry, &upload.key.ok_or_else(garbled)?)
+            {
                 let object_key = ObjectKey::of_layer(registry, &digest);
                 let started = u64::try_from(started).unwrap_or_default();
                 uploads.push(UnfinishedUpload {

@@ -12,21 +12,25 @@ use super::{Store, fault};
 use crate::fault::{Backend, Fault};
 use crate::types::ObjectKey;
 
-/// How long S3 may take to answer a request that sends bytes, in addition to the time that the bytes take.
+/// How long S3 may take to answer a request that sends bytes, in addition to the time that the
+/// bytes take.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// The slowest rate at which a request may send, in bytes a second. Four requests at once need one megabit a second.
+/// The slowest rate at which a request may send, in bytes a second. Four requests at once need one
+/// megabit a second.
 const SLOWEST: usize = 32 * 1024;
 
 /// How long S3 may take to make an object of its parts.
-/// Source: [CompleteMultipartUpload](https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html),
+/// Source:
+/// [CompleteMultipartUpload](https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html),
 /// "several minutes".
 const COMPLETION_TIME: Duration = Duration::from_secs(300);
 
-/// The SDK computes this checksum of each part, and S3 verifies it. The whole object's checksum is made from those of
-/// the parts. S3 refuses to complete an upload whose parts have a checksum of another algorithm than the upload was
-/// created with, so the algorithm is named in each request.
-/// Source: [Checking object integrity](https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html).
+/// The SDK computes this checksum of each part, and S3 verifies it. The whole object's checksum is
+/// made from those of the parts. S3 refuses to complete an upload whose parts have a checksum of
+/// another algorithm than the upload was created with, so the algorithm is named in each request.
+/// Source: [Checking object
+/// integrity](https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html).
 const CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc32;
 const CHECKSUM_TYPE: ChecksumType = ChecksumType::Composite;
 
@@ -43,7 +47,8 @@ pub struct MultipartUpload {
 pub struct Part(CompletedPart);
 
 impl Store {
-    /// Creates the bucket if it is missing. For the local stack: the template makes the bucket of a deployment.
+    /// Creates the bucket if it is missing. For the local stack: the template makes the bucket of a
+    /// deployment.
     pub async fn create_bucket_if_missing(&self) -> Result<(), Fault> {
         match self.client.head_bucket().bucket(&self.bucket_name).send().await {
             Ok(_) => return Ok(()),
@@ -54,19 +59,21 @@ impl Store {
         Ok(())
     }
 
-    /// Whether an object of this size is there. Its bytes need no check, because they were verified before they were
-    /// put there.
+    /// Whether an object of this size is there. Its bytes need no check, because they were verified
+    /// before they were put there.
     pub async fn holds(&self, object_key: &ObjectKey, size: u64) -> Result<bool, Fault> {
         let head = self.client.head_object().bucket(&self.bucket_name).key(object_key.as_ref());
         match head.send().await {
-            Ok(object) => Ok(object.content_length().and_then(|n| u64::try_from(n).ok()) == Some(size)),
+            Ok(object) => {
+                Ok(object.content_length().and_then(|n| u64::try_from(n).ok()) == Some(size))
+            }
             Err(SdkError::ServiceError(error)) if error.err().is_not_found() => Ok(false),
             Err(error) => Err(fault(error)),
         }
     }
 
-    /// Puts an object in one request. If there is a media type, downloads of the object have it as their
-    /// `Content-Type`.
+    /// Puts an object in one request. If there is a media type, downloads of the object have it as
+    /// their `Content-Type`.
     pub async fn put(
         &self,
         object_key: &ObjectKey,
@@ -129,7 +136,11 @@ impl Store {
     }
 
     /// Makes the object of its parts, which may be given in any order.
-    pub async fn complete_upload(&self, upload: &MultipartUpload, mut parts: Vec<Part>) -> Result<(), Fault> {
+    pub async fn complete_upload(
+        &self,
+        upload: &MultipartUpload,
+        mut parts: Vec<Part>,
+    ) -> Result<(), Fault> {
         parts.sort_by_key(|part| part.0.part_number);
         let parts = parts.into_iter().map(|part| part.0).collect();
         let complete = self
@@ -145,12 +156,20 @@ impl Store {
         complete.send().await.map_err(fault)?.e_tag.map(|_| ()).ok_or_else(garbled)
     }
 
-    /// The uploads to an object that anybody has started and nobody has completed or aborted; at most the first
-    /// thousand.
-    pub async fn unfinished_uploads(&self, object_key: &ObjectKey) -> Result<Vec<MultipartUpload>, Fault> {
-        let list = self.client.list_multipart_uploads().bucket(&self.bucket_name).prefix(object_key.as_ref());
+    /// The uploads to an object that anybody has started and nobody has completed or aborted; at
+    /// most the first thousand.
+    pub async fn unfinished_uploads(
+        &self,
+        object_key: &ObjectKey,
+    ) -> Result<Vec<MultipartUpload>, Fault> {
+        let list = self
+            .client
+            .list_multipart_uploads()
+            .bucket(&self.bucket_name)
+            .prefix(object_key.as_ref());
         let uploads = list.send().await.map_err(fault)?.uploads.unwrap_or_default();
-        let uploads = uploads.into_iter().filter(|upload| upload.key() == Some(object_key.as_ref()));
+        let uploads =
+            uploads.into_iter().filter(|upload| upload.key() == Some(object_key.as_ref()));
         let ids = uploads.filter_map(|upload| upload.upload_id);
         Ok(ids.map(|id| MultipartUpload { object_key: object_key.clone(), id }).collect())
     }
@@ -177,8 +196,10 @@ fn sending_time(bytes: usize) -> Duration {
 
 /// Time-outs for an operation: `time` for each attempt, twice that for all attempts together.
 pub(super) fn patience(time: Duration) -> config::Builder {
-    let timeouts =
-        TimeoutConfig::builder().operation_attempt_timeout(time).operation_timeout(time * 2).build();
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(time)
+        .operation_timeout(time * 2)
+        .build();
     config::Builder::new().timeout_config(timeouts)
 }
 

@@ -8,9 +8,15 @@ use support::{Answer, Layout, OUTSIDER, SHAPES, Shape, Stack, TARGET, call, sha2
 
 const LAYER: &[u8] = b"a layer";
 
-async fn ask_as(stack: &Stack, shape: Shape, caller: &str, repository: &str, digest: &str) -> Answer {
-    let body =
-        json!({"registryId": ACCOUNT, "repositoryName": repository, "layerDigest": digest}).to_string();
+async fn ask_as(
+    stack: &Stack,
+    shape: Shape,
+    caller: &str,
+    repository: &str,
+    digest: &str,
+) -> Answer {
+    let body = json!({"registryId": ACCOUNT, "repositoryName": repository, "layerDigest": digest})
+        .to_string();
     call(&stack.handler, shape, Some(TARGET), body.as_bytes(), Some(caller)).await
 }
 
@@ -22,13 +28,20 @@ async fn an_account_reads_what_was_granted_to_it_and_no_more() {
     stack.publish(&layout, "other:1").await;
     let digest = sha256(LAYER);
     for shape in SHAPES {
-        assert_eq!(ask_as(&stack, shape, OUTSIDER, "app", &digest).await.error(), "AccessDeniedException");
+        assert_eq!(
+            ask_as(&stack, shape, OUTSIDER, "app", &digest).await.error(),
+            "AccessDeniedException"
+        );
 
         let shown = stack.json(&["repository", "grant", "app", OUTSIDER]).await;
         assert_eq!(shown["accounts"], json!([OUTSIDER]));
         assert_eq!(ask_as(&stack, shape, OUTSIDER, "app", &digest).await.status, 200);
         let unknown = ask_as(&stack, shape, OUTSIDER, "app", &sha256(b"unknown")).await;
-        assert_eq!(unknown.error(), "LayersNotFoundException", "whoever may read is told the truth");
+        assert_eq!(
+            unknown.error(),
+            "LayersNotFoundException",
+            "whoever may read is told the truth"
+        );
         let other = ask_as(&stack, shape, OUTSIDER, "other", &digest).await;
         assert_eq!(other.error(), "AccessDeniedException", "a grant is for one repository");
         let third = ask_as(&stack, shape, "333333333333", "app", &digest).await;
@@ -36,7 +49,10 @@ async fn an_account_reads_what_was_granted_to_it_and_no_more() {
 
         let shown = stack.json(&["repository", "revoke", "app", OUTSIDER]).await;
         assert_eq!(shown["accounts"], json!([]));
-        assert_eq!(ask_as(&stack, shape, OUTSIDER, "app", &digest).await.error(), "AccessDeniedException");
+        assert_eq!(
+            ask_as(&stack, shape, OUTSIDER, "app", &digest).await.error(),
+            "AccessDeniedException"
+        );
     }
     assert_eq!(ask_as(&stack, Shape::Rest, ACCOUNT, "app", &digest).await.status, 200);
 }

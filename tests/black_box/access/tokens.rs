@@ -49,9 +49,11 @@ async fn a_token_of_the_api_lets_its_holder_into_the_registry_for_half_a_day() {
             let life = data[0]["expiresAt"].as_u64().unwrap() - now;
             assert!((12 * 3600 - 60..=12 * 3600).contains(&life), "{life}");
 
-            let authorization = format!("Basic {}", data[0]["authorizationToken"].as_str().unwrap());
+            let authorization =
+                format!("Basic {}", data[0]["authorizationToken"].as_str().unwrap());
             assert!(!token_of(&authorization).contains(':'), "the AWS CLI splits at colons");
-            let pulled = pull(&stack.handler, "GET", "/v2/app/manifests/1", Some(&authorization)).await;
+            let pulled =
+                pull(&stack.handler, "GET", "/v2/app/manifests/1", Some(&authorization)).await;
             assert_eq!(pulled.status, status, "{pulled:?}");
         }
     }
@@ -78,11 +80,17 @@ async fn registry_ids_are_taken_and_checked() {
             "'Member must have length less than or equal to 10'",
         ),
         ("not an account", json!(["app"]), "InvalidParameterException", "'registryIds'"),
-        ("not a list", json!(ACCOUNT), "SerializationException", "must be an array, and is a string"),
+        (
+            "not a list",
+            json!(ACCOUNT),
+            "SerializationException",
+            "must be an array, and is a string",
+        ),
         ("not strings", json!([1]), "SerializationException", "must be a string, and is a number"),
     ];
     for (description, ids, error, words) in cases {
-        let answer = ask(&stack.handler, Shape::Rest, json!({"registryIds": ids}), Some(ACCOUNT)).await;
+        let answer =
+            ask(&stack.handler, Shape::Rest, json!({"registryIds": ids}), Some(ACCOUNT)).await;
         assert_eq!(answer.error(), error, "{description}");
         assert!(answer.message().contains(words), "{description}: {answer:?}");
     }
@@ -101,13 +109,17 @@ async fn whoever_is_not_known_gets_no_token_and_without_a_key_there_is_no_regist
     let answer = pull(&without_key, "GET", "/v2/", Some(&authorization)).await;
     assert_eq!((answer.status, answer.code()), (401, "UNAUTHORIZED"));
 
-    // Whom the gateway lets in may read everything, and so may the holder of a token that was given to it.
+    // Whom the gateway lets in may read everything, and so may the holder of a token that was given
+    // to it.
     stack.publish(&Layout::of_layers(&[b"layer"]), "app:1").await;
     let gateway = stack.handler_with(|config| config.authorization = Authorization::Gateway);
     let answer = ask(&gateway, Shape::Rest, json!({}), None).await;
     let token = answer.body["authorizationData"][0]["authorizationToken"].as_str().unwrap();
     let authorization = format!("Basic {token}");
-    assert_eq!(pull(&gateway, "GET", "/v2/app/manifests/1", Some(&authorization)).await.status, 307);
+    assert_eq!(
+        pull(&gateway, "GET", "/v2/app/manifests/1", Some(&authorization)).await.status,
+        307
+    );
     // But nobody without one.
     assert_eq!(pull(&gateway, "GET", "/v2/app/manifests/1", None).await.status, 401);
 }
@@ -119,7 +131,8 @@ async fn only_a_token_of_this_registry_and_of_this_time_lets_anybody_in() {
     let good = stack.login(ACCOUNT, now).await;
     let token = token_of(&good);
     let (claims, mac) = token.split_once('.').unwrap();
-    let decoded: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    let decoded: Value =
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
     let claiming = |member: &str, value: Value| {
         let mut claims = decoded.clone();
         claims[member] = value;
@@ -139,7 +152,8 @@ async fn only_a_token_of_this_registry_and_of_this_time_lets_anybody_in() {
         let sdk = stack.local.engines.sdk_config();
         let tokens = layergate::access::token::Tokens::new(&sdk, &config).unwrap();
         let account = layergate_core::types::AccountId::parse(ACCOUNT).unwrap();
-        let (token, _) = tokens.issue(&account, "arn:aws:iam::000000000000:user/x", now).await.unwrap();
+        let (token, _) =
+            tokens.issue(&account, "arn:aws:iam::000000000000:user/x", now).await.unwrap();
         format!("Basic {}", token.as_basic_credentials())
     };
     let raw = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
@@ -148,9 +162,19 @@ async fn only_a_token_of_this_registry_and_of_this_time_lets_anybody_in() {
         ("a good one", good.clone(), 200, ""),
         ("the scheme in lower case", good.replace("Basic", "basic"), 200, ""),
         ("just before its end", stack.login(ACCOUNT, now - 12 * HOUR + HOUR / 60).await, 200, ""),
-        ("by a clock that is a little ahead", stack.login(ACCOUNT, now + HOUR / 120).await, 200, ""),
+        (
+            "by a clock that is a little ahead",
+            stack.login(ACCOUNT, now + HOUR / 120).await,
+            200,
+            "",
+        ),
         ("expired", stack.login(ACCOUNT, now - 12 * HOUR - HOUR / 60).await, 403, "DENIED"),
-        ("expired for long, of an old key", stack.login(ACCOUNT, now - 72 * HOUR).await, 401, "UNAUTHORIZED"),
+        (
+            "expired for long, of an old key",
+            stack.login(ACCOUNT, now - 72 * HOUR).await,
+            401,
+            "UNAUTHORIZED",
+        ),
         ("of the future", stack.login(ACCOUNT, now + HOUR).await, 401, "UNAUTHORIZED"),
         ("a later end", claiming("expires", (seconds + 24 * 3600).into()), 401, "UNAUTHORIZED"),
         ("an end of now, made up", claiming("expires", (seconds + 60).into()), 401, "UNAUTHORIZED"),
@@ -158,7 +182,12 @@ async fn only_a_token_of_this_registry_and_of_this_time_lets_anybody_in() {
         ("an end before the beginning", claiming("expires", 0.into()), 401, "UNAUTHORIZED"),
         ("a negative end", claiming("expires", (-1).into()), 401, "UNAUTHORIZED"),
         ("another account", claiming("account", OUTSIDER.into()), 401, "UNAUTHORIZED"),
-        ("another ARN", claiming("arn", "arn:aws:iam::000000000000:root".into()), 401, "UNAUTHORIZED"),
+        (
+            "another ARN",
+            claiming("arn", "arn:aws:iam::000000000000:root".into()),
+            401,
+            "UNAUTHORIZED",
+        ),
         ("another registry, made up", claiming("registry", OUTSIDER.into()), 401, "UNAUTHORIZED"),
         ("of another registry", of_another_registry, 401, "UNAUTHORIZED"),
         ("of another key", of_another_key, 401, "UNAUTHORIZED"),
@@ -171,7 +200,12 @@ async fn only_a_token_of_this_registry_and_of_this_time_lets_anybody_in() {
         ("claims that are no JSON", basic(&format!("e30x.{mac}")), 401, "UNAUTHORIZED"),
         ("empty claims", basic(&format!("e30.{mac}")), 401, "UNAUTHORIZED"),
         ("a megabyte", basic(&"A".repeat(1 << 20)), 401, "UNAUTHORIZED"),
-        ("a megabyte of claims", basic(&format!("{}.{mac}", "A".repeat(1 << 20))), 401, "UNAUTHORIZED"),
+        (
+            "a megabyte of claims",
+            basic(&format!("{}.{mac}", "A".repeat(1 << 20))),
+            401,
+            "UNAUTHORIZED",
+        ),
         ("another user", raw(&format!("root:{token}")), 401, "UNAUTHORIZED"),
         ("no user", raw(&token), 401, "UNAUTHORIZED"),
         ("an empty password", raw("AWS:"), 401, "UNAUTHORIZED"),
@@ -179,7 +213,12 @@ async fn only_a_token_of_this_registry_and_of_this_time_lets_anybody_in() {
         ("bytes that are no text", "Basic //79".to_owned(), 401, "UNAUTHORIZED"),
         ("only the scheme", "Basic".to_owned(), 401, "UNAUTHORIZED"),
         ("the scheme Bearer", format!("Bearer {token}"), 401, "UNAUTHORIZED"),
-        ("an AWS signature", "AWS4-HMAC-SHA256 Credential=A/B, Signature=0".to_owned(), 401, "UNAUTHORIZED"),
+        (
+            "an AWS signature",
+            "AWS4-HMAC-SHA256 Credential=A/B, Signature=0".to_owned(),
+            401,
+            "UNAUTHORIZED",
+        ),
         ("nothing", String::new(), 401, "UNAUTHORIZED"),
     ];
     for (description, authorization, status, code) in cases {
@@ -213,8 +252,8 @@ async fn the_stages_authorizer_lets_every_token_through_to_where_it_is_looked_at
         let policy = serde_json::to_value(answer).unwrap();
         let statement = &policy["policyDocument"]["Statement"][0];
         assert_eq!(statement["Effect"], "Allow");
-        // The gateway remembers it for the token: it must be good for the next path too. And it must be good for no
-        // other stage, whichever asks.
+        // The gateway remembers it for the token: it must be good for the next path too. And it
+        // must be good for no other stage, whichever asks.
         assert_eq!(
             statement["Resource"], "arn:aws:execute-api:us-east-1:222222222222:a1b2c3d4e5/v2/*",
             "{stage}"
@@ -236,7 +275,8 @@ async fn the_local_registry_asks_for_a_login_if_it_is_told_to() {
 
     let login = stack.json(&["login"]).await;
     assert_eq!(login["username"], "AWS");
-    let pulled = client.get(&url).basic_auth("AWS", login["password"].as_str()).send().await.unwrap();
+    let pulled =
+        client.get(&url).basic_auth("AWS", login["password"].as_str()).send().await.unwrap();
     assert_eq!(pulled.status(), 200);
     // As text it is the password alone, for docker's --password-stdin.
     let text = stack.layergate(&["login"]).await;

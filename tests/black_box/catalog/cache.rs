@@ -20,7 +20,13 @@ async fn remembering(stack: &Stack, life: Duration) -> (Handler, Arc<AtomicUsize
     (handler, requests)
 }
 
-async fn ask(handler: &Handler, caller: &str, registry: &str, repository: &str, digest: &str) -> Answer {
+async fn ask(
+    handler: &Handler,
+    caller: &str,
+    registry: &str,
+    repository: &str,
+    digest: &str,
+) -> Answer {
     let body = json!({"registryId": registry, "repositoryName": repository, "layerDigest": digest});
     call(handler, Shape::Rest, Some(TARGET), body.to_string().as_bytes(), Some(caller)).await
 }
@@ -40,7 +46,10 @@ async fn a_layer_that_was_seen_costs_no_request_and_gets_a_url_of_its_own() {
     }
     let upper = format!("sha256:{}", digest["sha256:".len()..].to_uppercase());
     let answer = ask(&handler, ACCOUNT, ACCOUNT, "app", &upper).await;
-    assert_eq!(answer.body["layerDigest"], upper, "the same layer, echoed as this request spells it");
+    assert_eq!(
+        answer.body["layerDigest"], upper,
+        "the same layer, echoed as this request spells it"
+    );
     assert_eq!(requests.load(Ordering::SeqCst), 1);
 }
 
@@ -111,12 +120,23 @@ async fn what_one_caller_was_given_opens_nothing_to_another() {
     stack.json(&["repository", "grant", "app", OUTSIDER]).await;
     requests.store(0, Ordering::SeqCst);
     assert_eq!(ask(&handler, OUTSIDER, ACCOUNT, "app", &digest).await.status, 200);
-    assert_eq!(requests.load(Ordering::SeqCst), 2, "the grant is looked up each time, and with it the layer");
+    assert_eq!(
+        requests.load(Ordering::SeqCst),
+        2,
+        "the grant is looked up each time, and with it the layer"
+    );
     requests.store(0, Ordering::SeqCst);
     ask(&handler, "222222222222", ACCOUNT, "app", &digest).await;
     let existing = requests.swap(0, Ordering::SeqCst);
     ask(&handler, "222222222222", ACCOUNT, "absent", &digest).await;
-    assert_eq!(existing, requests.load(Ordering::SeqCst), "a refusal costs the same, whatever exists");
+    assert_eq!(
+        existing,
+        requests.load(Ordering::SeqCst),
+        "a refusal costs the same, whatever exists"
+    );
     stack.json(&["repository", "revoke", "app", OUTSIDER]).await;
-    assert_eq!(ask(&handler, OUTSIDER, ACCOUNT, "app", &digest).await.error(), "AccessDeniedException");
+    assert_eq!(
+        ask(&handler, OUTSIDER, ACCOUNT, "app", &digest).await.error(),
+        "AccessDeniedException"
+    );
 }

@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use support::{
-    Layout, Shape, Stack, TARGET, assert_refused, between_steps, call, count_requests, forward, serve,
-    sha256, stderr,
+    Layout, Shape, Stack, TARGET, assert_refused, between_steps, call, count_requests, forward,
+    serve, sha256, stderr,
 };
 
 #[tokio::test]
@@ -25,7 +25,11 @@ async fn what_was_published_a_moment_ago_is_found_at_once() {
         assert_eq!(stack.ask("app", digest).await.status, 200, "the config blob is a layer too");
     }
     let manifest = published["imageDigest"].as_str().unwrap();
-    assert_eq!(stack.ask("app", manifest).await.error(), "LayersNotFoundException", "a manifest is not");
+    assert_eq!(
+        stack.ask("app", manifest).await.error(),
+        "LayersNotFoundException",
+        "a manifest is not"
+    );
 }
 
 #[tokio::test]
@@ -60,7 +64,8 @@ async fn a_layer_is_in_the_repository_it_was_published_into_and_in_no_other() {
     assert_eq!(stack.ask("app/sub", &digest).await.error(), "LayersNotFoundException");
 
     let body =
-        json!({"registryId": "111111111111", "repositoryName": "app", "layerDigest": digest}).to_string();
+        json!({"registryId": "111111111111", "repositoryName": "app", "layerDigest": digest})
+            .to_string();
     let caller = Some("111111111111");
     let answer = call(&stack.handler, Shape::Rest, Some(TARGET), body.as_bytes(), caller).await;
     assert_eq!(answer.error(), "RepositoryNotFoundException", "the same name in another registry");
@@ -114,7 +119,11 @@ async fn the_images_of_an_index_come_and_go_with_it() {
 
     let child = format!("app@{}", amd["digest"].as_str().unwrap());
     let output = stack.layergate(&["image", "delete", &child]).await;
-    assert_refused(&output, 5, &["belongs to the index", published["imageDigest"].as_str().unwrap()]);
+    assert_refused(
+        &output,
+        5,
+        &["belongs to the index", published["imageDigest"].as_str().unwrap()],
+    );
 
     layout.set_index(&[arm]);
     stack.publish(&layout, "app:arm").await;
@@ -144,7 +153,11 @@ async fn a_deleted_repository_leaves_nothing_behind() {
     stack.json(&["repository", "create", "app"]).await;
     for layer in [&b"layer"[..], b"gone"] {
         let answer = stack.ask("app", &sha256(layer)).await;
-        assert_eq!(answer.error(), "LayersNotFoundException", "a repository of the same name is another one");
+        assert_eq!(
+            answer.error(),
+            "LayersNotFoundException",
+            "a repository of the same name is another one"
+        );
     }
     assert_refused(&stack.layergate(&["repository", "delete", "absent"]).await, 4, &["absent"]);
     assert_refused(&stack.layergate(&["repository", "create", "app"]).await, 5, &["app", "exists"]);
@@ -154,13 +167,18 @@ async fn a_deleted_repository_leaves_nothing_behind() {
 async fn set_layout(stack: &Stack, version: Option<u64>) {
     let engines = &stack.local.engines;
     let config = aws_sdk_dynamodb::config::Builder::from(&engines.sdk_config());
-    let client = aws_sdk_dynamodb::Client::from_conf(config.endpoint_url(&engines.dynamodb_url).build());
+    let client =
+        aws_sdk_dynamodb::Client::from_conf(config.endpoint_url(&engines.dynamodb_url).build());
     let (pk, sk) = (AttributeValue::S("table".to_owned()), AttributeValue::S("layout".to_owned()));
     let table = engines.config().table_name;
     match version {
         Some(version) => {
             let put = client.put_item().table_name(table).item("pk", pk).item("sk", sk);
-            put.item("version", AttributeValue::N(version.to_string())).send().await.map(drop).unwrap();
+            put.item("version", AttributeValue::N(version.to_string()))
+                .send()
+                .await
+                .map(drop)
+                .unwrap();
         }
         None => {
             let delete = client.delete_item().table_name(table).key("pk", pk).key("sk", sk);
@@ -191,14 +209,16 @@ async fn a_table_of_another_layout_is_told() {
         // The function looks when it would say that there is no such layer.
         let handler = stack.handler_with(|_| {});
         let body = json!({"repositoryName": "app", "layerDigest": sha256(b"unknown")}).to_string();
-        let answer = call(&handler, Shape::Rest, Some(TARGET), body.as_bytes(), Some("000000000000")).await;
+        let answer =
+            call(&handler, Shape::Rest, Some(TARGET), body.as_bytes(), Some("000000000000")).await;
         assert_eq!(answer.error(), "ServerException", "{description}");
     }
     set_layout(&stack, Some(4)).await;
     assert_eq!(stack.ask("app", &sha256(b"unknown")).await.error(), "LayersNotFoundException");
 }
 
-/// The one has read that the table says no layout, and the other then writes it and the first repository.
+/// The one has read that the table says no layout, and the other then writes it and the first
+/// repository.
 #[tokio::test]
 async fn a_new_table_may_be_begun_by_two_at_once() {
     let stack = Stack::start().await;
@@ -216,14 +236,20 @@ async fn a_new_table_may_be_begun_by_two_at_once() {
         for step in 1.. {
             begin_anew().await;
             let create = ["repository", "create", "another"];
-            let Some((first, second)) = between_steps(&stack, step, command, &create).await else { break };
+            let Some((first, second)) = between_steps(&stack, step, command, &create).await else {
+                break;
+            };
             for output in [first, second] {
-                assert!(output.status.success(), "{command:?}, stopped at {step}: {}", stderr(&output));
+                assert!(
+                    output.status.success(),
+                    "{command:?}, stopped at {step}: {}",
+                    stderr(&output)
+                );
             }
         }
     }
-    // The function reads the repository and the layout at once. Here it reads the layout first, and the repository only
-    // when the other has written both.
+    // The function reads the repository and the layout at once. Here it reads the layout first, and
+    // the repository only when the other has written both.
     begin_anew().await;
     let engine = stack.local.engines.dynamodb_url.clone();
     let (create, is_created) =
@@ -252,7 +278,8 @@ async fn a_new_table_may_be_begun_by_two_at_once() {
     let handler = stack.handler_with(|config| config.dynamodb_endpoint = Some(dynamodb));
     let body = json!({"repositoryNames": ["another"]}).to_string();
     let target = TARGET.replace("GetDownloadUrlForLayer", "DescribeRepositories");
-    let answer = call(&handler, Shape::Rest, Some(&target), body.as_bytes(), Some("000000000000")).await;
+    let answer =
+        call(&handler, Shape::Rest, Some(&target), body.as_bytes(), Some("000000000000")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 

@@ -1,5 +1,6 @@
-//! Each two commands at once, on one repository: one is stopped at each of its requests to DynamoDB while the other
-//! runs to its end. What comes of both is what comes of them one after the other, in one of the two orders.
+//! Each two commands at once, on one repository: one is stopped at each of its requests to DynamoDB
+//! while the other runs to its end. What comes of both is what comes of them one after the other,
+//! in one of the two orders.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +11,8 @@ use layergate_core::types::{Digest, ImageTag, RegistryId, Repository};
 use serde_json::{Value, json};
 
 use support::{
-    Layout, Stack, assert_consistent, between_steps, images_of, is_exhaustive, repository, sha256, stderr,
-    steps, waiting_at,
+    Layout, Stack, assert_consistent, between_steps, images_of, is_exhaustive, repository, sha256,
+    stderr, steps, waiting_at,
 };
 
 /// The layers of all images below.
@@ -59,13 +60,15 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let stack = Stack::start().await;
-        let catalog = Catalog::new(&stack.local.engines.sdk_config(), &stack.local.engines.config());
+        let catalog =
+            Catalog::new(&stack.local.engines.sdk_config(), &stack.local.engines.config());
         Self { stack, catalog }
     }
 
     async fn publish(&self, layout: &Layout, repository: &Repository, tag: &str) {
         let images = images_of(layout);
-        let digests = images.iter().flat_map(|image| image.layers.iter().map(|layer| layer.digest.clone()));
+        let digests =
+            images.iter().flat_map(|image| image.layers.iter().map(|layer| layer.digest.clone()));
         let intent = self.catalog.announce(&repository.registry, digests).await.unwrap();
         for image in &images {
             publish::image(&self.catalog, repository, image, &intent).await.unwrap();
@@ -85,8 +88,8 @@ fn command(description: &'static str, words: &[&str]) -> Command {
     (description, Box::new(in_repository))
 }
 
-/// What can be seen of a repository: its grants, if it exists; its images, finished or not, with their tags; the answer
-/// for each layer.
+/// What can be seen of a repository: its grants, if it exists; its images, finished or not, with
+/// their tags; the answer for each layer.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
     accounts: Option<Vec<String>>,
@@ -142,7 +145,8 @@ async fn are_serializable(
         let name = format!("step-{step}");
         prepare(&bench, &repository(&name)).await;
         let words = [first.1(&name), second.1(&name)];
-        let [one, two] = words.each_ref().map(|words| words.iter().map(String::as_str).collect::<Vec<_>>());
+        let [one, two] =
+            words.each_ref().map(|words| words.iter().map(String::as_str).collect::<Vec<_>>());
         let Some((one, two)) = between_steps(&bench.stack, step, &one, &two).await else { break };
         for output in [&one, &two] {
             let is_known = [Some(0), Some(4), Some(5)].contains(&output.status.code());
@@ -170,9 +174,13 @@ async fn are_serializable(
     }
 }
 
-async fn all_pairs_are_serializable(commands: &[Command], prepare: impl AsyncFn(&Bench, &Repository)) {
+async fn all_pairs_are_serializable(
+    commands: &[Command],
+    prepare: impl AsyncFn(&Bench, &Repository),
+) {
     const PAIRS_AT_ONCE: usize = 4;
-    let pairs = commands.iter().flat_map(|first| commands.iter().map(move |second| (first, second)));
+    let pairs =
+        commands.iter().flat_map(|first| commands.iter().map(move |second| (first, second)));
     let tries = pairs.enumerate().map(|(case, pair)| are_serializable(case, pair, &prepare));
     stream::iter(tries).buffer_unordered(PAIRS_AT_ONCE).collect::<()>().await;
 }
@@ -180,7 +188,8 @@ async fn all_pairs_are_serializable(commands: &[Command], prepare: impl AsyncFn(
 #[tokio::test]
 async fn any_two_commands_on_a_repository_with_images() {
     let images = Images::make();
-    let [two, single, three] = [&images.two, &images.single, &images.three].map(|layout| layout.path());
+    let [two, single, three] =
+        [&images.two, &images.single, &images.three].map(|layout| layout.path());
     let by_digest = format!("{{R}}@{}", images.digest_of_single());
     let commands = [
         command("publish an index that shares an image", &["publish", &two, "{R}:2"]),
@@ -189,7 +198,10 @@ async fn any_two_commands_on_a_repository_with_images() {
         command("delete an index", &["image", "delete", "{R}:1"]),
         command("delete one of an image's tags", &["image", "delete", "{R}:s"]),
         command("delete an image by its digest", &["image", "delete", &by_digest]),
-        command("delete the repository with its images", &["repository", "delete", "--force", "{R}"]),
+        command(
+            "delete the repository with its images",
+            &["repository", "delete", "--force", "{R}"],
+        ),
     ];
     all_pairs_are_serializable(&commands, async |bench: &Bench, repository: &Repository| {
         bench.catalog.create_repository(repository).await.unwrap();
@@ -213,7 +225,10 @@ async fn any_two_commands_on_a_repository_without_images() {
         command("create the repository", &["repository", "create", "{R}"]),
         command("grant", &["repository", "grant", "{R}", "222222222222"]),
         command("delete the repository", &["repository", "delete", "{R}"]),
-        command("delete the repository with its images", &["repository", "delete", "--force", "{R}"]),
+        command(
+            "delete the repository with its images",
+            &["repository", "delete", "--force", "{R}"],
+        ),
     ];
     all_pairs_are_serializable(&commands, async |bench: &Bench, repository: &Repository| {
         bench.catalog.create_repository(repository).await.unwrap();
@@ -222,12 +237,14 @@ async fn any_two_commands_on_a_repository_without_images() {
     .await;
 }
 
-/// The one is stopped at a request, the other is killed at one, and the first goes on: what it then says is true.
+/// The one is stopped at a request, the other is killed at one, and the first goes on: what it then
+/// says is true.
 #[tokio::test]
 async fn a_delete_is_not_taken_for_done_because_another_one_was_killed() {
     let bench = &Bench::start().await;
     let layout = &Layout::of_layers(&[b"single"]);
-    let deletes: [&[&str]; 2] = [&["image", "delete", "{R}:1"], &["repository", "delete", "--force", "{R}"]];
+    let deletes: [&[&str]; 2] =
+        [&["image", "delete", "{R}:1"], &["repository", "delete", "--force", "{R}"]];
     for (first, second) in [(deletes[0], deletes[1]), (deletes[1], deletes[0])] {
         // Some more than the commands have: those that they have not come to nothing.
         const STEPS: usize = 20;
@@ -235,12 +252,14 @@ async fn a_delete_is_not_taken_for_done_because_another_one_was_killed() {
         let cases = cases.filter(|(step, kill)| is_exhaustive() || (step + 4 * kill) % 13 == 0);
         let tries = cases.map(|(step, kill)| async move {
             let name = format!("{}/{step}/{kill}", first[0]);
-            let words =
-                |words: &[&str]| words.iter().map(|word| word.replace("{R}", &name)).collect::<Vec<_>>();
+            let words = |words: &[&str]| {
+                words.iter().map(|word| word.replace("{R}", &name)).collect::<Vec<_>>()
+            };
             let (first, second) = (words(first), words(second));
             bench.catalog.create_repository(&repository(&name)).await.unwrap();
             bench.publish(layout, &repository(&name), "1").await;
-            let Some((first, was_killed)) = kill_between(&bench.stack, step, &first, kill, &second).await
+            let Some((first, was_killed)) =
+                kill_between(&bench.stack, step, &first, kill, &second).await
             else {
                 return (step, 0);
             };
@@ -264,8 +283,9 @@ async fn a_delete_is_not_taken_for_done_because_another_one_was_killed() {
     }
 }
 
-/// Stops `first` at a request, kills `second` at one of its own meanwhile, and lets the first go on. Gives what that
-/// says and whether the second was killed; `None` if the first has no such step.
+/// Stops `first` at a request, kills `second` at one of its own meanwhile, and lets the first go
+/// on. Gives what that says and whether the second was killed; `None` if the first has no such
+/// step.
 async fn kill_between(
     stack: &Stack,
     step: usize,
@@ -312,7 +332,11 @@ async fn twenty_who_publish_and_five_who_delete_all_come_to_their_end() {
     for (n, layout) in layouts.iter().enumerate() {
         commands.push(vec!["publish".to_owned(), layout.path(), format!("busy:new-{n}")]);
         if n % 4 == 0 {
-            commands.push(vec!["image".to_owned(), "delete".to_owned(), format!("busy:old-{}", n / 4)]);
+            commands.push(vec![
+                "image".to_owned(),
+                "delete".to_owned(),
+                format!("busy:old-{}", n / 4),
+            ]);
         }
     }
     let runs = commands.iter().map(|words| {
@@ -324,8 +348,12 @@ async fn twenty_who_publish_and_five_who_delete_all_come_to_their_end() {
         assert!(output.status.success(), "{words:?}: {}", stderr(&output));
     }
     let listed = stack.json(&["image", "list", "busy"]).await;
-    let mut tags: Vec<_> =
-        listed["images"].as_array().unwrap().iter().map(|image| image["imageTags"].clone()).collect();
+    let mut tags: Vec<_> = listed["images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|image| image["imageTags"].clone())
+        .collect();
     tags.sort_by_key(Value::to_string);
     let mut expected: Vec<_> = (0..20).map(|n| json!([format!("new-{n}")])).collect();
     expected.sort_by_key(Value::to_string);

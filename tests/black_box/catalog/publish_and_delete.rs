@@ -1,5 +1,5 @@
-//! Publishing and deleting at once: whatever is told to be published is there, whichever step of the one the other
-//! comes between.
+//! Publishing and deleting at once: whatever is told to be published is there, whichever step of
+//! the one the other comes between.
 
 use std::process::Stdio;
 
@@ -8,12 +8,12 @@ use serde_json::json;
 
 use support::{Layout, Stack, at_each_step, between_steps, repository, sha256, stderr, waiting_at};
 
-/// The request of a publishing after the one that begins the first image: the table's layout, the repository, the
-/// cleaners and the image are read before that, and the intent is written.
+/// The request of a publishing after the one that begins the first image: the table's layout, the
+/// repository, the cleaners and the image are read before that, and the intent is written.
 const FIRST_STEP_AFTER_BEGIN: usize = 7;
 
-/// The request of a deletion by a tag after the one that marks the image: the table's layout, the tag, the image, its
-/// tags and its indexes are read before that.
+/// The request of a deletion by a tag after the one that marks the image: the table's layout, the
+/// tag, the image, its tags and its indexes are read before that.
 const FIRST_STEP_AFTER_MARK: usize = 7;
 
 /// An index of an image with this layer and one that is `shared`.
@@ -28,7 +28,12 @@ fn index(layer: &str) -> Layout {
 async fn what_is_published_while_something_else_is_deleted_is_all_there() {
     let stack = Stack::start().await;
     let cases = [
-        ("an index that shares an image with the deleted one", index("one"), index("two"), ["shared", "two"]),
+        (
+            "an index that shares an image with the deleted one",
+            index("one"),
+            index("two"),
+            ["shared", "two"],
+        ),
         ("another tag of the deleted image", index("two"), index("two"), ["shared", "two"]),
     ];
     for (case, (description, one, two, layers)) in cases.iter().enumerate() {
@@ -72,7 +77,11 @@ async fn what_is_published_while_something_else_is_deleted_is_all_there() {
                 );
                 for layer in layers {
                     let answer = stack.ask(&repository, &sha256(layer.as_bytes())).await;
-                    assert_eq!(answer.error(), "LayerInaccessibleException", "{repository}, {layer}");
+                    assert_eq!(
+                        answer.error(),
+                        "LayerInaccessibleException",
+                        "{repository}, {layer}"
+                    );
                 }
                 true
             })
@@ -95,10 +104,15 @@ async fn what_is_deleted_while_something_else_is_deleted_leaves_nothing_behind()
             stack.publish(one, &tag_one).await;
             stack.publish(two, &tag_two).await;
             let deletes = [["image", "delete", &tag_one], ["image", "delete", &tag_two]];
-            let Some((first, second)) = between_steps(&stack, step, &deletes[0], &deletes[1]).await else {
+            let Some((first, second)) = between_steps(&stack, step, &deletes[0], &deletes[1]).await
+            else {
                 return false;
             };
-            assert!(first.status.success() && second.status.success(), "{description}: {}", stderr(&first));
+            assert!(
+                first.status.success() && second.status.success(),
+                "{description}: {}",
+                stderr(&first)
+            );
             let listed = stack.json(&["image", "list", &repository]).await;
             assert_eq!(listed["images"], json!([]), "{description}, {repository}");
             let answer = stack.ask(&repository, &sha256(b"shared")).await;
@@ -114,7 +128,8 @@ async fn a_repository_is_deleted_whole_whatever_happens_meanwhile() {
     let stack = Stack::start().await;
     let (one, two) = (index("one"), index("two"));
     let path = two.path();
-    for (case, (is_first, is_second)) in [(true, false), (false, true), (true, true)].into_iter().enumerate()
+    for (case, (is_first, is_second)) in
+        [(true, false), (false, true), (true, true)].into_iter().enumerate()
     {
         at_each_step(case, 5, async |step| {
             let repository = format!("whole-{case}/{step}");
@@ -124,7 +139,9 @@ async fn a_repository_is_deleted_whole_whatever_happens_meanwhile() {
             let publish = ["publish", "--create-repository", &path, &tag_two];
             let command = |deletes| if deletes { &delete } else { &publish };
             let (first, second) = (command(is_first), command(is_second));
-            let Some(outputs) = between_steps(&stack, step, first, second).await else { return false };
+            let Some(outputs) = between_steps(&stack, step, first, second).await else {
+                return false;
+            };
             for output in [outputs.0, outputs.1] {
                 let status = output.status.code();
                 let may_be = [Some(0), Some(4), Some(5)];
@@ -132,7 +149,11 @@ async fn a_repository_is_deleted_whole_whatever_happens_meanwhile() {
             }
 
             let output = stack.layergate(&delete).await;
-            assert!([Some(0), Some(4)].contains(&output.status.code()), "{repository}: {}", stderr(&output));
+            assert!(
+                [Some(0), Some(4)].contains(&output.status.code()),
+                "{repository}: {}",
+                stderr(&output)
+            );
             stack.json(&["repository", "create", &repository]).await;
             let listed = stack.json(&["image", "list", &repository]).await;
             assert_eq!(listed["images"], json!([]), "{repository}");
@@ -146,7 +167,8 @@ async fn a_repository_is_deleted_whole_whatever_happens_meanwhile() {
     }
 }
 
-/// The same image is published twice at once and deleted in between: what is told to be published is there.
+/// The same image is published twice at once and deleted in between: what is told to be published
+/// is there.
 #[tokio::test]
 async fn an_image_that_was_begun_anew_is_not_taken_for_the_one_before() {
     let stack = Stack::start().await;
@@ -181,8 +203,14 @@ async fn an_image_that_was_begun_anew_is_not_taken_for_the_one_before() {
         let listed = stack.json(&["image", "list", &repository]).await;
         let images = listed["images"].as_array().unwrap();
         assert_eq!(images.len(), 3, "{repository}: {listed}");
-        assert!(images.iter().all(|image| image["imagePushedAt"].is_u64()), "{repository}: {listed}");
-        assert!(images.iter().any(|image| image["imageTags"] == json!(["2"])), "{repository}: {listed}");
+        assert!(
+            images.iter().all(|image| image["imagePushedAt"].is_u64()),
+            "{repository}: {listed}"
+        );
+        assert!(
+            images.iter().any(|image| image["imageTags"] == json!(["2"])),
+            "{repository}: {listed}"
+        );
         for layer in ["shared", "one"] {
             let answer = stack.ask(&repository, &sha256(layer.as_bytes())).await;
             assert_eq!(answer.status, 200, "{repository}, {layer}");
@@ -192,7 +220,8 @@ async fn an_image_that_was_begun_anew_is_not_taken_for_the_one_before() {
     .await;
 }
 
-/// Of three deletes of the same name, the first lags behind the second, and between those the image comes back.
+/// Of three deletes of the same name, the first lags behind the second, and between those the image
+/// comes back.
 #[tokio::test]
 async fn a_delete_that_lags_behind_harms_no_later_one() {
     let stack = Stack::start().await;
@@ -244,7 +273,8 @@ async fn a_delete_that_was_killed_is_completed_when_run_again() {
             let repository = format!("{}/{step}", command[0]);
             let tagged = format!("{repository}:1");
             stack.publish(&layout, &tagged).await;
-            let delete = [command, &[if command[0] == "image" { &tagged } else { &repository }]].concat();
+            let delete =
+                [command, &[if command[0] == "image" { &tagged } else { &repository }]].concat();
             let (dynamodb, arrived, _let_go) = waiting_at(step, &stack).await;
             let mut killed = stack.command(&delete);
             let killed = killed.env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb).stdout(Stdio::null());
@@ -277,13 +307,14 @@ async fn a_delete_that_was_killed_is_completed_when_run_again() {
     }
 }
 
-/// The SDK draws the tokens of transactions from a generator that it seeds by the clock. Here both seeds are the same, as
-/// they are once in a while of two programs that start in the same moment.
+/// The SDK draws the tokens of transactions from a generator that it seeds by the clock. Here both
+/// seeds are the same, as they are once in a while of two programs that start in the same moment.
 #[tokio::test]
 async fn two_that_start_in_the_same_moment_both_write() {
     let stack = Stack::start().await;
     for name in ["one", "another"] {
-        let catalog = Catalog::new(&stack.local.engines.sdk_config(), &stack.local.engines.config());
+        let catalog =
+            Catalog::new(&stack.local.engines.sdk_config(), &stack.local.engines.config());
         let create = async |name: String| catalog.create_repository(&repository(&name)).await;
         // So that both do the same from here on.
         assert!(create(format!("{name}/first")).await.unwrap());

@@ -12,12 +12,13 @@ use layergate_local::ACCOUNT;
 use serde_json::{Value, json};
 
 use support::{
-    CLEAN, Layout, Stack, age_cleaners_and_intents, assert_consistent, assert_intact, assert_pulled,
-    assert_refused, at_each_step, folder, objects, sha256, stderr, waiting_at, waiting_at_both,
+    CLEAN, Layout, Stack, age_cleaners_and_intents, assert_consistent, assert_intact,
+    assert_pulled, assert_refused, at_each_step, folder, objects, sha256, stderr, waiting_at,
+    waiting_at_both,
 };
 
-/// A stack with an image that stays, one that was deleted, and one of a repository that was deleted; and what
-/// publishing the first one said.
+/// A stack with an image that stays, one that was deleted, and one of a repository that was
+/// deleted; and what publishing the first one said.
 async fn stack_with_garbage() -> (Stack, Value) {
     let stack = Stack::start().await;
     let stays = stack.publish(&Layout::of_layers(&[b"shared", b"stays"]), "app:1").await;
@@ -28,8 +29,8 @@ async fn stack_with_garbage() -> (Stack, Value) {
     (stack, stays)
 }
 
-/// What a clean says of that stack. The deleted image has left records of its own layer and configuration; each of
-/// the two that are gone has left these two objects and its manifest.
+/// What a clean says of that stack. The deleted image has left records of its own layer and
+/// configuration; each of the two that are gone has left these two objects and its manifest.
 fn assert_all_garbage(cleaned: &Value, dry_run: bool) {
     let expected = json!({
         "registryId": ACCOUNT, "dryRun": dry_run, "objects": 6, "layers": 2, "images": 0, "uploads": 0,
@@ -62,10 +63,12 @@ async fn what_no_image_needs_goes_and_what_is_published_stays() {
     assert_pulled(given_before.url(), &sha256(b"stays"), "a URL from before").await;
 
     let again = stack.json(&CLEAN).await;
-    assert_eq!((&again["objects"], &again["bytes"], &again["layers"]), (&json!(0), &json!(0), &json!(0)));
+    assert_eq!(
+        (&again["objects"], &again["bytes"], &again["layers"]),
+        (&json!(0), &json!(0), &json!(0))
+    );
     let text = stack.layergate(&CLEAN).await;
-    let freed =
-        "freed 0 objects with 0 B, records of 0 layers and 0 unfinished images, and 0 unfinished uploads\n";
+    let freed = "freed 0 objects with 0 B, records of 0 layers and 0 unfinished images, and 0 unfinished uploads\n";
     assert_eq!(String::from_utf8_lossy(&text.stdout), freed);
     let republished = stack.publish(&Layout::of_layers(&[b"shared", b"deleted"]), "app:2").await;
     assert_intact(&stack, &republished, "published again").await;
@@ -76,13 +79,22 @@ async fn what_is_younger_than_it_should_be_stays() {
     let (stack, stays) = stack_with_garbage().await;
     let manifests = objects(&stack, "manifests");
     let cleaned = stack.json(&["clean"]).await;
-    assert_eq!((&cleaned["objects"], &cleaned["layers"]), (&json!(0), &json!(2)), "records have no age");
+    assert_eq!(
+        (&cleaned["objects"], &cleaned["layers"]),
+        (&json!(0), &json!(2)),
+        "records have no age"
+    );
 
     let garbage = [("layers", sha256(b"deleted")), ("layers", sha256(b"shared"))];
     for (kind, digest) in &garbage {
         let file = folder(&stack, kind).join(digest.strip_prefix("sha256:").unwrap());
         let eight_days_ago = SystemTime::now() - Duration::from_secs(8 * 24 * 60 * 60);
-        std::fs::File::options().write(true).open(file).unwrap().set_modified(eight_days_ago).unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(file)
+            .unwrap()
+            .set_modified(eight_days_ago)
+            .unwrap();
     }
     for (age, freed) in [("9d", 0), ("7d", 1), ("7d", 0)] {
         let cleaned = stack.json(&["clean", "--older-than", age]).await;
@@ -134,12 +146,14 @@ async fn what_a_killed_publishing_has_left_goes_when_it_is_old() {
     }
 
     let cleaned = stack.json(&CLEAN).await;
-    let freed = ["objects", "layers", "images", "uploads"].map(|name| cleaned[name].as_u64().unwrap());
+    let freed =
+        ["objects", "layers", "images", "uploads"].map(|name| cleaned[name].as_u64().unwrap());
     assert_eq!(freed, [0, 0, 0, 0], "their publishings may be at work");
 
     age_cleaners_and_intents(&stack).await;
     let cleaned = stack.json(&CLEAN).await;
-    // The index, with its manifest; and the configuration of the image with the large layer, if it was sent.
+    // The index, with its manifest; and the configuration of the image with the large layer, if it
+    // was sent.
     assert_eq!(cleaned["images"], 1, "{cleaned}");
     assert!(cleaned["uploads"].as_u64() >= Some(1), "{cleaned}");
     let listed = stack.json(&["image", "list", "app"]).await;
@@ -196,7 +210,11 @@ async fn a_publishing_waits_for_a_clean_that_was_killed_and_then_says_so() {
     stack.publish(&other, "app:3").await;
     let publish = ["publish", &path, "app:2"];
     let refused = stack.layergate(&publish).await;
-    assert_refused(&refused, 5, &["'layergate clean' is removing", "publish again when it has", "minutes"]);
+    assert_refused(
+        &refused,
+        5,
+        &["'layergate clean' is removing", "publish again when it has", "minutes"],
+    );
     age_cleaners_and_intents(&stack).await;
     let published = stack.json(&publish).await;
     assert_intact(&stack, &published, "the lease has run out").await;
@@ -246,7 +264,8 @@ async fn a_publishing_that_was_taken_for_dead_publishes_nothing() {
         let context = format!("stopped at {step}: {}", stderr(&slow));
         match slow.status.code() {
             Some(0) => {}
-            // With the intent, its unfinished image is gone; it depends on the step which of the two it meets.
+            // With the intent, its unfinished image is gone; it depends on the step which of the
+            // two it meets.
             Some(5) => assert!(stderr(&slow).contains("publish again"), "{context}"),
             _ => panic!("{context}"),
         }
@@ -302,11 +321,19 @@ async fn another_tables_bucket_is_left_alone() {
     other.publish(&Layout::of_layers(&[b"nobody else has this"]), "aaa:1").await;
     let mut clean = stack.command(&CLEAN);
     let clean = clean.env("AWS_ENDPOINT_URL_DYNAMODB", &other.local.engines.dynamodb_url);
-    assert_refused(&clean.output().await.unwrap(), 5, &["nothing was removed", "TABLE_NAME", "BUCKET_NAME"]);
+    assert_refused(
+        &clean.output().await.unwrap(),
+        5,
+        &["nothing was removed", "TABLE_NAME", "BUCKET_NAME"],
+    );
     assert_intact(&stack, &stays, "untouched").await;
     let new = Stack::start().await;
     assert_eq!(new.json(&CLEAN).await["objects"], 0);
-    assert_eq!(new.json(&["repository", "list"]).await["repositories"], json!([]), "a new table is as new");
+    assert_eq!(
+        new.json(&["repository", "list"]).await["repositories"],
+        json!([]),
+        "a new table is as new"
+    );
     let usage = stack.layergate(&["clean", "--older-than", "soon"]).await;
     assert_eq!(usage.status.code(), Some(2));
     assert!(stderr(&usage).contains("such as 90s, 30m, 12h or 7d"), "{}", stderr(&usage));

@@ -1,5 +1,6 @@
-//! A clean and another command at once: one is stopped at each of its requests, to DynamoDB and to S3, while the other runs
-//! to its end. Nothing that is published loses a byte, and nothing is left behind that a further clean would not remove.
+//! A clean and another command at once: one is stopped at each of its requests, to DynamoDB and to
+//! S3, while the other runs to its end. Nothing that is published loses a byte, and nothing is left
+//! behind that a further clean would not remove.
 
 use std::process::Output;
 use std::sync::Arc;
@@ -13,12 +14,13 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 
 use support::{
-    CLEAN, Layout, Stack, age_cleaners_and_intents, assert_consistent, assert_intact, at_each_step, forward,
-    images_of, objects, repository, serve, sha256, stderr, waiting_at_both,
+    CLEAN, Layout, Stack, age_cleaners_and_intents, assert_consistent, assert_intact, at_each_step,
+    forward, images_of, objects, repository, serve, sha256, stderr, waiting_at_both,
 };
 
-/// A stack where the image that is published has one layer with a record and no reference, one that is only an object,
-/// and one that is new; and where a publishing of this image was killed long ago. Each step has a copy of it.
+/// A stack where the image that is published has one layer with a record and no reference, one that
+/// is only an object, and one that is new; and where a publishing of this image was killed long
+/// ago. Each step has a copy of it.
 struct Scene {
     data: TempDir,
     layout: Layout,
@@ -36,7 +38,8 @@ impl Scene {
         stack.json(&["repository", "delete", "--force", "other"]).await;
         let layout = Layout::of_layers(&[b"recorded", b"stored", b"new"]);
 
-        let catalog = Catalog::new(&stack.local.engines.sdk_config(), &stack.local.engines.config());
+        let catalog =
+            Catalog::new(&stack.local.engines.sdk_config(), &stack.local.engines.config());
         let repository = repository("app");
         let image = images_of(&layout).pop().unwrap();
         let intent = catalog.announce(&repository.registry, [image.digest.clone()]).await.unwrap();
@@ -55,25 +58,29 @@ impl Scene {
         stack.json(&CLEAN).await;
         assert_intact(stack, published, &format!("{context}, cleaned again")).await;
         assert_intact(stack, &self.stays, context).await;
-        // Three layers and the configuration of the one image, one and the configuration of the other.
+        // Three layers and the configuration of the one image, one and the configuration of the
+        // other.
         assert_eq!(objects(stack, "layers").len(), 6, "{context}: garbage is left");
         assert_eq!(objects(stack, "manifests").len(), 2, "{context}: garbage is left");
     }
 }
 
-/// A proxy to DynamoDB that tells when a command waits for a cleaner: it asks for the cleaners before and after it
-/// publishes, and oftener only if it waits.
+/// A proxy to DynamoDB that tells when a command waits for a cleaner: it asks for the cleaners
+/// before and after it publishes, and oftener only if it waits.
 async fn telling_who_waits(stack: &Stack) -> (String, Arc<Notify>) {
     let (waits, asked) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
     let (engine, client) = (stack.local.engines.dynamodb_url.clone(), reqwest::Client::new());
     let tell = waits.clone();
     let url = serve(move |request: Request| {
-        let (engine, client, tell, asked) = (engine.clone(), client.clone(), tell.clone(), asked.clone());
+        let (engine, client, tell, asked) =
+            (engine.clone(), client.clone(), tell.clone(), asked.clone());
         async move {
             let (head, body) = request.into_parts();
             let body = to_bytes(body, usize::MAX).await.unwrap();
-            let is_query =
-                head.headers.get("x-amz-target").is_some_and(|target| target == "DynamoDB_20120810.Query");
+            let is_query = head
+                .headers
+                .get("x-amz-target")
+                .is_some_and(|target| target == "DynamoDB_20120810.Query");
             if is_query
                 && String::from_utf8_lossy(&body).contains("cleaning#")
                 && asked.fetch_add(1, Ordering::SeqCst) >= 2
@@ -86,9 +93,14 @@ async fn telling_who_waits(stack: &Stack) -> (String, Arc<Notify>) {
     (url.await, waits)
 }
 
-/// Stops `first` at its `step`th request, and runs `second` there: to its end, or until it waits for the first. `None` if
-/// there is no such step.
-async fn between(stack: &Stack, step: usize, first: &[&str], second: &[&str]) -> Option<[Output; 2]> {
+/// Stops `first` at its `step`th request, and runs `second` there: to its end, or until it waits
+/// for the first. `None` if there is no such step.
+async fn between(
+    stack: &Stack,
+    step: usize,
+    first: &[&str],
+    second: &[&str],
+) -> Option<[Output; 2]> {
     let (environment, arrived, let_go) = waiting_at_both(step, stack).await;
     let mut first = stack.command(first);
     let mut first = Box::pin(first.envs(environment).output());
@@ -123,9 +135,9 @@ async fn publish_and_clean(publishing_is_stopped: bool) {
         let stack = Stack::start_on_copy(&scene.data).await;
         let outputs = match publishing_is_stopped {
             true => between(&stack, step, &publish, &CLEAN).await,
-            false => {
-                between(&stack, step, &CLEAN, &publish).await.map(|[cleaned, published]| [published, cleaned])
-            }
+            false => between(&stack, step, &CLEAN, &publish)
+                .await
+                .map(|[cleaned, published]| [published, cleaned]),
         };
         let Some([published, cleaned]) = outputs else { return false };
         let context = format!("stopped at {step}: {}{}", stderr(&published), stderr(&cleaned));
@@ -154,8 +166,11 @@ async fn a_clean_and_a_deletion_leave_what_a_further_clean_removes() {
     for (case, delete) in deletes.into_iter().enumerate() {
         at_each_step(case, 20, async |step| {
             let stack = Stack::start_on_copy(&scene.data).await;
-            let Some([cleaned, deleted]) = between(&stack, step, &CLEAN, delete).await else { return false };
-            let context = format!("{delete:?}, stopped at {step}: {}{}", stderr(&cleaned), stderr(&deleted));
+            let Some([cleaned, deleted]) = between(&stack, step, &CLEAN, delete).await else {
+                return false;
+            };
+            let context =
+                format!("{delete:?}, stopped at {step}: {}{}", stderr(&cleaned), stderr(&deleted));
             assert!(cleaned.status.success() && deleted.status.success(), "{context}");
             assert_consistent(&stack, "app").await;
             if delete == CLEAN {

@@ -12,19 +12,29 @@ fn schedule() -> Value {
     json!({"clean": {"olderThanDays": 7}})
 }
 
-/// A stack with an image in each of three repositories, and of each a deleted one; all objects are eight days old.
+/// A stack with an image in each of three repositories, and of each a deleted one; all objects are
+/// eight days old.
 async fn stack_with_garbage() -> Stack {
     let stack = Stack::start().await;
     for name in ["one", "two", "three"] {
-        stack.publish(&Layout::of_layers(&[b"shared", name.as_bytes()]), &format!("{name}:stays")).await;
+        stack
+            .publish(&Layout::of_layers(&[b"shared", name.as_bytes()]), &format!("{name}:stays"))
+            .await;
         let deleted = format!("deleted from {name}");
-        stack.publish(&Layout::of_layers(&[b"shared", deleted.as_bytes()]), &format!("{name}:goes")).await;
+        stack
+            .publish(&Layout::of_layers(&[b"shared", deleted.as_bytes()]), &format!("{name}:goes"))
+            .await;
         stack.json(&["image", "delete", &format!("{name}:goes")]).await;
     }
     let eight_days_ago = SystemTime::now() - Duration::from_secs(8 * 24 * 60 * 60);
     for kind in ["layers", "manifests"] {
         for object in objects(&stack, kind) {
-            std::fs::File::options().write(true).open(object).unwrap().set_modified(eight_days_ago).unwrap();
+            std::fs::File::options()
+                .write(true)
+                .open(object)
+                .unwrap()
+                .set_modified(eight_days_ago)
+                .unwrap();
         }
     }
     stack
@@ -35,8 +45,8 @@ fn objects(stack: &Stack, kind: &str) -> Vec<std::path::PathBuf> {
     std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect()
 }
 
-/// Lambda's deadline is nearer here than what a slice leaves of it. So each does as little as it may, and the
-/// next one goes on.
+/// Lambda's deadline is nearer here than what a slice leaves of it. So each does as little as it
+/// may, and the next one goes on.
 #[tokio::test]
 async fn slices_clean_the_whole_registry_and_tell_what_they_freed() {
     let stack = stack_with_garbage().await;
@@ -56,7 +66,8 @@ async fn slices_clean_the_whole_registry_and_tell_what_they_freed() {
     assert_eq!((sum("objects"), sum("layers"), sum("images")), (9, 6, 0));
     assert!(sum("bytes") > 0);
     assert_eq!(before - objects(&stack, "layers").len(), 6);
-    let complete: Vec<_> = lines.iter().map(|line| line["is_complete"].as_bool().unwrap()).collect();
+    let complete: Vec<_> =
+        lines.iter().map(|line| line["is_complete"].as_bool().unwrap()).collect();
     assert!(!complete[0] && complete.contains(&true), "{complete:?}");
     assert!(lines.iter().all(|line| line["message"] == "clean" && line["registry"] == ACCOUNT));
 
@@ -85,8 +96,10 @@ async fn a_new_registry_has_nothing_to_clean() {
 async fn a_cleaning_that_fails_is_an_error_with_its_cause_in_the_log() {
     let stack = stack_with_garbage().await;
     let proxy = FaultProxy::to(&stack.local.engines.s3_url).await;
-    proxy
-        .set(Fault::Answer("403 Forbidden", "<Error><Code>AccessDenied</Code><Message>No</Message></Error>"));
+    proxy.set(Fault::Answer(
+        "403 Forbidden",
+        "<Error><Code>AccessDenied</Code><Message>No</Message></Error>",
+    ));
     let mut api = RuntimeApi::start().await;
     let worker = worker(&stack, &api).env("AWS_ENDPOINT_URL_S3", &proxy.url).spawn().unwrap();
     let (kind, error) = api.invoke(schedule()).await;
@@ -107,8 +120,13 @@ async fn a_cleaning_that_fails_is_an_error_with_its_cause_in_the_log() {
         assert_eq!(api.invoke(event.clone()).await.0, "error", "{event}");
     }
     let (lines, _) = end_worker(worker).await;
-    let failed: Vec<_> =
-        lines.iter().filter(|line| line["message"] == "clean" && line["level"] == "ERROR").collect();
+    let failed: Vec<_> = lines
+        .iter()
+        .filter(|line| line["message"] == "clean" && line["level"] == "ERROR")
+        .collect();
     assert_eq!(failed.len(), 1, "{lines:?}");
-    assert!(failed[0]["cause"].as_str().unwrap().contains("S3 answered 403 (AccessDenied)"), "{failed:?}");
+    assert!(
+        failed[0]["cause"].as_str().unwrap().contains("S3 answered 403 (AccessDenied)"),
+        "{failed:?}"
+    );
 }

@@ -41,13 +41,18 @@ fn good_values_are_taken() {
     assert_eq!(config.authorization, Authorization::Gateway);
     assert_eq!(config.dynamodb_endpoint.unwrap(), "http://127.0.0.1:8000");
     let worker = |name| read(&[("WORKER_FUNCTION_NAME", name)]).unwrap().worker_function_name;
-    for name in ["layergate-worker", "arn:aws:lambda:us-east-1:123456789012:function:layergate_worker:7"] {
+    for name in
+        ["layergate-worker", "arn:aws:lambda:us-east-1:123456789012:function:layergate_worker:7"]
+    {
         assert_eq!(worker(name).as_deref(), Some(name));
     }
     assert_eq!(worker(""), None, "empty is unset");
     let endpoints = [
         ("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:8001"),
-        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "https://vpce-0a.secretsmanager.us-east-1.vpce.amazonaws.com"),
+        (
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+            "https://vpce-0a.secretsmanager.us-east-1.vpce.amazonaws.com",
+        ),
     ];
     let config = read(&endpoints).unwrap();
     assert_eq!(config.lambda_endpoint.as_deref(), Some(endpoints[0].1));
@@ -55,7 +60,11 @@ fn good_values_are_taken() {
     assert_eq!(read(&[("URL_EXPIRY_SECONDS", "604800")]).unwrap().url_expiry.as_secs(), 604_800);
     assert_eq!(read(&[("CACHE_SECONDS", "0")]).unwrap().cache_life, Duration::ZERO);
     assert_eq!(read(&[("CACHE_SECONDS", "300")]).unwrap().cache_life, Duration::from_secs(300));
-    assert_eq!(read(&[("URL_EXPIRY_SECONDS", "")]).unwrap().url_expiry.as_secs(), 3600, "empty is unset");
+    assert_eq!(
+        read(&[("URL_EXPIRY_SECONDS", "")]).unwrap().url_expiry.as_secs(),
+        3600,
+        "empty is unset"
+    );
 }
 
 #[test]
@@ -87,6 +96,9 @@ fn a_bad_value_is_told_with_its_variable() {
     ];
     for (variable, value) in cases {
         let error = read(&[(variable, value)]).map(|_| ()).unwrap_err();
-        assert!(error.starts_with(variable) && error.contains("must be"), "{variable}={value}: {error}");
+        assert!(
+            error.starts_with(variable) && error.contains("must be"),
+            "{variable}={value}: {error}"
+        );
     }
 }

@@ -11,7 +11,8 @@ use support::{Fault, FaultProxy, Layout, SHAPES, Shape, Stack, TARGET, call, sha
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// A layout of one image whose manifest has these bytes, but for CONFIG, which becomes the config's descriptor.
+/// A layout of one image whose manifest has these bytes, but for CONFIG, which becomes the config's
+/// descriptor.
 fn layout(manifest: &str) -> (Layout, String) {
     let layout = Layout::empty();
     let config = layout.add_blob("application/vnd.oci.image.config.v1+json", b"{}");
@@ -42,8 +43,10 @@ async fn a_manifest_is_given_byte_for_byte() {
         let (layout, manifest) = layout(manifest);
         let published = stack.publish(&layout, "app:latest").await;
         let digest = published["imageDigest"].as_str().unwrap();
-        let answer =
-            stack.ok("BatchGetImage", json!({"repositoryName": "app", "imageIds": [{"imageTag": "latest"}]}));
+        let answer = stack.ok(
+            "BatchGetImage",
+            json!({"repositoryName": "app", "imageIds": [{"imageTag": "latest"}]}),
+        );
         let answer = answer.await;
         let expected = json!({
             "registryId": ACCOUNT,
@@ -53,7 +56,10 @@ async fn a_manifest_is_given_byte_for_byte() {
             "imageManifestMediaType": MANIFEST,
         });
         assert_eq!(answer, json!({"images": [expected], "failures": []}), "{description}");
-        assert_eq!(sha256(answer["images"][0]["imageManifest"].as_str().unwrap().as_bytes()), digest);
+        assert_eq!(
+            sha256(answer["images"][0]["imageManifest"].as_str().unwrap().as_bytes()),
+            digest
+        );
     }
 }
 
@@ -92,10 +98,16 @@ async fn each_name_leads_to_an_image_or_a_failure() {
         "InvalidImageTag",
         "Invalid request parameters: image tag should satisfy the regex '[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}'",
     );
-    let missing = ("MissingDigestAndTag", "Invalid request parameters: both tag and digest cannot be null");
+    let missing =
+        ("MissingDigestAndTag", "Invalid request parameters: both tag and digest cannot be null");
     let long = format!("sha256:{}", "0".repeat(3000));
     let found = [
-        ("a tag", json!({"imageTag": "1"}), json!({"imageTag": "1", "imageDigest": single}), MANIFEST),
+        (
+            "a tag",
+            json!({"imageTag": "1"}),
+            json!({"imageTag": "1", "imageDigest": single}),
+            MANIFEST,
+        ),
         (
             "another tag of it",
             json!({"imageTag": "2"}),
@@ -103,15 +115,30 @@ async fn each_name_leads_to_an_image_or_a_failure() {
             MANIFEST,
         ),
         ("a digest", json!({"imageDigest": single}), json!({"imageDigest": single}), MANIFEST),
-        ("a digest in upper case", json!({"imageDigest": upper}), json!({"imageDigest": single}), MANIFEST),
+        (
+            "a digest in upper case",
+            json!({"imageDigest": upper}),
+            json!({"imageDigest": single}),
+            MANIFEST,
+        ),
         (
             "a tag and its digest",
             json!({"imageTag": "1", "imageDigest": single}),
             json!({"imageTag": "1", "imageDigest": single}),
             MANIFEST,
         ),
-        ("an index", json!({"imageTag": "multi"}), json!({"imageTag": "multi", "imageDigest": index}), INDEX),
-        ("an image of an index", json!({"imageDigest": one}), json!({"imageDigest": one}), MANIFEST),
+        (
+            "an index",
+            json!({"imageTag": "multi"}),
+            json!({"imageTag": "multi", "imageDigest": index}),
+            INDEX,
+        ),
+        (
+            "an image of an index",
+            json!({"imageDigest": one}),
+            json!({"imageDigest": one}),
+            MANIFEST,
+        ),
     ];
     let failing = [
         ("a tag that there is not", json!({"imageTag": "none"}), not_found),
@@ -121,24 +148,34 @@ async fn each_name_leads_to_an_image_or_a_failure() {
         ("a deleted image's tag", json!({"imageTag": "3"}), not_found),
         ("a deleted image's digest", json!({"imageDigest": deleted}), not_found),
         ("a tag of another digest", json!({"imageTag": "1", "imageDigest": index}), mismatch),
-        ("a tag of a digest that there is not", json!({"imageTag": "1", "imageDigest": deleted}), mismatch),
+        (
+            "a tag of a digest that there is not",
+            json!({"imageTag": "1", "imageDigest": deleted}),
+            mismatch,
+        ),
         ("a digest without the tag", json!({"imageTag": "none", "imageDigest": single}), not_found),
         ("neither", json!({}), missing),
         ("a digest that is none", json!({"imageDigest": "latest"}), invalid_digest),
-        ("an empty digest, with a tag", json!({"imageTag": "1", "imageDigest": ""}), invalid_digest),
+        (
+            "an empty digest, with a tag",
+            json!({"imageTag": "1", "imageDigest": ""}),
+            invalid_digest,
+        ),
         ("a tag that is none", json!({"imageTag": "a/b"}), invalid_tag),
         ("an empty tag", json!({"imageTag": ""}), invalid_tag),
     ];
     for (description, asked, id, media_type) in &found {
         for shape in SHAPES {
-            let members =
-                json!({"repositoryName": "app", "imageIds": [asked], "acceptedMediaTypes": ["text/plain"]});
+            let members = json!({"repositoryName": "app", "imageIds": [asked], "acceptedMediaTypes": ["text/plain"]});
             let answer = stack.call(shape, "BatchGetImage", &members, ACCOUNT).await;
             answer.assert_well_formed();
             assert_eq!(answer.body["failures"], json!([]), "{description} ({shape:?})");
             let image = &answer.body["images"][0];
             assert_eq!(image["imageId"], *id, "{description} ({shape:?})");
-            assert_eq!(image["imageManifestMediaType"], *media_type, "{description}: whatever is accepted");
+            assert_eq!(
+                image["imageManifestMediaType"], *media_type,
+                "{description}: whatever is accepted"
+            );
             assert_eq!(
                 sha256(image["imageManifest"].as_str().unwrap().as_bytes()),
                 image["imageId"]["imageDigest"]
@@ -146,7 +183,8 @@ async fn each_name_leads_to_an_image_or_a_failure() {
         }
     }
     for (description, asked, (code, reason)) in &failing {
-        let answer = stack.ok("BatchGetImage", json!({"repositoryName": "app", "imageIds": [asked]})).await;
+        let answer =
+            stack.ok("BatchGetImage", json!({"repositoryName": "app", "imageIds": [asked]})).await;
         let failure = json!({"imageId": asked, "failureCode": code, "failureReason": reason});
         assert_eq!(answer, json!({"images": [], "failures": [failure]}), "{description}");
     }
@@ -156,7 +194,8 @@ async fn each_name_leads_to_an_image_or_a_failure() {
     all.extend(failing.iter().map(|(_, asked, _)| asked.clone()));
     all.resize(100, json!({"imageTag": "1"}));
     let answer = stack.ok("BatchGetImage", json!({"repositoryName": "app", "imageIds": all})).await;
-    let ids: Vec<_> = answer["images"].as_array().unwrap().iter().map(|image| &image["imageId"]).collect();
+    let ids: Vec<_> =
+        answer["images"].as_array().unwrap().iter().map(|image| &image["imageId"]).collect();
     assert_eq!(ids.len(), 100 - failing.len());
     assert_eq!(
         ids[..found.len()],
@@ -182,9 +221,13 @@ async fn an_image_that_is_not_published_is_not_found() {
     assert!(image["imagePushedAt"].is_null(), "unfinished: {listed}");
 
     let id = json!({"imageDigest": image["imageDigest"]});
-    let answer = stack.ok("BatchGetImage", json!({"repositoryName": "app", "imageIds": [id]})).await;
+    let answer =
+        stack.ok("BatchGetImage", json!({"repositoryName": "app", "imageIds": [id]})).await;
     assert_eq!(answer["failures"][0]["failureCode"], "ImageNotFound");
-    assert_eq!(stack.ok("ListImages", json!({"repositoryName": "app"})).await, json!({"imageIds": []}));
+    assert_eq!(
+        stack.ok("ListImages", json!({"repositoryName": "app"})).await,
+        json!({"imageIds": []})
+    );
     assert_eq!(
         stack.ok("DescribeImages", json!({"repositoryName": "app"})).await,
         json!({"imageDetails": []})
@@ -196,15 +239,17 @@ async fn an_image_that_is_not_published_is_not_found() {
 async fn more_than_a_response_can_hold_is_refused_as_a_whole() {
     let stack = Stack::start().await;
     let with_note = |note: &str| {
-        let note =
-            format!(r#"{{"schemaVersion":2,"config":CONFIG,"layers":[],"annotations":{{"note":"{note}"}}}}"#);
+        let note = format!(
+            r#"{{"schemaVersion":2,"config":CONFIG,"layers":[],"annotations":{{"note":"{note}"}}}}"#
+        );
         layout(&note).0
     };
     stack.publish(&with_note(&"a".repeat(3_100_000)), "app:a").await;
     stack.publish(&with_note(&"b".repeat(3_100_000)), "app:b").await;
     // Each of these pairs is eight bytes in the function's answer.
     stack.publish(&with_note(&r#"\""#.repeat(800_000)), "app:quotes").await;
-    let too_much = "The answer would be larger than the 6000000 bytes of a response; ask for less at a time";
+    let too_much =
+        "The answer would be larger than the 6000000 bytes of a response; ask for less at a time";
     let cases = [
         ("one large manifest", vec!["a"], None),
         ("two, each of which fits", vec!["a", "b"], Some(too_much)),
@@ -218,7 +263,11 @@ async fn more_than_a_response_can_hold_is_refused_as_a_whole() {
             answer.assert_well_formed();
             match refusal {
                 None => {
-                    assert_eq!(answer.body["images"].as_array().unwrap().len(), tags.len(), "{description}")
+                    assert_eq!(
+                        answer.body["images"].as_array().unwrap().len(),
+                        tags.len(),
+                        "{description}"
+                    )
                 }
                 Some(sentence) => {
                     let got = (answer.error(), answer.message());
@@ -233,7 +282,8 @@ async fn more_than_a_response_can_hold_is_refused_as_a_whole() {
 async fn a_manifest_that_is_not_what_was_published_is_a_fault() {
     let (stack, [_, _, single, _]) = stack().await;
     let hex = &single["sha256:".len()..];
-    let object = stack.folder.path().join("s3/layergate/manifests").join(ACCOUNT).join("sha256").join(hex);
+    let object =
+        stack.folder.path().join("s3/layergate/manifests").join(ACCOUNT).join("sha256").join(hex);
     let ask = || async {
         let members = json!({"repositoryName": "app", "imageIds": [{"imageTag": "1"}]});
         stack.call(SHAPES[0], "BatchGetImage", &members, ACCOUNT).await
@@ -249,8 +299,9 @@ async fn a_manifest_that_is_not_what_was_published_is_a_fault() {
 async fn a_store_that_fails_is_a_fault_and_not_a_missing_image() {
     let (stack, _) = stack().await;
     let s3 = FaultProxy::to(&stack.local.engines.s3_url).await;
-    let handler =
-        stack.handler_with_patience(Patience::CLIENT, |config| config.s3_endpoint = Some(s3.url.clone()));
+    let handler = stack.handler_with_patience(Patience::CLIENT, |config| {
+        config.s3_endpoint = Some(s3.url.clone())
+    });
     let target = TARGET.replace("GetDownloadUrlForLayer", "BatchGetImage");
     let body = json!({"repositoryName": "app", "imageIds": [{"imageTag": "1"}]}).to_string();
     let cases = [
@@ -263,7 +314,8 @@ async fn a_store_that_fails_is_a_fault_and_not_a_missing_image() {
     ];
     for (fault, outcome) in cases {
         s3.set(fault);
-        let answer = call(&handler, Shape::Rest, Some(&target), body.as_bytes(), Some(ACCOUNT)).await;
+        let answer =
+            call(&handler, Shape::Rest, Some(&target), body.as_bytes(), Some(ACCOUNT)).await;
         answer.assert_well_formed();
         let got = if answer.status == 200 { "OK" } else { answer.error() };
         assert_eq!(got, outcome, "{fault:?}");
@@ -280,7 +332,8 @@ async fn layers_are_available_that_can_be_downloaded() {
             "mediaType": "application/vnd.oci.image.layer.v1.tar",
         })
     };
-    let unavailable = |digest: &str| json!({"layerDigest": digest, "layerAvailability": "UNAVAILABLE"});
+    let unavailable =
+        |digest: &str| json!({"layerDigest": digest, "layerAvailability": "UNAVAILABLE"});
     let failure = |digest: &str, code: &str, reason: &str| {
         let reason = format!("Invalid request parameters: layer digest {reason}");
         json!({"layerDigest": digest, "failureCode": code, "failureReason": reason})
@@ -307,8 +360,10 @@ async fn layers_are_available_that_can_be_downloaded() {
         }
     }
     let digests: Vec<_> = cases.iter().map(|(_, digest, ..)| digest).collect();
-    let answer =
-        stack.ok("BatchCheckLayerAvailability", json!({"repositoryName": "app", "layerDigests": digests}));
+    let answer = stack.ok(
+        "BatchCheckLayerAvailability",
+        json!({"repositoryName": "app", "layerDigests": digests}),
+    );
     let answer = answer.await;
     assert_eq!(answer["layers"].as_array().unwrap().len(), 5);
     assert_eq!(answer["failures"].as_array().unwrap().len(), 2);

@@ -43,7 +43,8 @@ struct Refusal {
 }
 
 fn refusals() -> Vec<Refusal> {
-    const NAME_PATTERN: &str = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*";
+    const NAME_PATTERN: &str =
+        r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*";
     let invalid = |description, changes, member: &str, rule: &str| Refusal {
         description,
         target: Some(TARGET),
@@ -117,8 +118,16 @@ fn refusals() -> Vec<Refusal> {
                       'DynamoDB_20120810.GetDownloadUrlForLayer'"
                 .to_owned(),
         },
-        serialization("a body that is no JSON", "{", "The body is not valid JSON (line 1, column 1)"),
-        serialization("JSON and then some", "{} {}", "The body is not valid JSON (line 1, column 4)"),
+        serialization(
+            "a body that is no JSON",
+            "{",
+            "The body is not valid JSON (line 1, column 1)",
+        ),
+        serialization(
+            "JSON and then some",
+            "{} {}",
+            "The body is not valid JSON (line 1, column 4)",
+        ),
         serialization(
             "half of a surrogate pair",
             r#"{"a":"\ud800"}"#,
@@ -191,7 +200,8 @@ fn refusals() -> Vec<Refusal> {
         bad_registry("digits of another script", "٠٠٠٠٠٠٠٠٠٠٠٠"),
         Refusal {
             description: "constraints are told in the order name, digest, registry",
-            body: json!({"registryId": "x", "layerDigest": "x", "repositoryName": "X!"}).to_string(),
+            body: json!({"registryId": "x", "layerDigest": "x", "repositoryName": "X!"})
+                .to_string(),
             ..bad_name("", "X!")
         },
         Refusal {
@@ -225,14 +235,18 @@ fn refusals() -> Vec<Refusal> {
             json!({"repositoryName": "other"}),
             Some(ACCOUNT),
             "RepositoryNotFoundException",
-            format!("The repository with name 'other' does not exist in the registry with id '{ACCOUNT}'"),
+            format!(
+                "The repository with name 'other' does not exist in the registry with id '{ACCOUNT}'"
+            ),
         ),
         lookup(
             "no such repository, of a registry that is the caller's own",
             json!({"registryId": OUTSIDER}),
             Some(OUTSIDER),
             "RepositoryNotFoundException",
-            format!("The repository with name 'app' does not exist in the registry with id '{OUTSIDER}'"),
+            format!(
+                "The repository with name 'app' does not exist in the registry with id '{OUTSIDER}'"
+            ),
         ),
         lookup(
             "no such layer",
@@ -274,10 +288,16 @@ async fn refusals_have_their_names_and_sentences() {
     let stack = stack().await;
     for case in refusals() {
         for shape in SHAPES {
-            let answer = call(&stack.handler, shape, case.target, case.body.as_bytes(), case.caller).await;
+            let answer =
+                call(&stack.handler, shape, case.target, case.body.as_bytes(), case.caller).await;
             answer.assert_well_formed();
             let got = (answer.error(), answer.message());
-            assert_eq!(got, (case.error, case.message.as_str()), "{} ({shape:?})", case.description);
+            assert_eq!(
+                got,
+                (case.error, case.message.as_str()),
+                "{} ({shape:?})",
+                case.description
+            );
         }
     }
 }
@@ -296,11 +316,15 @@ async fn a_url_is_given_for_every_form_of_a_good_request() {
     ];
     for (description, body) in cases {
         for shape in SHAPES {
-            let answer = call(&stack.handler, shape, Some(TARGET), body.as_bytes(), Some(ACCOUNT)).await;
+            let answer =
+                call(&stack.handler, shape, Some(TARGET), body.as_bytes(), Some(ACCOUNT)).await;
             answer.assert_well_formed();
             assert_eq!(answer.status, 200, "{description} ({shape:?}): {answer:?}");
             let asked: Value = serde_json::from_str(&body).unwrap();
-            assert_eq!(answer.body["layerDigest"], asked["layerDigest"], "{description}: echoed as sent");
+            assert_eq!(
+                answer.body["layerDigest"], asked["layerDigest"],
+                "{description}: echoed as sent"
+            );
             let bytes = reqwest::get(answer.url()).await.unwrap().bytes().await.unwrap();
             assert_eq!(bytes, LAYER, "{description}");
         }
@@ -316,7 +340,9 @@ async fn the_event_may_be_in_any_form_that_gateways_give_it() {
         ("a target in lower case", Shape::Rest, |event| {
             event["headers"] = json!({"x-amz-target": TARGET});
         }),
-        ("a target in upper case", Shape::Http, |event| event["headers"] = json!({"X-AMZ-TARGET": TARGET})),
+        ("a target in upper case", Shape::Http, |event| {
+            event["headers"] = json!({"X-AMZ-TARGET": TARGET})
+        }),
         ("a base64 body from a REST API", Shape::Rest, |event| {
             use base64::Engine;
             let body = event["body"].as_str().unwrap();
@@ -325,7 +351,8 @@ async fn the_event_may_be_in_any_form_that_gateways_give_it() {
         }),
         ("a plain body from an HTTP API", Shape::Http, |event| {
             use base64::Engine;
-            let body = base64::prelude::BASE64_STANDARD.decode(event["body"].as_str().unwrap()).unwrap();
+            let body =
+                base64::prelude::BASE64_STANDARD.decode(event["body"].as_str().unwrap()).unwrap();
             event["body"] = String::from_utf8(body).unwrap().into();
             event["isBase64Encoded"] = false.into();
         }),
@@ -385,7 +412,9 @@ async fn an_index_that_cannot_be_reached_is_a_fault_and_not_a_missing_layer() {
         stack.handler_with_patience(Patience::CLIENT, |config| {
             config.dynamodb_endpoint = Some(nobody_listens)
         }),
-        stack.handler_with_patience(Patience::CLIENT, |config| config.table_name = "other".to_owned()),
+        stack.handler_with_patience(Patience::CLIENT, |config| {
+            config.table_name = "other".to_owned()
+        }),
     );
     let handlers = [("nobody listens", at_nobody), ("there is no such table", other_table)];
     for (description, handler) in handlers {
@@ -431,10 +460,12 @@ async fn a_throttling_index_is_told_by_the_name_that_clients_retry() {
         response
     })
     .await;
-    let handler =
-        stack.handler_with_patience(Patience::CLIENT, |config| config.dynamodb_endpoint = Some(throttling));
+    let handler = stack.handler_with_patience(Patience::CLIENT, |config| {
+        config.dynamodb_endpoint = Some(throttling)
+    });
     for shape in SHAPES {
-        let answer = call(&handler, shape, Some(TARGET), request(json!({})).as_bytes(), Some(ACCOUNT)).await;
+        let answer =
+            call(&handler, shape, Some(TARGET), request(json!({})).as_bytes(), Some(ACCOUNT)).await;
         answer.assert_well_formed();
         assert_eq!((answer.error(), answer.message()), ("ThrottlingException", "Rate exceeded"));
     }

@@ -39,7 +39,12 @@ async fn all_images(stack: &Stack) -> Vec<(Value, Vec<Value>)> {
 }
 
 /// All pages of a list: the entries of each.
-async fn pages(stack: &Stack, operation: &str, entries: &str, mut members: Value) -> Vec<Vec<Value>> {
+async fn pages(
+    stack: &Stack,
+    operation: &str,
+    entries: &str,
+    mut members: Value,
+) -> Vec<Vec<Value>> {
     let mut pages = Vec::new();
     loop {
         let answer = stack.ok(operation, members.clone()).await;
@@ -61,7 +66,9 @@ async fn images_are_listed_by_each_tag_or_by_their_digest_alone() {
     for (digest, tags) in &images {
         let ids: Vec<_> = match &tags[..] {
             [] => vec![json!({"imageDigest": digest})],
-            tags => tags.iter().map(|tag| json!({"imageDigest": digest, "imageTag": tag})).collect(),
+            tags => {
+                tags.iter().map(|tag| json!({"imageDigest": digest, "imageTag": tag})).collect()
+            }
         };
         if tags.is_empty() { &mut untagged } else { &mut tagged }.extend(ids.clone());
         any.extend(ids);
@@ -72,8 +79,16 @@ async fn images_are_listed_by_each_tag_or_by_their_digest_alone() {
         ("a filter of nothing", json!({"filter": {}}), &any),
         ("any", json!({"filter": {"tagStatus": "ANY", "imageStatus": "ANY"}}), &any),
         ("tagged", json!({"filter": {"tagStatus": "TAGGED"}}), &tagged),
-        ("untagged", json!({"filter": {"tagStatus": "UNTAGGED", "imageStatus": "ACTIVE"}}), &untagged),
-        ("archived, which no image is", json!({"filter": {"imageStatus": "ARCHIVED"}}), &Vec::new()),
+        (
+            "untagged",
+            json!({"filter": {"tagStatus": "UNTAGGED", "imageStatus": "ACTIVE"}}),
+            &untagged,
+        ),
+        (
+            "archived, which no image is",
+            json!({"filter": {"imageStatus": "ARCHIVED"}}),
+            &Vec::new(),
+        ),
     ];
     for (description, mut members, expected) in cases {
         members["repositoryName"] = "app".into();
@@ -85,7 +100,10 @@ async fn images_are_listed_by_each_tag_or_by_their_digest_alone() {
         for most in 1..=any.len() + 1 {
             members["maxResults"] = most.into();
             let pages = pages(&stack, "ListImages", "imageIds", members.clone()).await;
-            assert!(pages.iter().all(|page| page.len() <= most), "{description}, {most} a page: {pages:?}");
+            assert!(
+                pages.iter().all(|page| page.len() <= most),
+                "{description}, {most} a page: {pages:?}"
+            );
             assert_eq!(pages.concat(), *expected, "{description}, {most} a page");
         }
     }
@@ -104,26 +122,38 @@ async fn images_are_described() {
         let expected = if tags.is_empty() { Value::Null } else { json!(tags) };
         assert_eq!(detail["imageTags"], expected, "an image without tags has no such member");
         assert!(detail["imagePushedAt"].as_u64().unwrap() >= started, "{detail}");
-        assert_eq!((&detail["repositoryName"], &detail["imageStatus"]), (&json!("app"), &json!("ACTIVE")));
-        let is_index = detail["imageManifestMediaType"] == "application/vnd.oci.image.index.v1+json";
+        assert_eq!(
+            (&detail["repositoryName"], &detail["imageStatus"]),
+            (&json!("app"), &json!("ACTIVE"))
+        );
+        let is_index =
+            detail["imageManifestMediaType"] == "application/vnd.oci.image.index.v1+json";
         assert_eq!(is_index, *tags == ["multi"], "{detail}");
         assert_eq!(detail["imageSizeInBytes"].is_null(), is_index, "an index has no layers");
     }
     // A layer of one byte, and the config.
     let blobs = stack.json(&["publish", &Layout::of_layers(&[b"a"]).path(), "app:1"]).await;
-    let sizes = blobs["layers"].as_array().unwrap().iter().map(|layer| layer["layerSize"].as_u64().unwrap());
-    let by_tag =
-        stack.ok("DescribeImages", json!({"repositoryName": "app", "imageIds": [{"imageTag": "1"}]})).await;
+    let sizes = blobs["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|layer| layer["layerSize"].as_u64().unwrap());
+    let by_tag = stack
+        .ok("DescribeImages", json!({"repositoryName": "app", "imageIds": [{"imageTag": "1"}]}))
+        .await;
     assert_eq!(by_tag["imageDetails"][0]["imageSizeInBytes"], json!(sizes.sum::<u64>()));
 
     for filter in ["TAGGED", "UNTAGGED", "ANY"] {
         for most in 1..=details.len() + 1 {
-            let members =
-                json!({"repositoryName": "app", "filter": {"tagStatus": filter}, "maxResults": most});
+            let members = json!({"repositoryName": "app", "filter": {"tagStatus": filter}, "maxResults": most});
             let pages = pages(&stack, "DescribeImages", "imageDetails", members).await;
-            assert!(pages.iter().all(|page| page.len() <= most), "{filter}, {most} a page: {pages:?}");
-            let is_wanted =
-                |detail: &&Value| filter == "ANY" || (filter == "TAGGED") == detail["imageTags"].is_array();
+            assert!(
+                pages.iter().all(|page| page.len() <= most),
+                "{filter}, {most} a page: {pages:?}"
+            );
+            let is_wanted = |detail: &&Value| {
+                filter == "ANY" || (filter == "TAGGED") == detail["imageTags"].is_array()
+            };
             let expected: Vec<_> =
                 details.iter().filter(is_wanted).map(|detail| &detail["imageDigest"]).collect();
             let pages = pages.concat();
@@ -141,8 +171,9 @@ async fn images_are_described_by_their_names() {
     let stack = stack().await;
     let all = stack.ok("DescribeImages", json!({"repositoryName": "app"})).await;
     let detail = |tag: &str| {
-        let has_tag =
-            |detail: &&Value| detail["imageTags"].as_array().is_some_and(|tags| tags.contains(&json!(tag)));
+        let has_tag = |detail: &&Value| {
+            detail["imageTags"].as_array().is_some_and(|tags| tags.contains(&json!(tag)))
+        };
         all["imageDetails"].as_array().unwrap().iter().find(has_tag).unwrap().clone()
     };
     let (one, two) = (detail("1"), detail("2"));
@@ -152,7 +183,11 @@ async fn images_are_described_by_their_names() {
         ("a tag", json!([{"imageTag": "1"}]), json!([one])),
         ("a digest", json!([{"imageDigest": digest}]), json!([one])),
         ("both", json!([{"imageDigest": digest, "imageTag": "latest"}]), json!([one])),
-        ("two images, in their order", json!([{"imageTag": "2"}, {"imageTag": "1"}]), json!([two, one])),
+        (
+            "two images, in their order",
+            json!([{"imageTag": "2"}, {"imageTag": "1"}]),
+            json!([two, one]),
+        ),
         (
             "one image thrice",
             json!([{"imageTag": "1"}, {"imageTag": "latest"}, {"imageDigest": digest}]),
@@ -171,7 +206,12 @@ async fn images_are_described_by_their_names() {
         ("no such tag", json!([{"imageTag": "none"}]), "null", "none"),
         ("no such digest", json!([{"imageDigest": missing}]), &missing, "null"),
         ("a deleted image", json!([{"imageTag": "gone"}]), "null", "gone"),
-        ("a tag of another digest", json!([{"imageTag": "1", "imageDigest": missing}]), &missing, "1"),
+        (
+            "a tag of another digest",
+            json!([{"imageTag": "1", "imageDigest": missing}]),
+            &missing,
+            "1",
+        ),
         ("the second of two", json!([{"imageTag": "1"}, {"imageTag": "none"}]), "null", "none"),
     ];
     for (description, ids, digest, tag) in not_found {
@@ -184,7 +224,11 @@ async fn images_are_described_by_their_names() {
                  repository with name 'app' in the registry with id '{ACCOUNT}'"
             );
             let got = (answer.error(), answer.message());
-            assert_eq!(got, ("ImageNotFoundException", message.as_str()), "{description} ({shape:?})");
+            assert_eq!(
+                got,
+                ("ImageNotFoundException", message.as_str()),
+                "{description} ({shape:?})"
+            );
         }
     }
 }
@@ -215,20 +259,27 @@ async fn repositories_are_described() {
         });
         assert_eq!(*repository, expected);
         for shape in SHAPES {
-            let answer =
-                stack.call(shape, "DescribeRepositories", &json!({"repositoryNames": [name]}), ACCOUNT).await;
+            let answer = stack
+                .call(shape, "DescribeRepositories", &json!({"repositoryNames": [name]}), ACCOUNT)
+                .await;
             answer.assert_well_formed();
             let mut expected = expected.clone();
             if matches!(shape, Shape::Url) {
                 // This event has the name that the caller reached the API by.
-                expected["repositoryUri"] = format!("abc.lambda-url.us-east-1.on.aws/{name}").into();
+                expected["repositoryUri"] =
+                    format!("abc.lambda-url.us-east-1.on.aws/{name}").into();
             }
             assert_eq!(answer.body, json!({"repositories": [expected]}), "{name} ({shape:?})");
         }
     }
     for most in 1..=names.len() + 1 {
-        let pages = pages(&stack, "DescribeRepositories", "repositories", json!({"maxResults": most})).await;
-        assert!(pages.iter().all(|page| (1..=most).contains(&page.len())), "{most} a page: {pages:?}");
+        let pages =
+            pages(&stack, "DescribeRepositories", "repositories", json!({"maxResults": most}))
+                .await;
+        assert!(
+            pages.iter().all(|page| (1..=most).contains(&page.len())),
+            "{most} a page: {pages:?}"
+        );
         assert_eq!(pages.concat(), *all, "{most} a page");
     }
     let members = json!({"repositoryNames": ["team/x", "app"]});
@@ -285,19 +336,25 @@ async fn a_page_costs_no_more_however_much_there_is() {
         list_images(&stack, images, tags, padding).await;
         let (dynamodb, count) = count_requests(&stack.local.engines.dynamodb_url).await;
         let handler = stack.handler_with(|config| config.dynamodb_endpoint = Some(dynamodb));
-        for (operation, entries) in [("ListImages", "imageIds"), ("DescribeImages", "imageDetails")] {
+        for (operation, entries) in [("ListImages", "imageIds"), ("DescribeImages", "imageDetails")]
+        {
             let target = TARGET.replace("GetDownloadUrlForLayer", operation);
-            let mut members =
-                json!({"repositoryName": "app", "filter": {"tagStatus": filter}, "maxResults": 1000});
+            let mut members = json!({"repositoryName": "app", "filter": {"tagStatus": filter}, "maxResults": 1000});
             let (mut found, mut pages) = (0, 0);
             loop {
                 pages += 1;
                 let before = count.load(Ordering::SeqCst);
-                let answer =
-                    call(&handler, Shape::Rest, Some(&target), members.to_string().as_bytes(), Some(ACCOUNT))
-                        .await;
+                let answer = call(
+                    &handler,
+                    Shape::Rest,
+                    Some(&target),
+                    members.to_string().as_bytes(),
+                    Some(ACCOUNT),
+                )
+                .await;
                 let requests = count.load(Ordering::SeqCst) - before;
-                // Eight pages, and the records of the repository, of the layout and of the image to go on with.
+                // Eight pages, and the records of the repository, of the layout and of the image to
+                // go on with.
                 assert!(requests <= 11, "{description}, {operation}: {requests} requests");
                 found += answer.body[entries].as_array().unwrap().len();
                 if answer.body["nextToken"].is_null() {

@@ -1,4 +1,5 @@
-//! What the operations that tell what there is refuse: parameters that break their constraints, and outsiders.
+//! What the operations that tell what there is refuse: parameters that break their constraints, and
+//! outsiders.
 
 use std::sync::atomic::Ordering;
 
@@ -7,15 +8,22 @@ use serde_json::{Value, json};
 
 use support::{Layout, OUTSIDER, SHAPES, Shape, Stack, TARGET, call, count_requests, sha256};
 
-const OPERATIONS: [&str; 5] =
-    ["BatchCheckLayerAvailability", "BatchGetImage", "DescribeImages", "DescribeRepositories", "ListImages"];
+const OPERATIONS: [&str; 5] = [
+    "BatchCheckLayerAvailability",
+    "BatchGetImage",
+    "DescribeImages",
+    "DescribeRepositories",
+    "ListImages",
+];
 
 /// The smallest good request.
 fn request(operation: &str, repository: &str) -> Value {
     let mut request = match operation {
         "BatchCheckLayerAvailability" => json!({"layerDigests": [sha256(b"layer")]}),
         "BatchGetImage" => json!({"imageIds": [{"imageTag": "1"}]}),
-        "DescribeRepositories" => return json!({"registryId": ACCOUNT, "repositoryNames": [repository]}),
+        "DescribeRepositories" => {
+            return json!({"registryId": ACCOUNT, "repositoryNames": [repository]});
+        }
         _ => json!({}),
     };
     request["registryId"] = ACCOUNT.into();
@@ -288,7 +296,12 @@ async fn refusals_have_their_names_and_sentences() {
                 let answer = stack.call(shape, operation, &members, ACCOUNT).await;
                 answer.assert_well_formed();
                 let got = (answer.error(), answer.message());
-                assert_eq!(got, (case.error, case.message), "{operation}: {} ({shape:?})", case.description);
+                assert_eq!(
+                    got,
+                    (case.error, case.message),
+                    "{operation}: {} ({shape:?})",
+                    case.description
+                );
             }
         }
     }
@@ -334,14 +347,18 @@ async fn an_outsider_cannot_tell_what_exists() {
             for name in ["exists", "absent"] {
                 let body = request(operation, name).to_string();
                 let before = count.load(Ordering::SeqCst);
-                let answer = call(&handler, shape, Some(&target), body.as_bytes(), Some(OUTSIDER)).await;
+                let answer =
+                    call(&handler, shape, Some(&target), body.as_bytes(), Some(OUTSIDER)).await;
                 answer.assert_well_formed();
                 let message = format!(
                     "User: arn:aws:iam::{OUTSIDER}:user/puller is not authorized to perform: ecr:{operation} on \
                      resource: arn:aws:ecr:us-east-1:{ACCOUNT}:repository/{name} because no resource-based policy \
                      allows the ecr:{operation} action"
                 );
-                assert_eq!((answer.error(), answer.message()), ("AccessDeniedException", message.as_str()));
+                assert_eq!(
+                    (answer.error(), answer.message()),
+                    ("AccessDeniedException", message.as_str())
+                );
                 seen.push((answer.headers, count.load(Ordering::SeqCst) - before));
             }
             assert_eq!(seen[0], seen[1], "{operation} ({shape:?})");
@@ -353,7 +370,8 @@ async fn an_outsider_cannot_tell_what_exists() {
 
     stack.json(&["repository", "grant", "exists", OUTSIDER]).await;
     for operation in OPERATIONS {
-        let answer = stack.call(Shape::Rest, operation, &request(operation, "exists"), OUTSIDER).await;
+        let answer =
+            stack.call(Shape::Rest, operation, &request(operation, "exists"), OUTSIDER).await;
         assert_eq!(answer.status, 200, "{operation}: {answer:?}");
     }
     let both = json!({"registryId": ACCOUNT, "repositoryNames": ["exists", "absent"]});
@@ -378,7 +396,11 @@ async fn only_the_owner_of_a_registry_lists_its_repositories() {
 
     let own = json!({"registryId": OUTSIDER});
     let answer = stack.call(Shape::Rest, "DescribeRepositories", &own, OUTSIDER).await;
-    assert_eq!((answer.status, answer.body), (200, json!({"repositories": []})), "its own, which is empty");
+    assert_eq!(
+        (answer.status, answer.body),
+        (200, json!({"repositories": []})),
+        "its own, which is empty"
+    );
 }
 
 #[tokio::test]
@@ -413,8 +435,10 @@ async fn each_call_costs_what_the_architecture_says() {
         dynamodb_requests.store(0, Ordering::SeqCst);
         s3_requests.store(0, Ordering::SeqCst);
         let target = TARGET.replace("GetDownloadUrlForLayer", operation);
-        call(&handler, Shape::Rest, Some(&target), members.to_string().as_bytes(), Some(ACCOUNT)).await;
-        let counted = (dynamodb_requests.load(Ordering::SeqCst), s3_requests.load(Ordering::SeqCst));
+        call(&handler, Shape::Rest, Some(&target), members.to_string().as_bytes(), Some(ACCOUNT))
+            .await;
+        let counted =
+            (dynamodb_requests.load(Ordering::SeqCst), s3_requests.load(Ordering::SeqCst));
         assert_eq!(counted, requests, "{operation}: {description}");
     }
 }

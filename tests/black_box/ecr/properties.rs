@@ -18,8 +18,12 @@ fn check<S: Strategy>(strategy: S, property: impl Fn(&tokio::runtime::Runtime, &
         stack
     });
     // The same cases in every run; what once failed belongs into a table of its own.
-    let config =
-        Config { cases: 200, failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..Config::default() };
+    let config = Config {
+        cases: 200,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(1),
+        ..Config::default()
+    };
     TestRunner::new(config)
         .run(&strategy, |value| {
             property(&runtime, &stack, value);
@@ -30,18 +34,27 @@ fn check<S: Strategy>(strategy: S, property: impl Fn(&tokio::runtime::Runtime, &
 
 #[test]
 fn any_bytes_as_body_get_a_well_formed_answer_and_no_url() {
-    check((prop::collection::vec(any::<u8>(), 0..300), 0..3_usize), |runtime, stack, (body, shape)| {
-        let answer =
-            runtime.block_on(call(&stack.handler, SHAPES[shape], Some(TARGET), &body, Some(ACCOUNT)));
-        answer.assert_well_formed();
-        assert_eq!(answer.status, 400);
-    });
+    check(
+        (prop::collection::vec(any::<u8>(), 0..300), 0..3_usize),
+        |runtime, stack, (body, shape)| {
+            let answer = runtime.block_on(call(
+                &stack.handler,
+                SHAPES[shape],
+                Some(TARGET),
+                &body,
+                Some(ACCOUNT),
+            ));
+            answer.assert_well_formed();
+            assert_eq!(answer.status, 400);
+        },
+    );
 }
 
 #[test]
 fn any_target_gets_a_well_formed_answer() {
     check(".*", |runtime, stack, target| {
-        let answer = runtime.block_on(call(&stack.handler, SHAPES[0], Some(&target), b"{}", Some(ACCOUNT)));
+        let answer =
+            runtime.block_on(call(&stack.handler, SHAPES[0], Some(&target), b"{}", Some(ACCOUNT)));
         answer.assert_well_formed();
         assert_eq!(answer.status, 400);
     });
@@ -67,8 +80,13 @@ fn any_values_of_members_get_a_well_formed_answer() {
         });
         let body = body.to_string();
         for shape in SHAPES {
-            let answer =
-                runtime.block_on(call(&stack.handler, shape, Some(TARGET), body.as_bytes(), Some(ACCOUNT)));
+            let answer = runtime.block_on(call(
+                &stack.handler,
+                shape,
+                Some(TARGET),
+                body.as_bytes(),
+                Some(ACCOUNT),
+            ));
             answer.assert_well_formed();
             assert_ne!(answer.status, 500, "as a panic would be: {body}");
         }
@@ -87,10 +105,16 @@ fn a_url_is_given_for_the_referenced_layer_and_for_nothing_else() {
     ];
     let registry = prop_oneof![Just(ACCOUNT.to_owned()), "[0-9]{12}"];
     check((repository, digest, registry), |runtime, stack, (repository, digest, registry)| {
-        let body = json!({"repositoryName": repository, "layerDigest": digest, "registryId": registry});
+        let body =
+            json!({"repositoryName": repository, "layerDigest": digest, "registryId": registry});
         let body = body.to_string();
-        let answer =
-            runtime.block_on(call(&stack.handler, SHAPES[0], Some(TARGET), body.as_bytes(), Some(&registry)));
+        let answer = runtime.block_on(call(
+            &stack.handler,
+            SHAPES[0],
+            Some(TARGET),
+            body.as_bytes(),
+            Some(&registry),
+        ));
         answer.assert_well_formed();
         let is_the_layer =
             repository == "app" && digest.to_lowercase() == sha256(LAYER) && registry == ACCOUNT;
@@ -124,8 +148,9 @@ fn any_json_as_event_gets_a_well_formed_answer() {
         "x",
     ];
     let event = leaf.prop_recursive(4, 64, 12, move |inner| {
-        prop::collection::hash_map(prop::sample::select(names.to_vec()), inner, 0..12)
-            .prop_map(|members| Value::Object(members.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()))
+        prop::collection::hash_map(prop::sample::select(names.to_vec()), inner, 0..12).prop_map(
+            |members| Value::Object(members.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()),
+        )
     });
     check(event, |runtime, stack, event| {
         let answer = runtime.block_on(send(&stack.handler, &event));

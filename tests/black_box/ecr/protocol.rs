@@ -1,7 +1,8 @@
-//! The cases of Smithy's protocol tests for awsJson1_1 that apply to a server of this operation, told in this
-//! operation's own members. Each is named as there, with the file that it is in.
+//! The cases of Smithy's protocol tests for awsJson1_1 that apply to a server of this operation,
+//! told in this operation's own members. Each is named as there, with the file that it is in.
 //!
-//! Source: <https://github.com/smithy-lang/smithy/tree/main/smithy-aws-protocol-tests/model/awsJson1_1>.
+//! Source:
+//! <https://github.com/smithy-lang/smithy/tree/main/smithy-aws-protocol-tests/model/awsJson1_1>.
 //! What the protocol says without a case has the section of its specification:
 //! <https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html>.
 
@@ -27,7 +28,13 @@ fn cases() -> Vec<Case> {
         body[member] = value;
         body.to_string()
     };
-    let case = |id, link, body: String, outcome| Case { id, link, content_type: CONTENT_TYPE, body, outcome };
+    let case = |id, link, body: String, outcome| Case {
+        id,
+        link,
+        content_type: CONTENT_TYPE,
+        body,
+        outcome,
+    };
     vec![
         Case {
             id: "AwsJson11MustSupportParametersInContentType",
@@ -36,7 +43,12 @@ fn cases() -> Vec<Case> {
             body: good.to_string(),
             outcome: "OK",
         },
-        case("includes_x_amz_target_and_content_type", "empty-operation.smithy", good.to_string(), "OK"),
+        case(
+            "includes_x_amz_target_and_content_type",
+            "empty-operation.smithy",
+            good.to_string(),
+            "OK",
+        ),
         case(
             "can_call_operation_with_optional_input",
             "optional-input.smithy",
@@ -49,14 +61,20 @@ fn cases() -> Vec<Case> {
             with("registryId", Value::Null),
             "OK",
         ),
-        case("serializes_string_shapes", "kitchen-sink.smithy", with("repositoryName", "app".into()), "OK"),
+        case(
+            "serializes_string_shapes",
+            "kitchen-sink.smithy",
+            with("repositoryName", "app".into()),
+            "OK",
+        ),
         case(
             "serializes_string_shapes, escaped",
             "kitchen-sink.smithy",
             good.to_string().replace("app", r"\u0061pp"),
             "OK",
         ),
-        // A structure, list, map, number or boolean in place of a string: the kitchen sink's other shapes.
+        // A structure, list, map, number or boolean in place of a string: the kitchen sink's other
+        // shapes.
         case(
             "serializes_structure_shapes",
             "kitchen-sink.smithy",
@@ -94,7 +112,12 @@ fn cases() -> Vec<Case> {
             "{}".to_owned(),
             "InvalidParameterException",
         ),
-        case("an empty body is {}", "#protocol-behaviors", String::new(), "InvalidParameterException"),
+        case(
+            "an empty body is {}",
+            "#protocol-behaviors",
+            String::new(),
+            "InvalidParameterException",
+        ),
         case(
             "unknown members are ignored",
             "#protocol-behaviors",
@@ -138,9 +161,13 @@ async fn answers_are_written_as_the_protocol_has_it() {
     let mut members: Vec<_> = answer.body.as_object().unwrap().keys().map(String::as_str).collect();
     members.sort_unstable();
     assert_eq!(members, ["downloadUrl", "layerDigest"]);
-    assert_eq!((answer.status, answer.headers["content-type"].as_str()), (200, "application/x-amz-json-1.1"));
+    assert_eq!(
+        (answer.status, answer.headers["content-type"].as_str()),
+        (200, "application/x-amz-json-1.1")
+    );
 
-    // AwsJson11InvalidGreetingError in errors.smithy: the type's bare name, without namespace or URI.
+    // AwsJson11InvalidGreetingError in errors.smithy: the type's bare name, without namespace or
+    // URI.
     let answer = stack.ask("absent", &sha256(b"layer")).await;
     assert_eq!(answer.status, 400);
     assert_eq!(answer.body["__type"], "RepositoryNotFoundException");

@@ -81,10 +81,17 @@ async fn the_sdk_calls_the_other_operations_too() {
     let client = client(&format!("{}/Prod", stack.local.url));
     let image = |tag: &str| ImageIdentifier::builder().image_tag(tag).build();
 
-    let repositories =
-        client.describe_repositories().into_paginator().items().send().collect::<Result<Vec<_>, _>>();
+    let repositories = client
+        .describe_repositories()
+        .into_paginator()
+        .items()
+        .send()
+        .collect::<Result<Vec<_>, _>>();
     let repositories = repositories.await.unwrap();
-    assert_eq!(repositories.iter().map(|found| found.repository_name()).collect::<Vec<_>>(), [Some("app")]);
+    assert_eq!(
+        repositories.iter().map(|found| found.repository_name()).collect::<Vec<_>>(),
+        [Some("app")]
+    );
     assert!(repositories[0].created_at().unwrap().secs() > 0);
 
     let pages = client.list_images().repository_name("app").into_paginator().page_size(1);
@@ -97,16 +104,28 @@ async fn the_sdk_calls_the_other_operations_too() {
         client.describe_images().repository_name("app").image_ids(image("1")).send().await.unwrap();
     assert_eq!(described.image_details()[0].image_digest(), Some(digest));
     assert!(described.image_details()[0].image_size_in_bytes().unwrap() > 0);
-    let error =
-        client.describe_images().repository_name("app").image_ids(image("none")).send().await.unwrap_err();
+    let error = client
+        .describe_images()
+        .repository_name("app")
+        .image_ids(image("none"))
+        .send()
+        .await
+        .unwrap_err();
     assert!(error.into_service_error().is_image_not_found_exception());
 
-    let both = client.batch_get_image().repository_name("app").image_ids(image("1")).image_ids(image("none"));
+    let both = client
+        .batch_get_image()
+        .repository_name("app")
+        .image_ids(image("1"))
+        .image_ids(image("none"));
     let both = both.send().await.unwrap();
     assert_eq!(sha256(both.images()[0].image_manifest().unwrap().as_bytes()), digest);
     assert_eq!(both.failures()[0].failure_code(), Some(&ImageFailureCode::ImageNotFound));
 
-    let layers = client.batch_check_layer_availability().repository_name("app").layer_digests(sha256(b"one"));
+    let layers = client
+        .batch_check_layer_availability()
+        .repository_name("app")
+        .layer_digests(sha256(b"one"));
     let layers = layers.send().await.unwrap();
     assert_eq!(layers.layers()[0].layer_availability(), Some(&LayerAvailability::Available));
 
@@ -127,10 +146,9 @@ async fn what_the_sdk_has_no_type_for_has_its_code() {
 #[tokio::test]
 async fn the_sdk_understands_a_fault() {
     let stack = Stack::start().await;
-    let handler =
-        Arc::new(stack.handler_with_patience(Patience::CLIENT, |config| {
-            config.table_name = "no-such-table".to_owned()
-        }));
+    let handler = Arc::new(stack.handler_with_patience(Patience::CLIENT, |config| {
+        config.table_name = "no-such-table".to_owned()
+    }));
     let endpoint = serve(move |_| {
         let handler = handler.clone();
         async move {
@@ -157,11 +175,13 @@ async fn a_deployed_api_answers_as_the_local_one() {
         .http_client(layergate_core::aws::http_client())
         .load()
         .await;
-    let config = aws_sdk_ecr::config::Builder::from(&sdk).endpoint_url(url).interceptor(SignForExecuteApi);
+    let config =
+        aws_sdk_ecr::config::Builder::from(&sdk).endpoint_url(url).interceptor(SignForExecuteApi);
     let client = Client::from_conf(config.build());
 
     let error = ask(&client, "App", "sha256:00").await.unwrap_err();
     assert!(error.is_invalid_parameter_exception(), "{error:?}");
-    let error = ask(&client, "layergate/there-is-no-such-repository", "sha256:00").await.unwrap_err();
+    let error =
+        ask(&client, "layergate/there-is-no-such-repository", "sha256:00").await.unwrap_err();
     assert!(error.is_repository_not_found_exception(), "{error:?}");
 }

@@ -1,5 +1,5 @@
-//! The events in `events/`: each request of `requests.json`, in the shape of each of `rest.json`, `http.json` and
-//! `url.json`. A request is named by its outcome, and has it.
+//! The events in `events/`: each request of `requests.json`, in the shape of each of `rest.json`,
+//! `http.json` and `url.json`. A request is named by its outcome, and has it.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -43,7 +43,11 @@ async fn every_request_has_the_outcome_that_it_is_named_by_in_every_shape() {
                 std::fs::write(&file, &event).unwrap();
             }
             let is_same = std::fs::read_to_string(&file).is_ok_and(|written| written == event);
-            assert!(is_same, "{} is not what events/requests.json says; run `make events`", file.display());
+            assert!(
+                is_same,
+                "{} is not what events/requests.json says; run `make events`",
+                file.display()
+            );
 
             let answer = send(&stack.handler, &serde_json::from_str(&event).unwrap()).await;
             answer.assert_well_formed();

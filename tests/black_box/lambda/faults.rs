@@ -7,8 +7,8 @@ use layergate_local::ACCOUNT;
 use serde_json::json;
 
 use support::{
-    Answer, FAULTS, Fault, FaultProxy, Layout, OUTSIDER, Shape, Stack, TARGET, event, send_with_deadline,
-    sha256,
+    Answer, FAULTS, Fault, FaultProxy, Layout, OUTSIDER, Shape, Stack, TARGET, event,
+    send_with_deadline, sha256,
 };
 
 /// The function's timeout in the template.
@@ -20,7 +20,8 @@ async fn a_broken_dynamodb_is_a_fault_in_time_and_the_next_call_works() {
     stack.publish(&Layout::of_layers(&[b"layer"]), "app:1").await;
     stack.json(&["repository", "grant", "app", OUTSIDER]).await;
     for fault in FAULTS {
-        let expected = if fault == Fault::Throttle { "ThrottlingException" } else { "ServerException" };
+        let expected =
+            if fault == Fault::Throttle { "ThrottlingException" } else { "ServerException" };
         let proxy = FaultProxy::to(&stack.local.engines.dynamodb_url).await;
         let handler = stack.handler_with_patience(Patience::CLIENT, |config| {
             config.dynamodb_endpoint = Some(proxy.url.clone())
@@ -58,10 +59,13 @@ async fn a_slow_dynamodb_is_waited_for() {
     let stack = Stack::start().await;
     stack.publish(&Layout::of_layers(&[b"layer"]), "app:1").await;
     let proxy = FaultProxy::to(&stack.local.engines.dynamodb_url).await;
-    let handler = stack
-        .handler_with_patience(Patience::CLIENT, |config| config.dynamodb_endpoint = Some(proxy.url.clone()));
+    let handler = stack.handler_with_patience(Patience::CLIENT, |config| {
+        config.dynamodb_endpoint = Some(proxy.url.clone())
+    });
     proxy.set(Fault::Slow(Duration::from_millis(700)));
-    for (digest, outcome) in [(sha256(b"layer"), "OK"), (sha256(b"unknown"), "LayersNotFoundException")] {
+    for (digest, outcome) in
+        [(sha256(b"layer"), "OK"), (sha256(b"unknown"), "LayersNotFoundException")]
+    {
         let body = json!({"repositoryName": "app", "layerDigest": digest}).to_string();
         let event = event(Shape::Rest, Some(TARGET), body.as_bytes(), Some(ACCOUNT));
         let answer = send_with_deadline(&handler, &event, LAMBDA_TIMEOUT).await;

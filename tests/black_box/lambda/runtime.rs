@@ -45,7 +45,10 @@ async fn it_answers_from_its_first_event_on_and_logs_one_line_each() {
     assert_eq!(kind, "response");
     let first = answer(&response);
     first.assert_well_formed();
-    assert!(first.url().contains("X-Amz-Security-Token=the-session-token"), "its own credentials sign");
+    assert!(
+        first.url().contains("X-Amz-Security-Token=the-session-token"),
+        "its own credentials sign"
+    );
     let (kind, response) = api.invoke(event("http/LayersNotFoundException.json")).await;
     assert_eq!((kind.as_str(), answer(&response).error()), ("response", "LayersNotFoundException"));
     let (kind, response) = api.invoke(serde_json::json!({"no": "gateway's event"})).await;
@@ -56,7 +59,8 @@ async fn it_answers_from_its_first_event_on_and_logs_one_line_each() {
     let log = String::from_utf8(output.stdout).unwrap();
     let secret = &stack.environment()["AWS_SECRET_ACCESS_KEY"];
     let signature = first.url().rsplit('=').next().unwrap();
-    for hidden in [secret.as_str(), "the-session-token", signature, "X-Amz-", "Authorization", "layers/0000"]
+    for hidden in
+        [secret.as_str(), "the-session-token", signature, "X-Amz-", "Authorization", "layers/0000"]
     {
         assert!(!log.contains(hidden), "'{hidden}' is in the log: {log}");
     }
@@ -139,7 +143,10 @@ async fn what_dynamodb_says_of_a_signature_is_logged_without_the_request_it_repe
     let log = String::from_utf8(end(function).await.stdout).unwrap();
     let line: Value = serde_json::from_str(log.trim()).unwrap();
     let cause = line["cause"].as_str().unwrap();
-    assert!(cause.contains("InvalidSignatureException") && cause.contains("Signature expired"), "{cause}");
+    assert!(
+        cause.contains("InvalidSignatureException") && cause.contains("Signature expired"),
+        "{cause}"
+    );
     assert!(!log.contains("the-session-token"), "{log}");
 }
 

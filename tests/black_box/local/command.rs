@@ -13,11 +13,16 @@ async fn it_stops_cleanly_and_finds_its_data_again() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("a new folder");
     let (stack, environment) = start_local(&data, Stdio::null()).await;
-    assert!(!environment.contains_key("AWS_SESSION_TOKEN") && !environment.contains_key("AWS_PROFILE"));
+    assert!(
+        !environment.contains_key("AWS_SESSION_TOKEN") && !environment.contains_key("AWS_PROFILE")
+    );
     let mode = std::fs::metadata(data.join("local.env")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "it holds a secret");
-    layergate(&environment, &["publish", "--create-repository", sample().to_str().unwrap(), "hello:1.0"])
-        .await;
+    layergate(
+        &environment,
+        &["publish", "--create-repository", sample().to_str().unwrap(), "hello:1.0"],
+    )
+    .await;
     let images = layergate(&environment, &["image", "list", "hello"]).await;
     stop_local(stack, Signal::INT).await;
 

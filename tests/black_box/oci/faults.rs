@@ -1,4 +1,5 @@
-//! What a pull costs in requests, and what it is told when an engine breaks or an image is not whole.
+//! What a pull costs in requests, and what it is told when an engine breaks or an image is not
+//! whole.
 
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
@@ -8,8 +9,8 @@ use layergate_core::aws::Patience;
 use layergate_local::ACCOUNT;
 
 use support::{
-    Answer, Fault, FaultProxy, Layout, Stack, count_requests, pull, registry_event, send_with_deadline,
-    sha256, waiting_at,
+    Answer, Fault, FaultProxy, Layout, Stack, count_requests, pull, registry_event,
+    send_with_deadline, sha256, waiting_at,
 };
 
 const LAYER: &[u8] = b"a layer that is pulled";
@@ -80,8 +81,16 @@ async fn a_broken_engine_is_a_fault_in_time_and_the_next_request_works() {
             for path in ["/v2/app/manifests/1".to_owned(), format!("/v2/app/manifests/{digest}")] {
                 let started = Instant::now();
                 let answer = ask(&path).await;
-                assert!(started.elapsed() < LAMBDA_TIMEOUT, "{engine} {fault:?}: {:?}", started.elapsed());
-                assert_eq!((answer.status, answer.code()), (status, code), "{engine} {fault:?} {path}");
+                assert!(
+                    started.elapsed() < LAMBDA_TIMEOUT,
+                    "{engine} {fault:?}: {:?}",
+                    started.elapsed()
+                );
+                assert_eq!(
+                    (answer.status, answer.code()),
+                    (status, code),
+                    "{engine} {fault:?} {path}"
+                );
             }
             proxy.set(Fault::None);
             assert_eq!(ask("/v2/app/manifests/1").await.status, 307, "after {engine}'s {fault:?}");

@@ -9,7 +9,9 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use support::{Layout, OUTSIDER, Stack, TARGET, count_requests, pull, registry_event, send, sha256};
+use support::{
+    Layout, OUTSIDER, Stack, TARGET, count_requests, pull, registry_event, send, sha256,
+};
 
 const LAYER: &[u8] = b"a layer that is pulled";
 const DELETED: &[u8] = b"a layer whose only image is deleted";
@@ -17,8 +19,8 @@ const DELETED: &[u8] = b"a layer whose only image is deleted";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// A stack with a single image `team/app:1`, an index `team/app:both`, and a layer whose image was deleted. Also gives
-/// the digests of the image and of the index.
+/// A stack with a single image `team/app:1`, an index `team/app:both`, and a layer whose image was
+/// deleted. Also gives the digests of the image and of the index.
 async fn stack() -> (Stack, String, String) {
     let stack = Stack::start().await;
     let image = stack.publish(&Layout::of_layers(&[LAYER]), "team/app:1").await;
@@ -180,8 +182,18 @@ async fn it_does_what_the_specification_wants() {
             format!("/v2/team/app/referrers/{image}"),
             Error(404, "UNSUPPORTED"),
         ),
-        ("Push: not offered", "POST", "/v2/team/app/blobs/uploads/".to_owned(), Error(405, "UNSUPPORTED")),
-        ("Push: not offered", "PUT", "/v2/team/app/manifests/2".to_owned(), Error(405, "UNSUPPORTED")),
+        (
+            "Push: not offered",
+            "POST",
+            "/v2/team/app/blobs/uploads/".to_owned(),
+            Error(405, "UNSUPPORTED"),
+        ),
+        (
+            "Push: not offered",
+            "PUT",
+            "/v2/team/app/manifests/2".to_owned(),
+            Error(405, "UNSUPPORTED"),
+        ),
         (
             "Content Management: not offered",
             "DELETE",
@@ -246,7 +258,12 @@ async fn tags_come_in_pages_in_the_order_of_their_bytes() {
     let cases: [(&str, &str, &[&str], Option<&str>); 8] = [
         ("all", "", &all, None),
         ("the first ones", "?n=2", &all[..2], Some("</v2/app/tags/list?n=2&last=9>; rel=\"next\"")),
-        ("the next ones", "?n=2&last=9", &all[2..4], Some("</v2/app/tags/list?n=2&last=a>; rel=\"next\"")),
+        (
+            "the next ones",
+            "?n=2&last=9",
+            &all[2..4],
+            Some("</v2/app/tags/list?n=2&last=a>; rel=\"next\""),
+        ),
         ("the last ones", "?n=2&last=a", &all[4..], None),
         ("after a tag that is not there", "?last=B", &all[3..], None),
         ("after the last one", "?last=b", &[], None),
@@ -279,10 +296,20 @@ async fn bad_input_is_the_right_error_and_never_another_repositorys_content() {
         ("two slashes", "/v2//team/app/manifests/1".to_owned(), 400, "NAME_INVALID"),
         ("a separator of keys", format!("/v2/team/app@{digest}/manifests/1"), 400, "NAME_INVALID"),
         ("no name", "/v2/manifests/1".to_owned(), 404, "UNSUPPORTED"),
-        ("a tag with a space, escaped", "/v2/team/app/manifests/a%20b".to_owned(), 404, "MANIFEST_UNKNOWN"),
+        (
+            "a tag with a space, escaped",
+            "/v2/team/app/manifests/a%20b".to_owned(),
+            404,
+            "MANIFEST_UNKNOWN",
+        ),
         ("a tag too long", format!("/v2/team/app/manifests/{long}"), 404, "MANIFEST_UNKNOWN"),
         ("an empty tag", "/v2/team/app/manifests/".to_owned(), 404, "MANIFEST_UNKNOWN"),
-        ("a tag that begins with a dot", "/v2/team/app/manifests/..".to_owned(), 404, "MANIFEST_UNKNOWN"),
+        (
+            "a tag that begins with a dot",
+            "/v2/team/app/manifests/..".to_owned(),
+            404,
+            "MANIFEST_UNKNOWN",
+        ),
         (
             "a manifest's digest without digits",
             "/v2/team/app/manifests/sha256:".to_owned(),
@@ -316,7 +343,12 @@ async fn bad_input_is_the_right_error_and_never_another_repositorys_content() {
         ),
         ("the catalog, which is not offered", "/v2/_catalog".to_owned(), 404, "UNSUPPORTED"),
         ("another path", "/v2/team/app".to_owned(), 404, "UNSUPPORTED"),
-        ("uploads, which are not read", "/v2/team/app/blobs/uploads/".to_owned(), 404, "UNSUPPORTED"),
+        (
+            "uploads, which are not read",
+            "/v2/team/app/blobs/uploads/".to_owned(),
+            404,
+            "UNSUPPORTED",
+        ),
         ("something below the tags", "/v2/team/app/tags/list/1".to_owned(), 404, "UNSUPPORTED"),
         ("a part more", format!("/v2/team/app/manifests/{image}/x"), 404, "UNSUPPORTED"),
     ];
@@ -379,15 +411,18 @@ async fn the_registry_is_where_the_gateways_put_it_and_nowhere_else() {
     for (description, event, status) in cases {
         assert_eq!(send(&stack.handler, &event).await.status, status, "{description}");
     }
-    // With AUTHORIZATION=gateway, whoever the gateway lets in reads everything by ECR's API. The registry's stage lets
-    // in everybody who sends anything, so nothing there is a call of that API.
+    // With AUTHORIZATION=gateway, whoever the gateway lets in reads everything by ECR's API. The
+    // registry's stage lets in everybody who sends anything, so nothing there is a call of that
+    // API.
     let handler = stack.handler_with(|config| config.authorization = Authorization::Gateway);
     let mut event = registry_event("POST", "/v2/", Some("Basic eA=="));
     event["headers"]["X-Amz-Target"] = TARGET.into();
-    event["body"] = json!({"repositoryName": "team/app", "layerDigest": sha256(LAYER)}).to_string().into();
+    event["body"] =
+        json!({"repositoryName": "team/app", "layerDigest": sha256(LAYER)}).to_string().into();
     let answer = send(&handler, &event).await;
     assert_eq!((answer.status, answer.code()), (401, "UNAUTHORIZED"));
-    // Nor is it one where the same method is reached in another stage, or by another base path of a domain.
+    // Nor is it one where the same method is reached in another stage, or by another base path of a
+    // domain.
     for path in ["/Prod/x", "/registry/x"] {
         event["requestContext"]["path"] = path.into();
         let answer = send(&handler, &event).await;
@@ -416,7 +451,11 @@ async fn an_account_reads_what_was_granted_to_it_and_cannot_tell_what_else_exist
             pull(&counted, "GET", path, Some(&outsider)).await;
             // An image may come from another registry, if a rule says so.
             let cost = if path.contains("/manifests/") { 2 } else { 1 };
-            assert_eq!(requests.load(Ordering::SeqCst) - before, cost, "a refusal costs the same: {path}");
+            assert_eq!(
+                requests.load(Ordering::SeqCst) - before,
+                cost,
+                "a refusal costs the same: {path}"
+            );
         }
         let (there, absent) = (ask(there).await, ask(&absent).await);
         assert_eq!((there.status, there.code()), (403, "DENIED"), "{there:?}");

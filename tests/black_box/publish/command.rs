@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
 use support::{
-    Answer, Layout, Stack, assert_refused, forward, nobody_listens, sample, serve, sha256, stderr, steps,
-    waiting_at_both,
+    Answer, Layout, Stack, assert_refused, forward, nobody_listens, sample, serve, sha256, stderr,
+    steps, waiting_at_both,
 };
 
 /// Bytes that are the same in every run and do not repeat within a part.
@@ -86,7 +86,11 @@ async fn what_the_registry_has_is_not_sent_again() {
     };
     assert_eq!(uploaded(stack.publish(&layout, "app:1").await), [true, true]);
     assert_eq!(uploaded(stack.publish(&layout, "app:1").await), [false, false]);
-    assert_eq!(uploaded(stack.publish(&layout, "other:1").await), [false, false], "in any repository");
+    assert_eq!(
+        uploaded(stack.publish(&layout, "other:1").await),
+        [false, false],
+        "in any repository"
+    );
     let more = Layout::of_layers(&[b"layer", b"one more"]);
     assert_eq!(uploaded(stack.publish(&more, "app:2").await), [true, false, true]);
 }
@@ -117,7 +121,12 @@ async fn settings_and_endpoints_that_do_not_work_are_told() {
         ("TABLE_NAME", "", 2, &["TABLE_NAME is not set"]),
         ("DEFAULT_REGISTRY_ID", "12", 2, &["DEFAULT_REGISTRY_ID must be", "'12'"]),
         ("AWS_ENDPOINT_URL_S3", "nowhere", 2, &["AWS_ENDPOINT_URL_S3 must be"]),
-        ("AWS_ENDPOINT_URL_DYNAMODB", &nobody_listens, 1, &["DynamoDB", "Connection refused", "endpoint"]),
+        (
+            "AWS_ENDPOINT_URL_DYNAMODB",
+            &nobody_listens,
+            1,
+            &["DynamoDB", "Connection refused", "endpoint"],
+        ),
         ("TABLE_NAME", "other", 1, &["DynamoDB", "ResourceNotFoundException", "TABLE_NAME"]),
         ("AWS_ACCESS_KEY_ID", "stranger", 1, &["S3 answered 403", "credentials"]),
     ];
@@ -164,7 +173,8 @@ async fn an_interrupted_publish_leaves_nothing_and_completes_when_run_again() {
 
         let (s3, held) = holding_s3(&stack.local.engines.s3_url, passing).await;
         let mut publish = stack.command(&["publish", &layout.path(), "app:1"]);
-        let publish = publish.env("AWS_ENDPOINT_URL_S3", s3).stderr(Stdio::piped()).stdout(Stdio::piped());
+        let publish =
+            publish.env("AWS_ENDPOINT_URL_S3", s3).stderr(Stdio::piped()).stdout(Stdio::piped());
         let publish = publish.spawn().unwrap();
         held.notified().await;
         assert!(!stack.unfinished_uploads().is_empty(), "it is in the midst of an upload");
@@ -202,7 +212,8 @@ async fn two_may_publish_the_same_layer_at_once() {
             forward(&client, &engine, request).await
         }
     });
-    let mut slower = stack.command(&["publish", "--create-repository", &layout.path(), "app:slower"]);
+    let mut slower =
+        stack.command(&["publish", "--create-repository", &layout.path(), "app:slower"]);
     let slower = slower
         .env("AWS_ENDPOINT_URL_S3", s3.await)
         .stdout(Stdio::null())
@@ -212,7 +223,11 @@ async fn two_may_publish_the_same_layer_at_once() {
     arrived.notified().await;
     assert!(!stack.unfinished_uploads().is_empty());
     stack.publish(&layout, "app:quicker").await;
-    assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new(), "the slower one's upload is of no use");
+    assert_eq!(
+        stack.unfinished_uploads(),
+        Vec::<PathBuf>::new(),
+        "the slower one's upload is of no use"
+    );
 
     let_go.add_permits(2);
     let output = slower.wait_with_output().await.unwrap();
@@ -226,14 +241,14 @@ async fn two_may_publish_the_same_layer_at_once() {
 async fn a_killed_publish_leaves_nothing_wrong_and_is_completed_when_run_again() {
     let stack = Stack::start().await;
     let content = bytes(9 * 1024 * 1024);
-    // One after the other: an upload's parts are in one folder of the embedded S3 with those of all others, and it misses
-    // some of them when it aborts an upload while others come and go.
+    // One after the other: an upload's parts are in one folder of the embedded S3 with those of all
+    // others, and it misses some of them when it aborts an upload while others come and go.
     let mut last_step = 0;
     for step in steps(0, 2) {
         let repository = format!("killed/{step}");
         let tagged = format!("{repository}:1");
-        let layers =
-            [0, 1024 * 1024, content.len()].map(|size| [repository.as_bytes(), &content[..size]].concat());
+        let layers = [0, 1024 * 1024, content.len()]
+            .map(|size| [repository.as_bytes(), &content[..size]].concat());
         let layout = Layout::of_layers(&layers.each_ref().map(Vec::as_slice));
         let (environment, arrived, _let_go) = waiting_at_both(step, &stack).await;
         let path = layout.path();
@@ -244,7 +259,8 @@ async fn a_killed_publish_leaves_nothing_wrong_and_is_completed_when_run_again()
             _ = publishing.wait() => break,
             () = arrived.notified() => publishing.kill().await.unwrap(), // with SIGKILL
         }
-        let listed = stack.layergate(&["--output", "json", "image", "list", &repository]).await.stdout;
+        let listed =
+            stack.layergate(&["--output", "json", "image", "list", &repository]).await.stdout;
         let listed: Value = serde_json::from_slice(&listed).unwrap_or_default(); // there may be no repository
         let is_published = listed["images"][0]["imagePushedAt"].is_u64();
         for layer in &layers {
@@ -277,12 +293,19 @@ async fn a_corrupt_large_layer_is_never_there_to_download() {
     let output = stack.layergate(&["publish", &layout.path(), "app:1"]).await;
     assert_refused(&output, 3, &[&sha256(&large), "corrupt"]);
     assert!(stack.unfinished_uploads().is_empty());
-    let stored =
-        stack.folder.path().join("s3/layergate/layers/000000000000/sha256").join(&sha256(&large)[7..]);
+    let stored = stack
+        .folder
+        .path()
+        .join("s3/layergate/layers/000000000000/sha256")
+        .join(&sha256(&large)[7..]);
     assert!(!stored.exists());
     assert_eq!(stack.ask("app", &sha256(&large)).await.error(), "LayersNotFoundException");
 
     std::fs::write(layout.blob(&sha256(&large)), &large).unwrap();
     stack.publish(&layout, "app:1").await;
-    assert_eq!(stack.ask("app", &sha256(&large)).await.status, 200, "with the right bytes it goes on");
+    assert_eq!(
+        stack.ask("app", &sha256(&large)).await.status,
+        200,
+        "with the right bytes it goes on"
+    );
 }

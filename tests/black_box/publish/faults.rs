@@ -31,7 +31,8 @@ fn variable(engine: &str) -> String {
     format!("AWS_ENDPOINT_URL_{}", engine.to_uppercase())
 }
 
-/// A request of a publishing: its engine, what its head has in it, and how many like it come before.
+/// A request of a publishing: its engine, what its head has in it, and how many like it come
+/// before.
 type Step = (&'static str, &'static [&'static str], usize);
 
 const START_OF_UPLOAD: Step = ("S3", &["POST ", "?uploads"], 0);
@@ -75,7 +76,10 @@ async fn publishing_through_a_fault_completes_or_says_so_and_completes_when_run_
     let is_in_sample = |(case, (_, fault)): &(usize, (Step, Fault))| {
         case % 5 == 0 && !matches!(fault, Fault::Hang | Fault::Stall)
     };
-    let cases = cases.enumerate().filter(|case| is_exhaustive() || is_in_sample(case)).map(|(_, case)| case);
+    let cases = cases
+        .enumerate()
+        .filter(|case| is_exhaustive() || is_in_sample(case))
+        .map(|(_, case)| case);
     let tries = cases.map(|(step, fault)| async move {
         let case = format!("{step:?}, {fault:?}");
         let (engine, words, passing) = step;
@@ -94,12 +98,15 @@ async fn publishing_through_a_fault_completes_or_says_so_and_completes_when_run_
         if output.status.success() {
             let is_no_fault = match fault {
                 Fault::Lost => step == END_OF_UPLOAD, // what is stored is seen
-                Fault::Stall | Fault::Truncated | Fault::Nonsense | Fault::OtherJson => words == ["HEAD "],
+                Fault::Stall | Fault::Truncated | Fault::Nonsense | Fault::OtherJson => {
+                    words == ["HEAD "]
+                }
                 fault => fault == slow,
             };
             assert!(is_no_fault, "{case}: {}", stderr(&output));
         } else {
-            let is_passing = [Fault::InternalError, Fault::Throttle, THROTTLED_TRANSACTION].contains(&fault);
+            let is_passing =
+                [Fault::InternalError, Fault::Throttle, THROTTLED_TRANSACTION].contains(&fault);
             let advice = match fault {
                 _ if is_passing => "run it again later",
                 Fault::Hang | Fault::Stall => "did not answer in time; check the endpoint",
@@ -107,7 +114,11 @@ async fn publishing_through_a_fault_completes_or_says_so_and_completes_when_run_
             };
             assert_refused(&output, 1, &[engine, advice]);
             let is_unreached = !matches!(fault, Fault::Hang | Fault::Stall);
-            assert!(is_unreached || !stderr(&output).contains("credentials"), "{case}: {}", stderr(&output));
+            assert!(
+                is_unreached || !stderr(&output).contains("credentials"),
+                "{case}: {}",
+                stderr(&output)
+            );
             if engine == "S3" {
                 for layer in [&small, &large] {
                     assert_eq!(stack.ask("app", &sha256(layer)).await.status, 400, "{case}");
@@ -120,12 +131,15 @@ async fn publishing_through_a_fault_completes_or_says_so_and_completes_when_run_
         }
         // It passes: what it broke is tried again, or was given up because there was an answer.
         // There is a repository now, unless it is what failed.
-        let passing = if passing > 0 && words == ["TransactWriteItems"] { passing - 1 } else { passing };
+        let passing =
+            if passing > 0 && words == ["TransactWriteItems"] { passing - 1 } else { passing };
         proxy.set_on(words, passing, fault, 1);
         let output = publish().await;
         if !output.status.success() {
-            let is_an_answer =
-                matches!(fault, Fault::Truncated | Fault::Nonsense | Fault::OtherJson | Fault::Stall);
+            let is_an_answer = matches!(
+                fault,
+                Fault::Truncated | Fault::Nonsense | Fault::OtherJson | Fault::Stall
+            );
             assert!(is_an_answer, "{case}: not tried again: {}", stderr(&output));
             assert_refused(&output, 1, &[engine]);
             proxy.set(Fault::None);
@@ -158,8 +172,8 @@ async fn send_slowly(engine: &str, request: Request, pause: Duration) {
     let _ = connection.read_to_end(&mut Vec::new()).await;
 }
 
-/// The second part fails at once, while the first is still on its way. S3 would keep that if it came after the upload was
-/// aborted.
+/// The second part fails at once, while the first is still on its way. S3 would keep that if it
+/// came after the upload was aborted.
 #[tokio::test]
 async fn an_upload_is_aborted_after_its_parts_have_arrived() {
     const LONGER_THAN_A_USER_WAITS: Duration = Duration::from_secs(6);
@@ -189,7 +203,8 @@ async fn an_upload_is_aborted_after_its_parts_have_arrived() {
         }
     });
     let publish = ["publish", "--create-repository", &layout.path(), "app:1"];
-    let output = stack.command(&publish).env("AWS_ENDPOINT_URL_S3", s3.await).output().await.unwrap();
+    let output =
+        stack.command(&publish).env("AWS_ENDPOINT_URL_S3", s3.await).output().await.unwrap();
     assert_refused(&output, 1, &["S3"]);
     has_arrived.wait_for(|has_arrived| *has_arrived).await.unwrap();
     assert_eq!(stack.unfinished_uploads(), Vec::<PathBuf>::new());
@@ -204,7 +219,8 @@ async fn an_upload_whose_answers_are_lost_is_found_to_be_done() {
         let proxy = FaultProxy::to(&stack.local.engines.s3_url).await;
         proxy.set_on(request, 0, Fault::Lost, 3);
         let publish = ["publish", "--create-repository", &layout.path(), "app:1"];
-        let output = stack.command(&publish).env("AWS_ENDPOINT_URL_S3", &proxy.url).output().await.unwrap();
+        let output =
+            stack.command(&publish).env("AWS_ENDPOINT_URL_S3", &proxy.url).output().await.unwrap();
         assert!(output.status.success(), "{request:?}: {}", stderr(&output));
         assert!(!stderr(&output).contains("layergate: "), "no warning: {}", stderr(&output));
         assert_eq!(stack.ask("app", &sha256(&large)).await.status, 200);
@@ -256,8 +272,12 @@ async fn a_cancelled_transaction_is_told_by_its_reason() {
         let proxy = FaultProxy::to(&stack.local.engines.dynamodb_url).await;
         proxy.set_on(&["TransactWriteItems"], 0, fault, usize::MAX);
         let grant = ["repository", "grant", "app", OUTSIDER];
-        let output =
-            stack.command(&grant).env("AWS_ENDPOINT_URL_DYNAMODB", &proxy.url).output().await.unwrap();
+        let output = stack
+            .command(&grant)
+            .env("AWS_ENDPOINT_URL_DYNAMODB", &proxy.url)
+            .output()
+            .await
+            .unwrap();
         assert_refused(&output, 1, words);
     }
 }
@@ -273,13 +293,22 @@ async fn what_aws_says_of_clocks_and_credentials_is_told_with_what_to_do() {
                 r#"{"__type": "com.amazon.coral.service#ExpiredTokenException",
                     "message": "The security token included in the request is expired"}"#,
             ),
-            &["DynamoDB", "ExpiredTokenException", "token included in the request is expired", "renew the"],
+            &[
+                "DynamoDB",
+                "ExpiredTokenException",
+                "token included in the request is expired",
+                "renew the",
+            ],
         ),
         (
             "DynamoDB",
             &[],
             SIGNED_TOO_EARLY,
-            &["DynamoDB", "Signature expired: 20260101T000000Z is now earlier", "this machine's clock"],
+            &[
+                "DynamoDB",
+                "Signature expired: 20260101T000000Z is now earlier",
+                "this machine's clock",
+            ],
         ),
         (
             "S3",
@@ -313,7 +342,8 @@ async fn what_aws_says_of_clocks_and_credentials_is_told_with_what_to_do() {
         proxy.set_on(request, 0, fault, usize::MAX);
         let layout = Layout::of_layers(&[b"layer"]);
         let publish = ["publish", "--create-repository", &layout.path(), "app:1"];
-        let output = stack.command(&publish).env(variable(engine), &proxy.url).output().await.unwrap();
+        let output =
+            stack.command(&publish).env(variable(engine), &proxy.url).output().await.unwrap();
         assert_refused(&output, 1, words);
     }
 }

@@ -25,7 +25,8 @@ const LAYER: &[u8] = b"a layer's bytes";
 /// Publishes from a registry, with no credentials but those in `home`.
 async fn publish(stack: &Stack, home: &Path, source: &str, options: &[&str]) -> Output {
     let arguments =
-        [&["--output", "json", "publish", "--create-repository", source, "app:1"], options].concat();
+        [&["--output", "json", "publish", "--create-repository", source, "app:1"], options]
+            .concat();
     let mut command = stack.command(&arguments);
     command.env("HOME", home).env_remove("DOCKER_CONFIG").env_remove("REGISTRY_AUTH_FILE");
     command.output().await.unwrap()
@@ -57,12 +58,16 @@ async fn an_index_is_copied_with_all_its_images() {
     assert_eq!(registry.header("authorization").concat(), "");
 
     let before = registry.asked().len();
-    let one = format!("docker://{}/team/app@{}", registry.host(), images[0]["digest"].as_str().unwrap());
+    let one =
+        format!("docker://{}/team/app@{}", registry.host(), images[0]["digest"].as_str().unwrap());
     let output = publish(&stack, home.path(), &one, &[]).await;
     let published: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(published["imageDigest"], images[0]["digest"]);
-    let uploaded =
-        published["layers"].as_array().unwrap().iter().filter(|layer| layer["uploaded"] == json!(true));
+    let uploaded = published["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|layer| layer["uploaded"] == json!(true));
     assert_eq!(uploaded.count(), 0);
     assert_eq!(
         registry.asked().len() - before,
@@ -87,7 +92,8 @@ async fn a_large_layer_goes_in_parts_and_on_where_its_connection_broke() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_downloads(&stack, &large).await;
     assert!(stack.unfinished_uploads().is_empty());
-    let ranges: Vec<_> = registry.header("range").into_iter().filter(|range| !range.is_empty()).collect();
+    let ranges: Vec<_> =
+        registry.header("range").into_iter().filter(|range| !range.is_empty()).collect();
     assert_eq!(ranges, ["bytes=9437184-", "bytes=18874368-"], "nothing is fetched twice");
 }
 
@@ -269,13 +275,23 @@ esac
     let auth = |credentials: &str| json!({"auth": BASE64_STANDARD.encode(credentials)});
     type Config = Box<dyn Fn(&str) -> Value>;
     let cases: [(&str, Config, &str); 6] = [
-        ("auths", Box::new(move |host| json!({"auths": {host: auth("user:pass:word")}})), "user:pass:word"),
+        (
+            "auths",
+            Box::new(move |host| json!({"auths": {host: auth("user:pass:word")}})),
+            "user:pass:word",
+        ),
         (
             "auths, under a URL",
-            Box::new(move |host| json!({"auths": {format!("https://{host}/v2/"): auth("user:password")}})),
+            Box::new(
+                move |host| json!({"auths": {format!("https://{host}/v2/"): auth("user:password")}}),
+            ),
             "user:password",
         ),
-        ("a helper for this registry", Box::new(|host| json!({"credHelpers": {host: "test"}})), "helped:get"),
+        (
+            "a helper for this registry",
+            Box::new(|host| json!({"credHelpers": {host: "test"}})),
+            "helped:get",
+        ),
         ("a helper for all", Box::new(|_| json!({"credsStore": "test"})), "helped:get"),
         (
             "a helper that has none, and auths",
@@ -296,7 +312,8 @@ esac
     for (description, config, credentials) in cases {
         let registry = private_registry().await;
         let home = home(&config(registry.host()));
-        for (name, script) in [("test", helper), ("empty", "#!/bin/sh\necho credentials not found; exit 1\n")]
+        for (name, script) in
+            [("test", helper), ("empty", "#!/bin/sh\necho credentials not found; exit 1\n")]
         {
             let path = home.path().join(format!("docker-credential-{name}"));
             fs::write(&path, script).unwrap();
@@ -319,8 +336,18 @@ esac
 async fn credentials_that_cannot_be_used_are_told_without_printing_them() {
     let cases: [(&str, &str, i32, &[&str]); 6] = [
         ("no JSON", "my-secret", 1, &["config.json", "not in docker's form"]),
-        ("of another form", r#"{"auths": "my-secret"}"#, 1, &["config.json", "not in docker's form"]),
-        ("no base64", r#"{"auths": {"HOST": {"auth": "my-secret!"}}}"#, 1, &["'user:password' in base64"]),
+        (
+            "of another form",
+            r#"{"auths": "my-secret"}"#,
+            1,
+            &["config.json", "not in docker's form"],
+        ),
+        (
+            "no base64",
+            r#"{"auths": {"HOST": {"auth": "my-secret!"}}}"#,
+            1,
+            &["'user:password' in base64"],
+        ),
         (
             "an identity token",
             r#"{"auths": {"HOST": {"auth": "dTpw", "identitytoken": "my-secret"}}}"#,
@@ -366,7 +393,8 @@ async fn a_reference_that_is_none_is_told() {
         assert!(stderr(&output).contains(words), "{source}: {}", stderr(&output));
     }
     let source = "docker://registry.example/app:1";
-    let output = stack.layergate(&["publish", "--create-repository", source, "app:1", "--image", "x"]).await;
+    let output =
+        stack.layergate(&["publish", "--create-repository", source, "app:1", "--image", "x"]).await;
     assert_refused(&output, 3, &["--image", "docker://HOST/NAME@DIGEST"]);
 }
 
@@ -393,16 +421,19 @@ async fn ctrl_c_ends_it_while_the_registry_keeps_it_waiting() {
         let (is_arrived, path) = (arrived.clone(), format!("/v2/team/app/{waiting}"));
         let registry = Recorder::registry(&layout, move |request| {
             let is_arrived = is_arrived.clone();
-            let endless = stream::iter([Ok::<_, Infallible>(part.clone())]).chain(stream::once(async move {
-                is_arrived.notify_one();
-                std::future::pending().await
-            }));
+            let endless =
+                stream::iter([Ok::<_, Infallible>(part.clone())]).chain(stream::once(async move {
+                    is_arrived.notify_one();
+                    std::future::pending().await
+                }));
             (request.uri.path() == path).then(|| Body::from_stream(endless).into_response())
         })
         .await;
         let (stack, home) = (Stack::start().await, tempfile::tempdir().unwrap());
-        let mut publish = stack.command(&["publish", "--create-repository", &registry.docker(), "app:1"]);
-        let publish = publish.env("HOME", home.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut publish =
+            stack.command(&["publish", "--create-repository", &registry.docker(), "app:1"]);
+        let publish =
+            publish.env("HOME", home.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let publish = publish.spawn().unwrap();
         arrived.notified().await;
         let pid = Pid::from_raw(publish.id().unwrap().try_into().unwrap()).unwrap();

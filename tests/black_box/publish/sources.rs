@@ -153,9 +153,17 @@ async fn what_is_no_image_is_refused() {
     let cases: [(&str, PathBuf, &[&str]); 8] = [
         ("nothing there", folder.path().join("absent"), &["cannot read", "No such file"]),
         ("an empty directory", empty, &["holds no image", "oci-layout"]),
-        ("a text file", file("text", b"hello, this is no archive at all\n"), &["not an intact tar archive"]),
+        (
+            "a text file",
+            file("text", b"hello, this is no archive at all\n"),
+            &["not an intact tar archive"],
+        ),
         ("an empty file", file("nil", b""), &["holds no image"]),
-        ("a gzipped archive", file("gz", &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0]), &["compressed", "gunzip"]),
+        (
+            "a gzipped archive",
+            file("gz", &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0]),
+            &["compressed", "gunzip"],
+        ),
         ("a zstd archive", file("zst", &[0x28, 0xb5, 0x2f, 0xfd, 0, 0]), &["compressed", "unzstd"]),
         ("an xz archive", file("xz", b"\xfd7zXZ\0"), &["compressed", "unxz"]),
         ("a device", PathBuf::from("/dev/null"), &["holds no image"]),
@@ -254,8 +262,9 @@ async fn archives_with_other_oddities_are_read() {
     let folder = tempfile::tempdir().unwrap();
     for (description, name, kind, link) in cases {
         let archive = archive_with(&folder, name, kind, link);
-        let output =
-            stack.layergate(&["publish", "--create-repository", archive.to_str().unwrap(), "app:1"]).await;
+        let output = stack
+            .layergate(&["publish", "--create-repository", archive.to_str().unwrap(), "app:1"])
+            .await;
         assert!(output.status.success(), "{description}: {}", stderr(&output));
     }
     assert_eq!(stack.ask("app", &sha256(LAYER)).await.status, 200);
@@ -275,12 +284,15 @@ async fn a_truncated_archive_is_refused_wherever_it_ends() {
     let end = archive.entries().unwrap().map(|entry| end_of(entry.unwrap())).max().unwrap();
     for length in (0..usize::try_from(end).unwrap()).step_by(500) {
         fs::write(&cut, &bytes[..length]).unwrap();
-        let output =
-            stack.layergate(&["publish", "--create-repository", cut.to_str().unwrap(), "app:1"]).await;
+        let output = stack
+            .layergate(&["publish", "--create-repository", cut.to_str().unwrap(), "app:1"])
+            .await;
         assert_refused(&output, 3, &["cut.tar"]);
         assert_eq!(stack.ask("app", &sha256(LAYER)).await.status, 400);
     }
-    let output = stack.layergate(&["publish", "--create-repository", whole.to_str().unwrap(), "app:1"]).await;
+    let output = stack
+        .layergate(&["publish", "--create-repository", whole.to_str().unwrap(), "app:1"])
+        .await;
     assert!(output.status.success());
 }
 
@@ -298,7 +310,8 @@ async fn a_source_of_many_images_needs_a_choice() {
     refused(&stack, Path::new(&path), &[], &["more than one image", "v1", "v2", "--image"]).await;
     refused(&stack, Path::new(&path), &["--image", "v3"], &["no image 'v3'", "v1", "v2"]).await;
 
-    let chosen = stack.json(&["publish", "--create-repository", &path, "app:1", "--image", "v2"]).await;
+    let chosen =
+        stack.json(&["publish", "--create-repository", &path, "app:1", "--image", "v2"]).await;
     assert_eq!(chosen["imageDigest"], two["digest"]);
     let digest = one["digest"].as_str().unwrap();
     let chosen = stack.json(&["publish", &path, "app:1", "--image", digest]).await;
@@ -336,7 +349,8 @@ async fn layers_of_any_type_are_published() {
     let absent = stack.ask("charts/app", &sha256(b"not redistributed")).await;
     assert_eq!(absent.error(), "LayersNotFoundException", "it may be elsewhere; it is not here");
 
-    // Whoever has its bytes publishes it; deleting the image takes it away, even if it was published without since.
+    // Whoever has its bytes publishes it; deleting the image takes it away, even if it was
+    // published without since.
     layout.add_blob("", b"not redistributed");
     stack.publish(&layout, "charts/app:1").await;
     assert_eq!(stack.ask("charts/app", &sha256(b"not redistributed")).await.status, 200);
@@ -434,10 +448,18 @@ async fn older_docker_archives_are_published() {
     for layer in [LAYER, b"second"] {
         assert_eq!(stack.ask("app", &sha256(layer)).await.status, 200);
     }
-    assert_eq!(stack.json(&publish).await["imageDigest"], first["imageDigest"], "the same every time");
+    assert_eq!(
+        stack.json(&publish).await["imageDigest"],
+        first["imageDigest"],
+        "the same every time"
+    );
 
     Saved::of_layers(&[]).write(&archive);
-    assert_eq!(stack.json(&publish).await["layers"].as_array().unwrap().len(), 1, "a config and no layer");
+    assert_eq!(
+        stack.json(&publish).await["layers"].as_array().unwrap().len(),
+        1,
+        "a config and no layer"
+    );
 
     Saved { link_second: true, ..Saved::of_layers(&[b"linked", b"linked"]) }.write(&archive);
     stack.json(&publish).await;

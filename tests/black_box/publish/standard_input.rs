@@ -10,10 +10,15 @@ use support::{Layout, Stack, assert_refused, sha256, stderr};
 
 const LAYER: &[u8] = b"a layer's bytes";
 
-/// Runs the tool with these bytes on its standard input, through a pipe; its temporary files go to `spool`.
+/// Runs the tool with these bytes on its standard input, through a pipe; its temporary files go to
+/// `spool`.
 async fn publish_piped(stack: &Stack, spool: &Path, source: &str, bytes: Vec<u8>) -> Output {
     let mut publish = stack.command(&["publish", "--create-repository", source, "app:1"]);
-    publish.env("TMPDIR", spool).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    publish
+        .env("TMPDIR", spool)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut publish = publish.spawn().unwrap();
     let mut stdin = publish.stdin.take().unwrap();
     // It may end before it has read all, with a sentence that is looked at.
@@ -57,7 +62,11 @@ async fn a_publish_that_is_killed_while_it_reads_a_pipe_leaves_no_file() {
     let stack = Stack::start().await;
     let spool = tempfile::tempdir().unwrap();
     let mut publish = stack.command(&["publish", "--create-repository", "-", "app:1"]);
-    publish.env("TMPDIR", spool.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    publish
+        .env("TMPDIR", spool.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut publish = publish.spawn().unwrap();
     // More than a pipe holds: when all is written, it has begun to read.
     publish.stdin.as_mut().unwrap().write_all(&vec![0; 1024 * 1024]).await.unwrap();

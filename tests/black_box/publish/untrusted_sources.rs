@@ -12,7 +12,8 @@ async fn nothing_of_a_file_that_is_no_archive_is_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notes");
     fs::write(&path, "the password of the database is hunter2\n".repeat(100)).unwrap();
-    let output = stack.layergate(&["publish", "--create-repository", path.to_str().unwrap(), "app:1"]).await;
+    let output =
+        stack.layergate(&["publish", "--create-repository", path.to_str().unwrap(), "app:1"]).await;
     assert_refused(&output, 3, &["not an intact tar archive"]);
     assert!(!stderr(&output).contains("hunter2"), "{}", stderr(&output));
 }
@@ -37,8 +38,7 @@ async fn a_digest_that_nothing_can_have_is_refused_wherever_it_stands() {
         }),
         ("a layer's", |layout, digest| {
             let config = layout.add_blob("application/vnd.oci.image.config.v1+json", b"{}");
-            let layer =
-                json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": 9});
+            let layer = json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": 9});
             layout.set_index(&[layout.add_manifest(&config, &[layer])]);
         }),
         ("an image's in an index", |layout, digest| {
@@ -55,10 +55,14 @@ async fn a_digest_that_nothing_can_have_is_refused_wherever_it_stands() {
         for (description, digest) in &digests {
             let layout = Layout::empty();
             put(&layout, digest);
-            let output = stack.layergate(&["publish", "--create-repository", &layout.path(), "app:1"]).await;
+            let output =
+                stack.layergate(&["publish", "--create-repository", &layout.path(), "app:1"]).await;
             let said = stderr(&output);
             assert_eq!(output.status.code(), Some(3), "{place} digest, {description}: {said}");
-            assert!(said.contains("digest") && said.len() < 1000, "{place} digest, {description}: {said}");
+            assert!(
+                said.contains("digest") && said.len() < 1000,
+                "{place} digest, {description}: {said}"
+            );
         }
     }
     assert_eq!(stack.json(&["repository", "list"]).await["repositories"], json!([]));

@@ -1,4 +1,5 @@
-//! Pull through cache rules at work: which one counts, whom it lets pull, and where its credentials go.
+//! Pull through cache rules at work: which one counts, whom it lets pull, and where its credentials
+//! go.
 
 use std::sync::atomic::Ordering;
 
@@ -9,8 +10,8 @@ use serde_json::json;
 
 use support::upstream::{basic, bearer, is_authorized};
 use support::{
-    Layout, OUTSIDER, Recorder, Shape, Stack, TARGET, assert_consistent, call, count_requests, headed, now,
-    secret, sha256,
+    Layout, OUTSIDER, Recorder, Shape, Stack, TARGET, assert_consistent, call, count_requests,
+    headed, now, secret, sha256,
 };
 
 const REPOSITORY: &str = "hub/team/app";
@@ -43,10 +44,16 @@ async fn the_rule_with_the_longest_prefix_counts() {
     for (repository, expected, name) in cases {
         let answer = stack.batch_get(repository, "1").await;
         assert_eq!(answer.error(), "", "{repository}: {answer:?}");
-        assert_eq!(answer.body["failures"][0]["failureCode"], "ImageNotFound", "{repository}: {answer:?}");
+        assert_eq!(
+            answer.body["failures"][0]["failureCode"], "ImageNotFound",
+            "{repository}: {answer:?}"
+        );
         for (prefix, registry) in &registries {
-            let of_this =
-                if *prefix == expected { vec![format!("HEAD /v2/{name}/manifests/1")] } else { vec![] };
+            let of_this = if *prefix == expected {
+                vec![format!("HEAD /v2/{name}/manifests/1")]
+            } else {
+                vec![]
+            };
             assert_eq!(registry.take_asked(), of_this, "{repository} at {prefix}");
         }
     }
@@ -66,12 +73,15 @@ async fn accounts_that_a_rule_grants_may_make_the_first_pull() {
             "BatchGetImage" => json!({
                 "registryId": ACCOUNT, "repositoryName": repository, "imageIds": [{"imageTag": "1"}],
             }),
-            _ => json!({"registryId": ACCOUNT, "repositoryName": repository, "layerDigest": digest}),
+            _ => {
+                json!({"registryId": ACCOUNT, "repositoryName": repository, "layerDigest": digest})
+            }
         };
         let target = TARGET.replace("GetDownloadUrlForLayer", operation);
         let before = requests.load(Ordering::SeqCst);
         let members = members.to_string();
-        let answer = call(&handler, Shape::Rest, Some(&target), members.as_bytes(), Some(caller)).await;
+        let answer =
+            call(&handler, Shape::Rest, Some(&target), members.as_bytes(), Some(caller)).await;
         (answer, requests.load(Ordering::SeqCst) - before)
     };
     let (answer, _) = ask(OUTSIDER, "BatchGetImage", REPOSITORY).await;
@@ -87,7 +97,11 @@ async fn accounts_that_a_rule_grants_may_make_the_first_pull() {
         let mut seen = Vec::new();
         for repository in [REPOSITORY, "hub/own/app", "hub/not/there", "elsewhere/app"] {
             let (answer, requests) = ask("333333333333", operation, repository).await;
-            assert_eq!(answer.error(), "AccessDeniedException", "{operation} {repository}: {answer:?}");
+            assert_eq!(
+                answer.error(),
+                "AccessDeniedException",
+                "{operation} {repository}: {answer:?}"
+            );
             seen.push((answer.message().replace(repository, "NAME"), requests));
         }
         assert!(seen.iter().all(|one| *one == seen[0]), "{operation}: {seen:?}");
@@ -107,12 +121,14 @@ async fn credentials_go_to_the_token_server_that_was_named_first() {
         false => headed(401, "x", "x"),
     })
     .await;
-    let another = Recorder::start(|_| axum::Json(json!({"token": "the-token"})).into_response()).await;
+    let another =
+        Recorder::start(|_| axum::Json(json!({"token": "the-token"})).into_response()).await;
     let (registry, upstream) = Recorder::switched(&layout).await;
     let wants_token_of = |realm: &str| {
         let realm = realm.to_owned();
         move |request: &Parts| {
-            (!is_authorized(request, "Bearer the-token")).then(|| bearer(&format!("{realm}/token"), ""))
+            (!is_authorized(request, "Bearer the-token"))
+                .then(|| bearer(&format!("{realm}/token"), ""))
         }
     };
     upstream.set(wants_token_of(&token_server.url));
@@ -144,12 +160,14 @@ async fn a_secret_that_cannot_be_used_is_told_and_nothing_is_asked_without_it() 
     let stack = Stack::start().await;
     let layout = Layout::of_layers(&[b"layer"]);
     let registry = Recorder::registry(&layout, |request| {
-        (!is_authorized(request, &basic())).then(|| headed(401, "www-authenticate", "Basic realm=\"r\""))
+        (!is_authorized(request, &basic()))
+            .then(|| headed(401, "www-authenticate", "Basic realm=\"r\""))
     })
     .await;
     let arn = format!("arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:ecr-pullthroughcache/hub");
     stack.rule("hub", &registry.url, &["--credential-arn", &arn]).await;
-    let garbled = ["", "alice", r#"{"username":"alice"}"#, r#"{"username":"alice","accessToken":""}"#];
+    let garbled =
+        ["", "alice", r#"{"username":"alice"}"#, r#"{"username":"alice","accessToken":""}"#];
     for value in [None].into_iter().chain(garbled.map(Some)) {
         if let Some(value) = value {
             secret(&stack, "hub", value);

@@ -1,5 +1,6 @@
-//! What comes of a pull when the upstream does not give what it is asked for: every row of the table in
-//! `docs/pull-through.md`, with what the next call does, and what goes on working meanwhile.
+//! What comes of a pull when the upstream does not give what it is asked for: every row of the
+//! table in `docs/pull-through.md`, with what the next call does, and what goes on working
+//! meanwhile.
 
 use std::time::SystemTime;
 
@@ -11,8 +12,8 @@ use layergate_local::ACCOUNT;
 use serde_json::json;
 
 use support::{
-    Answer, Delivery, Fault, FaultProxy, Gate, Lambda, Layout, Recorder, Shape, Stack, Switch, TARGET,
-    assert_consistent, breaking, call, headed, now, pull, sha256,
+    Answer, Delivery, Fault, FaultProxy, Gate, Lambda, Layout, Recorder, Shape, Stack, Switch,
+    TARGET, assert_consistent, breaking, call, headed, now, pull, sha256,
 };
 
 /// What an upstream answers instead of a layer or a manifest, and what comes of that.
@@ -57,7 +58,11 @@ const fn forbidden(description: &'static str, answer: fn(&Parts) -> Response) ->
     }
 }
 
-const fn too_many(description: &'static str, answer: fn(&Parts) -> Response, remembered: u64) -> Row {
+const fn too_many(
+    description: &'static str,
+    answer: fn(&Parts) -> Response,
+    remembered: u64,
+) -> Row {
     Row {
         description,
         answer,
@@ -108,7 +113,9 @@ const fn wrong(description: &'static str, answer: fn(&Parts) -> Response) -> Row
 fn rows() -> Vec<Row> {
     vec![
         denied("401 that asks for nothing", |_| headed(401, "x", "x")),
-        denied("401 that asks for a password", |_| headed(401, "www-authenticate", "Basic realm=\"r\"")),
+        denied("401 that asks for a password", |_| {
+            headed(401, "www-authenticate", "Basic realm=\"r\"")
+        }),
         denied("403", |_| headed(403, "x", "x")),
         Row {
             description: "404",
@@ -131,11 +138,15 @@ fn rows() -> Vec<Row> {
             failure_code: "UpstreamUnavailable",
             remembered: 300,
         },
-        forbidden("a redirect to the metadata service", |_| to("https://169.254.169.254/latest/meta-data/")),
+        forbidden("a redirect to the metadata service", |_| {
+            to("https://169.254.169.254/latest/meta-data/")
+        }),
         forbidden("the same without TLS", |_| to("http://169.254.169.254/latest/meta-data/")),
         forbidden("a redirect to loopback", |_| to("https://127.0.0.2/")),
         forbidden("a redirect to IPv6 loopback", |_| to("https://[::1]/")),
-        forbidden("a redirect to an IPv4-mapped address", |_| to("https://[::ffff:169.254.169.254]/")),
+        forbidden("a redirect to an IPv4-mapped address", |_| {
+            to("https://[::ffff:169.254.169.254]/")
+        }),
         forbidden("a redirect to a name of loopback", |_| to("https://localhost/")),
         too_many("429", |_| headed(429, "x", "x"), 60),
         too_many("429 for a moment", |_| headed(429, "retry-after", "1"), 60),
@@ -144,7 +155,9 @@ fn rows() -> Vec<Row> {
         unavailable("500", |_| headed(500, "x", "x")),
         unavailable("503", |_| headed(503, "retry-after", "3600")),
         unavailable("a connection that breaks", |_| Response::new(breaking(b"awaits"))),
-        unavailable("a body that ends too early", |_| Gate::opened().body(b"awaits").into_response()),
+        unavailable("a body that ends too early", |_| {
+            Gate::opened().body(b"awaits").into_response()
+        }),
     ]
 }
 
@@ -194,8 +207,13 @@ impl Half {
 
 fn assert_upstream_error(answer: &Answer, reason: &str, context: &str) {
     answer.assert_well_formed();
-    assert_eq!((answer.status, answer.error()), (400, "UnableToGetUpstreamLayerException"), "{context}");
-    let sentence = "There was an issue getting the upstream layer matching the pull through cache rule";
+    assert_eq!(
+        (answer.status, answer.error()),
+        (400, "UnableToGetUpstreamLayerException"),
+        "{context}"
+    );
+    let sentence =
+        "There was an issue getting the upstream layer matching the pull through cache rule";
     assert_eq!(answer.message(), format!("{sentence}: {reason}."), "{context}");
 }
 
@@ -203,7 +221,8 @@ fn assert_upstream_error(answer: &Answer, reason: &str, context: &str) {
 async fn each_failure_of_an_upstream_is_told_with_its_reason_and_remembered() {
     let stack = &Stack::start().await;
     let rows = rows();
-    let rows = rows.iter().enumerate().map(|(index, row)| assert_row(stack, row, format!("row{index}")));
+    let rows =
+        rows.iter().enumerate().map(|(index, row)| assert_row(stack, row, format!("row{index}")));
     stream::iter(rows).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
 }
 
@@ -261,7 +280,11 @@ async fn a_layer_that_was_not_pulled_before_its_rule_went_cannot_be_had() {
     let since = now();
     for _ in 0..2 {
         let refused = stack.ask_patiently(&half.repository, &sha256(&half.absent)).await;
-        assert_upstream_error(&refused, "there is no usable rule for the repository any more", "no rule");
+        assert_upstream_error(
+            &refused,
+            "there is no usable rule for the repository any more",
+            "no rule",
+        );
         let refused = stack.pull("GET", &half.blob()).await;
         assert_eq!((refused.status, refused.code()), DENIED);
     }
@@ -295,7 +318,10 @@ async fn what_is_too_large_is_not_fetched() {
     upstream.set(|_| Some(vec![b' '; 5 * 1024 * 1024].into_response()));
     let refused = stack.pull("GET", "/v2/hub/team/app/manifests/2").await;
     assert_eq!((refused.status, refused.code()), UNKNOWN);
-    assert!(refused.body["errors"][0]["message"].as_str().unwrap().ends_with(reason), "{refused:?}");
+    assert!(
+        refused.body["errors"][0]["message"].as_str().unwrap().ends_with(reason),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -303,8 +329,12 @@ async fn a_fault_of_the_service_is_not_the_upstreams_and_is_not_remembered() {
     let stack = &Stack::start().await;
     let s3 = FaultProxy::to(&stack.local.engines.s3_url).await;
     let broken_s3 =
-        Lambda::with(stack, Delivery::Once, |config| config.s3_endpoint = Some(s3.url.clone())).await;
-    let no = Fault::Answer("403 Forbidden", "<Error><Code>AccessDenied</Code><Message>No</Message></Error>");
+        Lambda::with(stack, Delivery::Once, |config| config.s3_endpoint = Some(s3.url.clone()))
+            .await;
+    let no = Fault::Answer(
+        "403 Forbidden",
+        "<Error><Code>AccessDenied</Code><Message>No</Message></Error>",
+    );
     let refusing = Lambda::on(stack, Delivery::Refused).await;
     for (prefix, lambda) in [("lambda", &refusing), ("s3", &broken_s3)] {
         let half = Half::of(stack, prefix).await;
@@ -312,9 +342,10 @@ async fn a_fault_of_the_service_is_not_the_upstreams_and_is_not_remembered() {
         let handler = stack.handler_with_patience(Patience::CLIENT, |config| {
             config.lambda_endpoint = Some(lambda.url.clone())
         });
-        let body =
-            json!({"repositoryName": half.repository, "layerDigest": sha256(&half.absent)}).to_string();
-        let refused = call(&handler, Shape::Rest, Some(TARGET), body.as_bytes(), Some(ACCOUNT)).await;
+        let body = json!({"repositoryName": half.repository, "layerDigest": sha256(&half.absent)})
+            .to_string();
+        let refused =
+            call(&handler, Shape::Rest, Some(TARGET), body.as_bytes(), Some(ACCOUNT)).await;
         refused.assert_well_formed();
         assert_eq!(refused.error(), "ServerException", "{prefix}");
         if prefix == "lambda" {

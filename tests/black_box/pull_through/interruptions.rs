@@ -1,11 +1,14 @@
-//! The pull-through cache beside what else happens to a registry: killed workers, deletions, cleaning and publishing.
+//! The pull-through cache beside what else happens to a registry: killed workers, deletions,
+//! cleaning and publishing.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::response::IntoResponse;
 
-use layergate_core::types::{Digest, ImageId, ImageTag, RegistryId, Repository, RepositoryName, Wanted};
+use layergate_core::types::{
+    Digest, ImageId, ImageTag, RegistryId, Repository, RepositoryName, Wanted,
+};
 use layergate_local::ACCOUNT;
 use serde_json::json;
 
@@ -38,8 +41,8 @@ async fn a_worker_killed_at_any_request_leaves_nothing_that_does_not_heal() {
     });
     futures_util::future::join_all(killed).await;
 
-    // What the killed ones have announced and never ended does not keep a cleaner from its work for ever, and it takes
-    // nothing that is needed.
+    // What the killed ones have announced and never ended does not keep a cleaner from its work for
+    // ever, and it takes nothing that is needed.
     age_cleaners_and_intents(stack).await;
     stack.json(&CLEAN).await;
     for (kind, case, _) in kinds {
@@ -49,8 +52,8 @@ async fn a_worker_killed_at_any_request_leaves_nothing_that_does_not_heal() {
     }
 }
 
-/// Has a worker fetch something, kills it when its `step`th request has arrived, and pulls the image. `false` if it has no
-/// such step.
+/// Has a worker fetch something, kills it when its `step`th request has arrived, and pulls the
+/// image. `false` if it has no such step.
 async fn kill_worker(stack: &Stack, kind: &str, step: usize) -> bool {
     let prefix = format!("{kind}{step}");
     let repository = format!("{prefix}/team/app");
@@ -60,7 +63,10 @@ async fn kill_worker(stack: &Stack, kind: &str, step: usize) -> bool {
     let layer = sha256(format!("{prefix}, one").as_bytes());
     let (wanted, name, value) = match kind {
         "layer" => {
-            assert_eq!(stack.pull("GET", &format!("/v2/{repository}/manifests/1")).await.status, 307);
+            assert_eq!(
+                stack.pull("GET", &format!("/v2/{repository}/manifests/1")).await.status,
+                307
+            );
             (Wanted::Layer(Digest::parse(&layer).unwrap()), "layerDigest", layer.as_str())
         }
         _ => (Wanted::Image(ImageId::Tag(ImageTag::parse("1").unwrap())), "imageTag", "1"),
@@ -138,7 +144,8 @@ async fn cleaning_keeps_what_images_name_and_nobody_has_pulled() {
     // An index, one of its images, and no layer.
     stack.batch_get(REPOSITORY, "1").await;
     let contents = layout.contents();
-    let index: serde_json::Value = serde_json::from_slice(&contents[&image_digest(&layout)]).unwrap();
+    let index: serde_json::Value =
+        serde_json::from_slice(&contents[&image_digest(&layout)]).unwrap();
     let image = index["manifests"][0]["digest"].as_str().unwrap();
     assert_eq!(stack.pull("GET", &format!("/v2/{REPOSITORY}/manifests/{image}")).await.status, 307);
     let before = rows(&stack, REPOSITORY).await;
@@ -165,14 +172,17 @@ async fn deleting_what_was_never_pulled_whole_leaves_nothing() {
     let registry = Recorder::registry(&layout, |_| None).await;
     stack.rule("hub", &registry.url, &[]).await;
     let contents = layout.contents();
-    let index: serde_json::Value = serde_json::from_slice(&contents[&image_digest(&layout)]).unwrap();
+    let index: serde_json::Value =
+        serde_json::from_slice(&contents[&image_digest(&layout)]).unwrap();
     let image = index["manifests"][1]["digest"].as_str().unwrap();
     for pulls_one in [false, true] {
         for deletes_repository in [false, true] {
-            let context = format!("one is here: {pulls_one}, the repository goes: {deletes_repository}");
+            let context =
+                format!("one is here: {pulls_one}, the repository goes: {deletes_repository}");
             stack.batch_get(REPOSITORY, "1").await;
             if pulls_one {
-                let answer = stack.pull("GET", &format!("/v2/{REPOSITORY}/manifests/{image}")).await;
+                let answer =
+                    stack.pull("GET", &format!("/v2/{REPOSITORY}/manifests/{image}")).await;
                 assert_eq!(answer.status, 307, "{context}: {answer:?}");
             }
             assert_consistent(&stack, REPOSITORY).await;
@@ -181,8 +191,10 @@ async fn deleting_what_was_never_pulled_whole_leaves_nothing() {
                 false => stack.json(&["image", "delete", "hub/team/app:1"]).await,
             };
             stack.json(&CLEAN).await;
-            let left: Vec<_> = rows(&stack, REPOSITORY).await.into_keys().map(|(pk, _)| pk).collect();
-            let repository = (!deletes_repository).then(|| format!("repository#{ACCOUNT}/{REPOSITORY}"));
+            let left: Vec<_> =
+                rows(&stack, REPOSITORY).await.into_keys().map(|(pk, _)| pk).collect();
+            let repository =
+                (!deletes_repository).then(|| format!("repository#{ACCOUNT}/{REPOSITORY}"));
             assert_eq!(left, Vec::from_iter(repository), "{context}");
         }
     }

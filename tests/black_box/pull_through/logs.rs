@@ -1,4 +1,5 @@
-//! The log lines of pulls through the cache: all that an operator needs, and nothing that is secret.
+//! The log lines of pulls through the cache: all that an operator needs, and nothing that is
+//! secret.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -20,12 +21,15 @@ async fn no_log_line_has_a_secret_a_token_or_a_url() {
         let digest = request.uri.path().trim_start_matches('/');
         match () {
             () if digest == sha256(b"refused") => headed(403, "x", "x"),
-            () if digest == sha256(b"broken") => "the body says X-Amz-Signature=secret".into_response(),
+            () if digest == sha256(b"broken") => {
+                "the body says X-Amz-Signature=secret".into_response()
+            }
             () => contents[digest].clone().into_response(),
         }
     })
     .await;
-    let token_server = Recorder::start(|_| axum::Json(json!({"token": "the-token"})).into_response()).await;
+    let token_server =
+        Recorder::start(|_| axum::Json(json!({"token": "the-token"})).into_response()).await;
     let (realm, target) = (token_server.url.clone(), elsewhere.url.clone());
     let registry = Recorder::registry(&layout, move |request| {
         if !is_authorized(request, "Bearer the-token") {
@@ -43,10 +47,12 @@ async fn no_log_line_has_a_secret_a_token_or_a_url() {
     std::fs::write(secrets.join("hub"), SECRET).unwrap();
     let (local, environment) = start_local(folder.path(), Stdio::piped()).await;
     let arn = "arn:aws:secretsmanager:us-east-1:000000000000:secret:ecr-pullthroughcache/hub";
-    let create = ["pull-through", "create", "hub", "--upstream", &registry.url, "--credential-arn", arn];
+    let create =
+        ["pull-through", "create", "hub", "--upstream", &registry.url, "--credential-arn", arn];
     layergate(&environment, &create).await;
 
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let client =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let url = &environment["API_URL"];
     let get = async |what: &str| {
         let answer = client.get(format!("{url}/v2/hub/team/app/{what}")).send().await.unwrap();
@@ -73,7 +79,8 @@ async fn no_log_line_has_a_secret_a_token_or_a_url() {
     let log = String::from_utf8(output.stderr).unwrap();
 
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let outcomes = lines.iter().filter(|line| line["message"] == "fill").map(|line| line["outcome"].as_str());
+    let outcomes =
+        lines.iter().filter(|line| line["message"] == "fill").map(|line| line["outcome"].as_str());
     let mut outcomes: Vec<_> = outcomes.map(Option::unwrap).collect();
     outcomes.sort_unstable();
     assert_eq!(outcomes, ["AccessDenied", "NotFound", "OK", "OK", "WrongContent"], "{log}");
@@ -82,6 +89,9 @@ async fn no_log_line_has_a_secret_a_token_or_a_url() {
     let secrets = ["alice", "pass:word", "the-token", "ignature", "http://", "https://", "X-Amz"];
     for secret in secrets.into_iter().chain([basic().split_once(' ').unwrap().1]) {
         assert!(!log.contains(secret), "{secret} is in {log}");
-        assert!(!refused.iter().any(|answer| answer.1.contains(secret)), "{secret} is in {refused:?}");
+        assert!(
+            !refused.iter().any(|answer| answer.1.contains(secret)),
+            "{secret} is in {refused:?}"
+        );
     }
 }

@@ -9,8 +9,8 @@ use layergate_local::ACCOUNT;
 use serde_json::{Value, json};
 
 use support::{
-    Delivery, Gate, Lambda, Layout, Recorder, Shape, Stack, assert_consistent, cached, call, count_requests,
-    headed, image_digest, pull, sha256, verified,
+    Delivery, Gate, Lambda, Layout, Recorder, Shape, Stack, assert_consistent, cached, call,
+    count_requests, headed, image_digest, pull, sha256, verified,
 };
 
 const REPOSITORY: &str = "hub/team/app";
@@ -18,7 +18,8 @@ const REPOSITORY: &str = "hub/team/app";
 /// An index of two images that share a layer; gives its digest too.
 fn index() -> (Layout, String) {
     let layout = Layout::empty();
-    let images = [layout.add_image(&[b"shared", b"amd64"]), layout.add_image(&[b"shared", b"arm64"])];
+    let images =
+        [layout.add_image(&[b"shared", b"amd64"]), layout.add_image(&[b"shared", b"arm64"])];
     let index = layout.add_index(&images);
     layout.set_index(std::slice::from_ref(&index));
     let digest = image_digest(&layout);
@@ -31,14 +32,24 @@ async fn the_second_pull_asks_the_upstream_for_nothing() {
     let digest = image_digest(&single);
     let (of_two, index_digest) = index();
     let cases = [
-        ("a single image by its tag", single.contents(), Recorder::registry(&single, |_| None).await, "1"),
+        (
+            "a single image by its tag",
+            single.contents(),
+            Recorder::registry(&single, |_| None).await,
+            "1",
+        ),
         (
             "a single image by its digest",
             single.contents(),
             Recorder::registry(&single, |_| None).await,
             &digest,
         ),
-        ("an index by its tag", of_two.contents(), Recorder::registry(&of_two, |_| None).await, "1"),
+        (
+            "an index by its tag",
+            of_two.contents(),
+            Recorder::registry(&of_two, |_| None).await,
+            "1",
+        ),
         (
             "an index by its digest",
             of_two.contents(),
@@ -53,7 +64,12 @@ async fn the_second_pull_asks_the_upstream_for_nothing() {
         let distinct: HashSet<_> = pulled.iter().collect();
         assert_eq!(distinct, contents.keys().collect(), "{description}: all of it");
         for digest in &distinct {
-            assert_eq!(registry.count(&["GET", digest]), 1, "{description}: {:?}", registry.asked());
+            assert_eq!(
+                registry.count(&["GET", digest]),
+                1,
+                "{description}: {:?}",
+                registry.asked()
+            );
         }
         assert_eq!(registry.count(&["HEAD"]), usize::from(reference == "1"), "{description}");
 
@@ -70,7 +86,8 @@ async fn ecrs_operations_fetch_what_is_not_here_too() {
     let layout = Layout::of_layers(&[b"layer"]);
     let (registry, stack) = cached(&layout).await;
     let answer = stack.batch_get(REPOSITORY, "1").await;
-    let manifest = answer.body["images"][0]["imageManifest"].as_str().unwrap_or_else(|| panic!("{answer:?}"));
+    let manifest =
+        answer.body["images"][0]["imageManifest"].as_str().unwrap_or_else(|| panic!("{answer:?}"));
     assert_eq!(sha256(manifest.as_bytes()), image_digest(&layout));
     assert_eq!(answer.body["failures"], json!([]));
     stack.ask_and_download(REPOSITORY, b"layer", "the first time").await;
@@ -113,7 +130,8 @@ async fn a_call_for_a_stored_layer_costs_one_request() {
     let (url, requests) = count_requests(&stack.local.engines.dynamodb_url).await;
     let handler = stack.handler_with(|config| config.dynamodb_endpoint = Some(url));
     let body = json!({"repositoryName": REPOSITORY, "layerDigest": sha256(b"layer")}).to_string();
-    let answer = call(&handler, Shape::Rest, Some(support::TARGET), body.as_bytes(), Some(ACCOUNT)).await;
+    let answer =
+        call(&handler, Shape::Rest, Some(support::TARGET), body.as_bytes(), Some(ACCOUNT)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(requests.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
@@ -132,7 +150,11 @@ async fn redirecting(layout: &Layout, gate: &Gate) -> (Recorder, Recorder) {
     let target = elsewhere.url.clone();
     let registry = Recorder::registry(layout, move |request| {
         let (_, digest) = request.uri.path().split_once("/blobs/")?;
-        Some(headed(307, "location", &format!("{target}/{digest}?X-Amz-Signature=0123456789abcdef")))
+        Some(headed(
+            307,
+            "location",
+            &format!("{target}/{digest}?X-Amz-Signature=0123456789abcdef"),
+        ))
     });
     (registry.await, elsewhere)
 }
@@ -172,7 +194,8 @@ async fn a_layer_on_its_way_can_be_had_from_where_the_upstream_redirects_to() {
     assert_eq!((registry.count(&["/blobs/"]), elsewhere.asked().len()), (1, 1));
 }
 
-/// Waits are for what the rule says is waited for, and what the upstream sends itself instead of redirecting.
+/// Waits are for what the rule says is waited for, and what the upstream sends itself instead of
+/// redirecting.
 #[tokio::test]
 async fn a_layer_that_takes_long_is_throttled_by_ecrs_api_and_waited_for_by_the_registry() {
     let stack = Stack::start().await;
@@ -185,8 +208,9 @@ async fn a_layer_that_takes_long_is_throttled_by_ecrs_api_and_waited_for_by_the_
                 let (gate, digest) = (gate.clone(), digest.clone());
                 let is_layer = move |path: &str| path.ends_with(&format!("/blobs/{digest}"));
                 let body = move || gate.body(prefix.as_bytes()).into_response();
-                let registry =
-                    Recorder::registry(&layout, move |request| is_layer(request.uri.path()).then(&body));
+                let registry = Recorder::registry(&layout, move |request| {
+                    is_layer(request.uri.path()).then(&body)
+                });
                 (registry.await, Recorder::start(|_| "".into_response()).await)
             }
         };
@@ -208,7 +232,10 @@ async fn a_layer_that_takes_long_is_throttled_by_ecrs_api_and_waited_for_by_the_
         };
         let (answer, ()) = tokio::join!(patient, impatient);
         assert_eq!(answer.status, 307, "{prefix}: {answer:?}");
-        assert!(answer.headers["location"].starts_with(&stack.local.engines.s3_url), "{prefix}: {answer:?}");
+        assert!(
+            answer.headers["location"].starts_with(&stack.local.engines.s3_url),
+            "{prefix}: {answer:?}"
+        );
         verified(&answer.headers["location"], &digest).await;
         stack.ask_and_download(&repository, layer, prefix).await;
         assert_eq!(registry.count(&["/blobs/"]), 1, "{prefix}: {:?}", registry.asked());
@@ -232,7 +259,8 @@ async fn who_has_waited_as_long_as_a_gateway_lets_is_sent_to_the_same_place_agai
         ("what nobody was sent to", "?waited=often", 307, Some("?waited=1")),
     ];
     let asked = cases.map(async |(description, query, status, location)| {
-        let answer = stack.pull("GET", &format!("/v2/{REPOSITORY}/blobs/{}{query}", sha256(b"layer"))).await;
+        let answer =
+            stack.pull("GET", &format!("/v2/{REPOSITORY}/blobs/{}{query}", sha256(b"layer"))).await;
         let found = answer.headers.get("location").map(String::as_str);
         assert_eq!((answer.status, found), (status, location), "{description}: {answer:?}");
     });
@@ -249,13 +277,15 @@ async fn of_64_askers_one_makes_the_upstream_send() {
     let handlers: Vec<_> = (0..64).map(|_| stack.handler_with(|_| {})).collect();
     let authorization = stack.login(ACCOUNT, SystemTime::now()).await;
     let path = format!("/v2/{REPOSITORY}/manifests/1");
-    let answers = join_all(handlers.iter().map(|handler| pull(handler, "GET", &path, Some(&authorization))));
+    let answers =
+        join_all(handlers.iter().map(|handler| pull(handler, "GET", &path, Some(&authorization))));
     let answers = answers.await;
     assert!(answers.iter().all(|answer| answer.status == 307), "{answers:?}");
     assert_eq!(registry.count(&["/manifests/"]), 2, "a HEAD and a GET: {:?}", registry.asked());
 
     let path = format!("/v2/{REPOSITORY}/blobs/{}", sha256(b"layer"));
-    let answers = join_all(handlers.iter().map(|handler| pull(handler, "GET", &path, Some(&authorization))));
+    let answers =
+        join_all(handlers.iter().map(|handler| pull(handler, "GET", &path, Some(&authorization))));
     let answers = answers.await;
     assert!(answers.iter().all(|answer| answer.status == 307), "{answers:?}");
     assert_eq!(registry.count(&["/blobs/"]), 1, "{:?}", registry.asked());
@@ -270,7 +300,8 @@ async fn an_event_that_lambda_delivers_twice_makes_one_fetch() {
     let handler = stack.handler_with(|config| config.lambda_endpoint = Some(lambda.url.clone()));
     let authorization = stack.login(ACCOUNT, SystemTime::now()).await;
     for path in ["manifests/1".to_owned(), format!("blobs/{}", sha256(b"layer"))] {
-        let answer = pull(&handler, "GET", &format!("/v2/{REPOSITORY}/{path}"), Some(&authorization)).await;
+        let answer =
+            pull(&handler, "GET", &format!("/v2/{REPOSITORY}/{path}"), Some(&authorization)).await;
         assert_eq!(answer.status, 307, "{answer:?}");
     }
     assert_eq!(registry.asked().len(), 3, "{:?}", registry.asked());

@@ -1,5 +1,5 @@
-//! Pull through cache rules as the tool manages them: what is taken, what is refused, what the worker says about one, and
-//! what stays when one is deleted.
+//! Pull through cache rules as the tool manages them: what is taken, what is refused, what the
+//! worker says about one, and what stays when one is deleted.
 
 use std::path::Path;
 
@@ -68,22 +68,30 @@ async fn a_rule_is_created_shown_listed_and_deleted() {
         "accounts": [],
         "allowedHosts": [],
     });
-    let created =
-        stack.json(&["pull-through", "create", "ROOT", "--upstream", "http://registry:5000/"]).await;
+    let created = stack
+        .json(&["pull-through", "create", "ROOT", "--upstream", "http://registry:5000/"])
+        .await;
     assert_eq!(without_time(created), smallest);
 
     assert_eq!(rules(&stack).await, [smallest, hub.clone()], "in the order of their prefixes");
     assert_eq!(without_time(stack.json(&["pull-through", "show", "docker-hub"]).await), hub);
     let shown = stack.layergate(&["pull-through", "show", "docker-hub"]).await;
     let shown = String::from_utf8(shown.stdout).unwrap();
-    for what in ["https://registry-1.docker.io/team", "wait", ARN, OUTSIDER, "mirror.internal", "[fd00::1]"] {
+    for what in
+        ["https://registry-1.docker.io/team", "wait", ARN, OUTSIDER, "mirror.internal", "[fd00::1]"]
+    {
         assert!(shown.contains(what), "'{what}' is not in: {shown}");
     }
 
-    let again =
-        stack.layergate(&["pull-through", "create", "docker-hub", "--upstream", "https://quay.io"]).await;
+    let again = stack
+        .layergate(&["pull-through", "create", "docker-hub", "--upstream", "https://quay.io"])
+        .await;
     assert_refused(&again, 5, &["docker-hub", "already", "delete it first"]);
-    assert_eq!(without_time(stack.json(&["pull-through", "show", "docker-hub"]).await), hub, "unchanged");
+    assert_eq!(
+        without_time(stack.json(&["pull-through", "show", "docker-hub"]).await),
+        hub,
+        "unchanged"
+    );
 
     assert_eq!(without_time(stack.json(&["pull-through", "delete", "docker-hub"]).await), hub);
     for command in ["show", "delete", "validate"] {
@@ -101,26 +109,58 @@ async fn bad_input_is_refused_in_one_sentence_and_makes_no_rule() {
         ("no prefix", &["--upstream", url], &["PREFIX"]),
         ("no upstream", &["quay"], &["--upstream"]),
         ("a prefix of one character", &["q", "--upstream", url], &["the prefix", "2"]),
-        ("a prefix of 31", &["a23456789012345678901234567890x", "--upstream", url], &["the prefix", "30"]),
+        (
+            "a prefix of 31",
+            &["a23456789012345678901234567890x", "--upstream", url],
+            &["the prefix", "30"],
+        ),
         ("upper case", &["Quay", "--upstream", url], &["the prefix", "regular expression"]),
         ("a path upwards", &["../quay", "--upstream", url], &["the prefix"]),
         ("a host for a URL", &["quay", "--upstream", "quay.io"], &["https://"]),
         ("a URL with a path", &["quay", "--upstream", "https://quay.io/v2/team"], &["https://"]),
-        ("a URL with a user", &["quay", "--upstream", "https://alice:secret@quay.io"], &["https://"]),
+        (
+            "a URL with a user",
+            &["quay", "--upstream", "https://alice:secret@quay.io"],
+            &["https://"],
+        ),
         ("another scheme", &["quay", "--upstream", "ftp://quay.io"], &["https://"]),
         ("two upstreams", &["quay", "--upstream", url, "--upstream", url], &["--upstream"]),
-        ("a bad upstream prefix", &["quay", "--upstream", url, "--upstream-prefix", "Team/"], &["name"]),
-        ("a bad way", &["quay", "--upstream", url, "--before-stored", "never"], &["redirect", "wait"]),
+        (
+            "a bad upstream prefix",
+            &["quay", "--upstream", url, "--upstream-prefix", "Team/"],
+            &["name"],
+        ),
+        (
+            "a bad way",
+            &["quay", "--upstream", url, "--before-stored", "never"],
+            &["redirect", "wait"],
+        ),
         ("a bad account", &["quay", "--upstream", url, "--grant", "1234"], &["account", "12"]),
-        ("a host with a port", &["quay", "--upstream", url, "--allow-host", "mirror:5000"], &["mirror:5000"]),
+        (
+            "a host with a port",
+            &["quay", "--upstream", url, "--allow-host", "mirror:5000"],
+            &["mirror:5000"],
+        ),
         (
             "a URL for a host",
             &["quay", "--upstream", url, "--allow-host", "http://mirror"],
             &["--allow-host"],
         ),
-        ("no ARN", &["quay", "--upstream", url, "--credential-arn", "hub"], &["ecr-pullthroughcache/NAME"]),
-        ("an ARN of IAM", &["--credential-arn", "arn:aws:iam::123456789012:role/hub"], &["secretsmanager"]),
-        ("a secret that is not for this", &["--credential-arn", &arn("prod/db")], &["ecr-pullthroughcache/"]),
+        (
+            "no ARN",
+            &["quay", "--upstream", url, "--credential-arn", "hub"],
+            &["ecr-pullthroughcache/NAME"],
+        ),
+        (
+            "an ARN of IAM",
+            &["--credential-arn", "arn:aws:iam::123456789012:role/hub"],
+            &["secretsmanager"],
+        ),
+        (
+            "a secret that is not for this",
+            &["--credential-arn", &arn("prod/db")],
+            &["ecr-pullthroughcache/"],
+        ),
         ("a prefix alone", &["--credential-arn", &arn("ecr-pullthroughcache/")], &["NAME"]),
         ("another character", &["--credential-arn", &arn("ecr-pullthroughcache/a b")], &["NAME"]),
         ("a colon", &["--credential-arn", &arn("ecr-pullthroughcache/a:b")], &["NAME"]),
@@ -158,8 +198,15 @@ async fn partitions_other_than_aws_have_secrets_too() {
     let stack = Stack::start().await;
     for (prefix, partition) in [("china", "aws-cn"), ("gov", "aws-us-gov")] {
         let arn = ARN.replace("arn:aws:", &format!("arn:{partition}:"));
-        let create =
-            ["pull-through", "create", prefix, "--upstream", "https://quay.io", "--credential-arn", &arn];
+        let create = [
+            "pull-through",
+            "create",
+            prefix,
+            "--upstream",
+            "https://quay.io",
+            "--credential-arn",
+            &arn,
+        ];
         assert_eq!(stack.json(&create).await["credentialArn"], arn);
     }
 }
@@ -169,7 +216,15 @@ async fn rules_survive_a_restart() {
     let stack = Stack::start().await;
     for prefix in ["quay", "team/mirror"] {
         stack
-            .json(&["pull-through", "create", prefix, "--upstream", "https://quay.io", "--grant", OUTSIDER])
+            .json(&[
+                "pull-through",
+                "create",
+                prefix,
+                "--upstream",
+                "https://quay.io",
+                "--grant",
+                OUTSIDER,
+            ])
             .await;
     }
     let before = rules(&stack).await;
@@ -183,7 +238,17 @@ async fn what_a_rule_made_outlives_it() {
     let stack = Stack::start().await;
     let layout = Layout::of_layers(&[b"layer"]);
     let upstream = Recorder::registry(&layout, |_| None).await;
-    stack.json(&["pull-through", "create", "cache", "--upstream", &upstream.url, "--grant", OUTSIDER]).await;
+    stack
+        .json(&[
+            "pull-through",
+            "create",
+            "cache",
+            "--upstream",
+            &upstream.url,
+            "--grant",
+            OUTSIDER,
+        ])
+        .await;
     let manifest = "/v2/cache/team/app/manifests/1";
     let pulled = stack.pull("GET", manifest).await;
     assert_eq!(pulled.status, 307, "{pulled:?}");
@@ -205,8 +270,16 @@ async fn what_a_rule_made_outlives_it() {
 #[tokio::test]
 async fn the_worker_says_whether_a_rules_upstream_lets_it_in() {
     let stack = Stack::start().await;
-    write_secret(&stack, "ecr-pullthroughcache/hub", r#"{"username":"alice","accessToken":"pass:word"}"#);
-    write_secret(&stack, "ecr-pullthroughcache/old", r#"{"username":"alice","accessToken":"old-password"}"#);
+    write_secret(
+        &stack,
+        "ecr-pullthroughcache/hub",
+        r#"{"username":"alice","accessToken":"pass:word"}"#,
+    );
+    write_secret(
+        &stack,
+        "ecr-pullthroughcache/old",
+        r#"{"username":"alice","accessToken":"old-password"}"#,
+    );
     write_secret(&stack, "ecr-pullthroughcache/text", "my-password");
     write_secret(&stack, "other", r#"{"username":"alice","accessToken":"pass:word"}"#);
     std::fs::create_dir(stack.folder.path().join("secrets/ecr-pullthroughcache/folder")).unwrap();
@@ -231,7 +304,8 @@ async fn the_worker_says_whether_a_rules_upstream_lets_it_in() {
             create.extend(["--credential-arn", arn]);
         }
         stack.json(&create).await;
-        let output = stack.layergate(&["--output", "json", "pull-through", "validate", prefix]).await;
+        let output =
+            stack.layergate(&["--output", "json", "pull-through", "validate", prefix]).await;
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
         let said = format!("{answer}{}", stderr(&output));
         assert_eq!(
@@ -239,11 +313,22 @@ async fn the_worker_says_whether_a_rules_upstream_lets_it_in() {
             (&prefix.into(), &ACCOUNT.into())
         );
         match failure {
-            None => assert_eq!((output.status.code(), &answer["isValid"]), (Some(0), &true.into()), "{said}"),
+            None => assert_eq!(
+                (output.status.code(), &answer["isValid"]),
+                (Some(0), &true.into()),
+                "{said}"
+            ),
             Some(failure) => {
-                assert_eq!((output.status.code(), &answer["isValid"]), (Some(1), &false.into()), "{said}");
+                assert_eq!(
+                    (output.status.code(), &answer["isValid"]),
+                    (Some(1), &false.into()),
+                    "{said}"
+                );
                 assert!(answer["failure"].as_str().unwrap().contains(failure), "{prefix}: {said}");
-                assert!(stderr(&output).starts_with(&format!("layergate: the rule '{prefix}'")), "{said}");
+                assert!(
+                    stderr(&output).starts_with(&format!("layergate: the rule '{prefix}'")),
+                    "{said}"
+                );
             }
         }
         for secret in ["pass:word", "old-password", "my-password"] {
@@ -257,17 +342,31 @@ async fn the_worker_says_whether_a_rules_upstream_lets_it_in() {
 #[tokio::test]
 async fn the_token_server_that_sees_the_credentials_is_shown_once_it_is_known() {
     let stack = Stack::start().await;
-    write_secret(&stack, "ecr-pullthroughcache/hub", r#"{"username":"alice","accessToken":"pass:word"}"#);
-    let token_server = Recorder::start(|_| axum::Json(json!({"token": "the-token"})).into_response()).await;
+    write_secret(
+        &stack,
+        "ecr-pullthroughcache/hub",
+        r#"{"username":"alice","accessToken":"pass:word"}"#,
+    );
+    let token_server =
+        Recorder::start(|_| axum::Json(json!({"token": "the-token"})).into_response()).await;
     let realm = format!("{}/token", token_server.url);
     let challenge = format!("Bearer realm=\"{realm}\",service=\"registry\"");
-    let registry = Recorder::start(move |request| match is_authorized(request, "Bearer the-token") {
-        true => "{}".into_response(),
-        false => headed(401, "www-authenticate", &challenge),
-    })
-    .await;
+    let registry =
+        Recorder::start(move |request| match is_authorized(request, "Bearer the-token") {
+            true => "{}".into_response(),
+            false => headed(401, "www-authenticate", &challenge),
+        })
+        .await;
     stack
-        .json(&["pull-through", "create", "hub", "--upstream", &registry.url, "--credential-arn", ARN])
+        .json(&[
+            "pull-through",
+            "create",
+            "hub",
+            "--upstream",
+            &registry.url,
+            "--credential-arn",
+            ARN,
+        ])
         .await;
     assert_eq!(stack.json(&["pull-through", "show", "hub"]).await["realm"], Value::Null);
     stack.json(&["pull-through", "validate", "hub"]).await;
@@ -285,12 +384,24 @@ async fn a_rule_cannot_be_validated_without_a_worker_that_runs() {
         command.env(name, value);
         async move { command.output().await.unwrap() }
     };
-    assert_refused(&validate("WORKER_FUNCTION_NAME", "").await, 2, &["WORKER_FUNCTION_NAME is not set"]);
+    assert_refused(
+        &validate("WORKER_FUNCTION_NAME", "").await,
+        2,
+        &["WORKER_FUNCTION_NAME is not set"],
+    );
     let refused = validate("WORKER_FUNCTION_NAME", "another").await;
-    assert_refused(&refused, 1, &["Lambda answered 404 (ResourceNotFoundException)", "WORKER_FUNCTION_NAME"]);
+    assert_refused(
+        &refused,
+        1,
+        &["Lambda answered 404 (ResourceNotFoundException)", "WORKER_FUNCTION_NAME"],
+    );
     let failing = Recorder::start(|_| headed(200, "x-amz-function-error", "Unhandled")).await;
     let refused = validate("AWS_ENDPOINT_URL_LAMBDA", &failing.url).await;
-    assert_refused(&refused, 1, &["Lambda answered 200 (Unhandled)", "the function failed", "worker's log"]);
+    assert_refused(
+        &refused,
+        1,
+        &["Lambda answered 200 (Unhandled)", "the function failed", "worker's log"],
+    );
     let other = Recorder::start(|_| "<html>".into_response()).await;
     let refused = validate("AWS_ENDPOINT_URL_LAMBDA", &other.url).await;
     assert_refused(&refused, 1, &["Lambda", "check the endpoint"]);
@@ -305,7 +416,10 @@ async fn a_stack_stops_while_its_worker_fetches() {
     });
     stack.json(&["pull-through", "create", "cache", "--upstream", &upstream.await]).await;
     let pulled = stack.pull("GET", "/v2/cache/team/app/manifests/1");
-    assert!(tokio::time::timeout(std::time::Duration::from_secs(1), pulled).await.is_err(), "it waits");
+    assert!(
+        tokio::time::timeout(std::time::Duration::from_secs(1), pulled).await.is_err(),
+        "it waits"
+    );
     let stopping = stack.stop();
     let folder = tokio::time::timeout(std::time::Duration::from_secs(20), stopping).await.unwrap();
     assert!(Path::exists(&folder.path().join("dynamodb.sqlite")));

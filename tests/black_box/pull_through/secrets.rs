@@ -1,4 +1,5 @@
-//! The credentials for other registries: what is read from Secrets Manager, and what never comes out of it.
+//! The credentials for other registries: what is read from Secrets Manager, and what never comes
+//! out of it.
 
 use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
 use axum::extract::Request;
@@ -10,9 +11,11 @@ use serde_json::{Value, json};
 
 use support::serve;
 
-const ARN: &str = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/hub-a1b2c3";
+const ARN: &str =
+    "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/hub-a1b2c3";
 
-/// Secrets Manager, which gives this answer to whoever asks for that secret, and a status otherwise.
+/// Secrets Manager, which gives this answer to whoever asks for that secret, and a status
+/// otherwise.
 async fn secrets(status: u16, answer: Value) -> Secrets {
     let endpoint = serve(move |request: Request| {
         let answer = answer.clone();
@@ -21,7 +24,8 @@ async fn secrets(status: u16, answer: Value) -> Secrets {
             let body = axum::body::to_bytes(request.into_body(), 4096).await.unwrap();
             assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), json!({"SecretId": ARN}));
             let status = axum::http::StatusCode::from_u16(status).unwrap();
-            (status, [("content-type", "application/x-amz-json-1.1")], answer.to_string()).into_response()
+            (status, [("content-type", "application/x-amz-json-1.1")], answer.to_string())
+                .into_response()
         }
     });
     let credentials = Credentials::new("id", "secret", None, None, "test");
@@ -50,8 +54,14 @@ async fn a_secret_in_another_form_is_refused_without_repeating_it() {
     let cases = [
         ("a password alone", json!({"SecretString": "my-secret"})),
         ("an empty text", json!({"SecretString": ""})),
-        ("of another key", json!({"SecretString": r#"{"username":"alice","password":"my-secret"}"#})),
-        ("no text, but a number", json!({"SecretString": r#"{"username":"my-secret","accessToken":5}"#})),
+        (
+            "of another key",
+            json!({"SecretString": r#"{"username":"alice","password":"my-secret"}"#}),
+        ),
+        (
+            "no text, but a number",
+            json!({"SecretString": r#"{"username":"my-secret","accessToken":5}"#}),
+        ),
         ("no user", json!({"SecretString": r#"{"username":"","accessToken":"my-secret"}"#})),
         ("no token", json!({"SecretString": r#"{"username":"my-secret","accessToken":""}"#})),
         ("binary", json!({"SecretBinary": "bXktc2VjcmV0"})),
@@ -69,14 +79,20 @@ async fn a_secret_in_another_form_is_refused_without_repeating_it() {
 async fn a_secret_that_cannot_be_read_is_a_fault_of_secrets_manager() {
     let cases = [
         ("ResourceNotFoundException", "Secrets Manager can't find the specified secret."),
-        ("AccessDeniedException", "User is not authorized to perform: secretsmanager:GetSecretValue"),
+        (
+            "AccessDeniedException",
+            "User is not authorized to perform: secretsmanager:GetSecretValue",
+        ),
         ("DecryptionFailure", "Secrets Manager can't decrypt the protected secret text"),
     ];
     for (code, message) in cases {
         let secrets = secrets(400, json!({"__type": code, "message": message})).await;
         let error = secrets.credentials(ARN).await.unwrap_err();
         let SecretError::Unreadable(fault) = error else { panic!("{error:?}") };
-        assert_eq!(fault.with_causes(), format!("Secrets Manager answered 400 ({code}): {message}"));
+        assert_eq!(
+            fault.with_causes(),
+            format!("Secrets Manager answered 400 ({code}): {message}")
+        );
         let Fault::Backend(fault) = fault else { panic!("{fault:?}") };
         assert_eq!((fault.backend, fault.code.as_deref()), (Backend::SecretsManager, Some(code)));
     }

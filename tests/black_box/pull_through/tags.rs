@@ -6,12 +6,20 @@ use axum::response::{IntoResponse, Response};
 use support::{Layout, Recorder, Stack, assert_consistent, headed, image_digest, now};
 
 /// Answers for the tag `1` with this image.
-fn tagged(layout: &Layout, digest: &str) -> impl Fn(&Parts) -> Option<Response> + Send + Sync + 'static {
+fn tagged(
+    layout: &Layout,
+    digest: &str,
+) -> impl Fn(&Parts) -> Option<Response> + Send + Sync + 'static {
     let (digest, manifest) = (digest.to_owned(), layout.contents()[digest].clone());
     move |request| {
         let media_type = "application/vnd.oci.image.manifest.v1+json";
-        let headers = [("docker-content-digest", digest.clone()), ("content-type", media_type.to_owned())];
-        request.uri.path().ends_with("/manifests/1").then(|| (headers, manifest.clone()).into_response())
+        let headers =
+            [("docker-content-digest", digest.clone()), ("content-type", media_type.to_owned())];
+        request
+            .uri
+            .path()
+            .ends_with("/manifests/1")
+            .then(|| (headers, manifest.clone()).into_response())
     }
 }
 

@@ -102,7 +102,8 @@ async fn it_dies_when_it_says() {
 async fn its_life_is_a_setting() {
     let (stack, _) = stack_and_url().await;
     let handler = stack.handler_with(|config| config.url_expiry = Duration::from_secs(60));
-    let body = serde_json::json!({"repositoryName": "app", "layerDigest": sha256(LAYER)}).to_string();
+    let body =
+        serde_json::json!({"repositoryName": "app", "layerDigest": sha256(LAYER)}).to_string();
     let event = support::event(
         support::Shape::Rest,
         Some(support::TARGET),

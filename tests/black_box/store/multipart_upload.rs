@@ -1,9 +1,11 @@
-//! Uploads in parts against an S3 that treats checksums as AWS documents, which the embedded one does not: it answers a
-//! part with its checksum, and refuses to complete an upload whose parts do not fit the algorithm and the type that it
-//! was created with.
+//! Uploads in parts against an S3 that treats checksums as AWS documents, which the embedded one
+//! does not: it answers a part with its checksum, and refuses to complete an upload whose parts do
+//! not fit the algorithm and the type that it was created with.
 //!
-//! Source: [Checking object integrity](https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html)
-//! and [CompleteMultipartUpload](https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).
+//! Source: [Checking object
+//! integrity](https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html)
+//! and
+//! [CompleteMultipartUpload](https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -47,7 +49,8 @@ fn refusal(message: &str) -> Response {
 fn fault_of(upload: &Upload, completion: &str, checksum_type: Option<&str>) -> Option<String> {
     let Some(algorithm) = &upload.algorithm else {
         let names_checksums = completion.contains("<Checksum");
-        return names_checksums.then(|| "The upload was created without a checksum algorithm".to_owned());
+        return names_checksums
+            .then(|| "The upload was created without a checksum algorithm".to_owned());
     };
     if algorithm != "CRC32" {
         return Some(format!("This S3 knows CRC32 and not {algorithm}"));
@@ -55,8 +58,9 @@ fn fault_of(upload: &Upload, completion: &str, checksum_type: Option<&str>) -> O
     if checksum_type.is_some() && checksum_type != upload.checksum_type.as_deref() {
         return Some("The checksum type is not that of the upload".to_owned());
     }
-    let missing =
-        |checksum: &&String| !completion.contains(&format!("<ChecksumCRC32>{checksum}</ChecksumCRC32>"));
+    let missing = |checksum: &&String| {
+        !completion.contains(&format!("<ChecksumCRC32>{checksum}</ChecksumCRC32>"))
+    };
     upload
         .parts
         .values()
@@ -72,8 +76,10 @@ async fn strict_s3(engine: &str) -> (String, Arc<Mutex<Upload>>) {
         let (seen, engine, client) = (seen.clone(), engine.clone(), client.clone());
         async move {
             let headers = request.headers().clone();
-            let is_start = request.method() == Method::POST && parameter(&request, "uploads").is_some();
-            let is_end = request.method() == Method::POST && parameter(&request, "uploadId").is_some();
+            let is_start =
+                request.method() == Method::POST && parameter(&request, "uploads").is_some();
+            let is_end =
+                request.method() == Method::POST && parameter(&request, "uploadId").is_some();
             let part = parameter(&request, "partNumber");
             let checksum = header(&headers, "x-amz-checksum-crc32");
             if is_start {

@@ -7,7 +7,9 @@ use axum::response::{IntoResponse, Response};
 use layergate_upstream::{Credentials, Danger, Error};
 use serde_json::json;
 
-use support::upstream::{ALL_SCOPES, basic, bearer, client, credentials, digest, is_authorized, read, tag};
+use support::upstream::{
+    ALL_SCOPES, basic, bearer, client, credentials, digest, is_authorized, read, tag,
+};
 use support::{Layout, Recorder, headed};
 
 const LAYER: &[u8] = b"a layer's bytes";
@@ -16,8 +18,10 @@ const LAYER: &[u8] = b"a layer's bytes";
 async fn credentials_go_to_the_registry_and_its_token_server_only() {
     let layout = Layout::of_layers(&[LAYER]);
     let cdn = Recorder::start(|_| LAYER.into_response()).await;
-    let token_server = Recorder::start(|_| axum::Json(json!({"token": "the-token"})).into_response()).await;
-    let (realm, target) = (format!("{}/token?account=layergate", token_server.url), cdn.url.clone());
+    let token_server =
+        Recorder::start(|_| axum::Json(json!({"token": "the-token"})).into_response()).await;
+    let (realm, target) =
+        (format!("{}/token?account=layergate", token_server.url), cdn.url.clone());
     let registry = Recorder::registry(&layout, move |request| {
         if !is_authorized(request, "Bearer the-token") {
             return Some(bearer(&realm, ALL_SCOPES));
@@ -35,7 +39,8 @@ async fn credentials_go_to_the_registry_and_its_token_server_only() {
     assert_eq!(format!("{redirect:?}"), "DownloadUrl(..)");
     assert_eq!(read(blob).await.unwrap(), LAYER);
 
-    let asked = ["GET /token?account=layergate&service=registry&scope=repository%3Ateam%2Fapp%3Apull"];
+    let asked =
+        ["GET /token?account=layergate&service=registry&scope=repository%3Ateam%2Fapp%3Apull"];
     assert_eq!(token_server.asked(), asked, "once, and for no more than is needed");
     assert_eq!(token_server.header("authorization"), [basic()]);
     assert_eq!(registry.header("authorization"), ["", "Bearer the-token", "Bearer the-token"]);
@@ -50,7 +55,8 @@ async fn credentials_go_to_the_registry_and_its_token_server_only() {
 async fn a_registry_without_a_token_server_gets_the_credentials_when_it_asks() {
     let layout = Layout::of_layers(&[LAYER]);
     let registry = Recorder::registry(&layout, |request| {
-        (!is_authorized(request, &basic())).then(|| headed(401, "www-authenticate", "Basic realm=\"r\""))
+        (!is_authorized(request, &basic()))
+            .then(|| headed(401, "www-authenticate", "Basic realm=\"r\""))
     })
     .await;
     let upstream = client(&registry.url, credentials());
@@ -62,7 +68,8 @@ async fn a_registry_without_a_token_server_gets_the_credentials_when_it_asks() {
 #[tokio::test]
 async fn a_redirect_within_the_registry_is_followed_with_the_token() {
     let layout = Layout::of_layers(&[LAYER]);
-    let token_server = Recorder::start(|_| axum::Json(json!({"access_token": "t"})).into_response()).await;
+    let token_server =
+        Recorder::start(|_| axum::Json(json!({"access_token": "t"})).into_response()).await;
     let realm = token_server.url.clone();
     let registry = Recorder::registry(&layout, move |request| match request.uri.path() {
         _ if !is_authorized(request, "Bearer t") => Some(bearer(&realm, ALL_SCOPES)),
@@ -90,7 +97,8 @@ async fn a_token_that_has_expired_is_replaced() {
     let served = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let registry = Recorder::registry(&layout, move |request| {
         let is_expired = served.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 3 == 2;
-        (is_expired || !request.headers.contains_key("authorization")).then(|| bearer(&realm, ALL_SCOPES))
+        (is_expired || !request.headers.contains_key("authorization"))
+            .then(|| bearer(&realm, ALL_SCOPES))
     })
     .await;
     let upstream = client(&registry.url, None);
@@ -127,7 +135,9 @@ async fn token_servers_that_cannot_be_used_are_told_apart() {
         (
             "a token that is two headers",
             || r#"{"token": "t\r\nX-Other: 1"}"#.into_response(),
-            Error::Unavailable("its token server gave a token with forbidden characters".to_owned()),
+            Error::Unavailable(
+                "its token server gave a token with forbidden characters".to_owned(),
+            ),
         ),
     ];
     for (description, answer, expected) in cases {
@@ -157,6 +167,10 @@ async fn credentials_go_to_no_other_token_server_than_the_first() {
 
     let pinned = Credentials { realm: upstream.realm().await, ..credentials().unwrap() };
     let upstream = client(&registry.url, Some(pinned));
-    assert_eq!(upstream.manifest(&digest(b"any")).await.unwrap_err(), expected, "from an earlier time");
+    assert_eq!(
+        upstream.manifest(&digest(b"any")).await.unwrap_err(),
+        expected,
+        "from an earlier time"
+    );
     assert_eq!(thief.asked(), Vec::<String>::new());
 }

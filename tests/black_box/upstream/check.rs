@@ -1,4 +1,5 @@
-//! Whether another registry, and the credentials for it, can be used: what is asked, and what the answers are taken for.
+//! Whether another registry, and the credentials for it, can be used: what is asked, and what the
+//! answers are taken for.
 
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -17,10 +18,11 @@ async fn registry_of_alice(scope: &'static str) -> (Recorder, Recorder) {
     })
     .await;
     let realm = token_server.url.clone();
-    let registry = Recorder::start(move |request| match is_authorized(request, "Bearer the-token") {
-        true => "{}".into_response(),
-        false => bearer(&format!("{realm}/token"), scope),
-    });
+    let registry =
+        Recorder::start(move |request| match is_authorized(request, "Bearer the-token") {
+            true => "{}".into_response(),
+            false => bearer(&format!("{realm}/token"), scope),
+        });
     (registry.await, token_server)
 }
 
@@ -42,7 +44,11 @@ async fn credentials_are_checked_without_asking_for_an_image() {
         let realm = format!("{}/token", token_server.url);
         assert_eq!(check(&registry.url, credentials()).await, Ok(Some(realm)), "{description}");
         assert_eq!(registry.asked(), ["GET /v2/", "GET /v2/"], "{description}");
-        assert_eq!(token_server.asked(), [format!("GET /token?service=registry{asked}")], "{description}");
+        assert_eq!(
+            token_server.asked(),
+            [format!("GET /token?service=registry{asked}")],
+            "{description}"
+        );
     }
 }
 
@@ -59,7 +65,8 @@ async fn what_is_wrong_with_a_registry_or_its_credentials_is_found() {
     assert_eq!(check(&registry.url, Some(other_realm)).await, Err(expected));
     assert_eq!(token_server.asked().len(), 2);
 
-    type Case = (&'static str, fn(&Parts) -> Response, Option<Credentials>, Result<Option<String>, Error>);
+    type Case =
+        (&'static str, fn(&Parts) -> Response, Option<Credentials>, Result<Option<String>, Error>);
     let basic_only: fn(&Parts) -> Response = |request| match is_authorized(request, &basic()) {
         true => "{}".into_response(),
         false => headed(401, "www-authenticate", "Basic realm=\"r\""),
@@ -68,7 +75,12 @@ async fn what_is_wrong_with_a_registry_or_its_credentials_is_found() {
         ("open to all", |_| "{}".into_response(), None, Ok(None)),
         ("a token server is not needed", basic_only, credentials(), Ok(None)),
         ("credentials are needed", basic_only, None, Err(denied.clone())),
-        ("it takes no credentials", |_| headed(401, "www-authenticate", "Basic"), credentials(), Err(denied)),
+        (
+            "it takes no credentials",
+            |_| headed(401, "www-authenticate", "Basic"),
+            credentials(),
+            Err(denied),
+        ),
         ("no registry", |_| headed(404, "x", "x"), credentials(), Err(Error::NotFound)),
         (
             "broken",

@@ -1,4 +1,5 @@
-//! The client of other registries: what each answer of theirs is taken for, and where it never goes.
+//! The client of other registries: what each answer of theirs is taken for, and where it never
+//! goes.
 
 use std::convert::Infallible;
 use std::io;
@@ -36,10 +37,16 @@ async fn manifests_and_blobs_are_fetched() {
     assert_eq!(read(blob).await.unwrap(), LAYER);
     let manifest = format!("/v2/team/app/manifests/{}", tagged.digest);
     let layer = format!("GET /v2/team/app/blobs/{}", sha256(LAYER));
-    let expected =
-        ["GET /v2/team/app/manifests/1", &format!("GET {manifest}"), "HEAD /v2/team/app/manifests/1", &layer];
+    let expected = [
+        "GET /v2/team/app/manifests/1",
+        &format!("GET {manifest}"),
+        "HEAD /v2/team/app/manifests/1",
+        &layer,
+    ];
     assert_eq!(registry.asked(), expected);
-    for accepted in ["oci.image.manifest.v1", "oci.image.index.v1", "manifest.v2", "manifest.list.v2"] {
+    for accepted in
+        ["oci.image.manifest.v1", "oci.image.index.v1", "manifest.v2", "manifest.list.v2"]
+    {
         assert!(registry.header("accept")[0].contains(accepted), "{accepted}");
     }
 }
@@ -59,7 +66,12 @@ async fn a_registry_that_does_not_say_a_digest_is_asked_for_the_manifest() {
 async fn each_answer_is_told_apart() {
     type Case = (&'static str, fn() -> Response, Error, usize);
     let cases: [Case; 14] = [
-        ("401 without a challenge", || headed(401, "x", "x"), Error::Denied(StatusCode::UNAUTHORIZED), 1),
+        (
+            "401 without a challenge",
+            || headed(401, "x", "x"),
+            Error::Denied(StatusCode::UNAUTHORIZED),
+            1,
+        ),
         (
             "401 with a challenge of another kind",
             || headed(401, "www-authenticate", "Negotiate"),
@@ -108,7 +120,10 @@ async fn each_answer_is_told_apart() {
         ),
         (
             "a manifest without end",
-            || Body::from_stream(stream::repeat(Ok::<_, Infallible>(vec![b' '; 65536]))).into_response(),
+            || {
+                Body::from_stream(stream::repeat(Ok::<_, Infallible>(vec![b' '; 65536])))
+                    .into_response()
+            },
             Error::TooLarge(4 * 1024 * 1024),
             1,
         ),
@@ -155,8 +170,11 @@ async fn a_registry_that_does_not_answer_is_given_up() {
     let given_up = async |fault| {
         let proxy = FaultProxy::to("http://127.0.0.1:9").await;
         proxy.set(fault);
-        let error =
-            client(&proxy.url, None).with_patience(patience).tagged_manifest(&tag()).await.unwrap_err();
+        let error = client(&proxy.url, None)
+            .with_patience(patience)
+            .tagged_manifest(&tag())
+            .await
+            .unwrap_err();
         (error.to_string(), proxy.connections())
     };
     let (hangs, stalls) = tokio::join!(given_up(Fault::Hang), given_up(Fault::Stall));
@@ -164,13 +182,19 @@ async fn a_registry_that_does_not_answer_is_given_up() {
     assert_eq!(stalls, ("failed: it sent nothing for 2s".to_owned(), 3));
 }
 
-/// Where nothing may lead to, and what is wrong with it. The ports are those that such services listen at.
+/// Where nothing may lead to, and what is wrong with it. The ports are those that such services
+/// listen at.
 fn forbidden(port: &str) -> Vec<(&'static str, String, &'static str, Danger)> {
     use Danger::{NoTls, PrivateAddress};
     let at = |host: &str| format!("https://{host}:{port}/v2/");
     vec![
         ("the metadata service", at("169.254.169.254"), "169.254.169.254", PrivateAddress),
-        ("the metadata service, without TLS", "http://169.254.169.254/".to_owned(), "169.254.169.254", NoTls),
+        (
+            "the metadata service, without TLS",
+            "http://169.254.169.254/".to_owned(),
+            "169.254.169.254",
+            NoTls,
+        ),
         ("a private address", at("10.0.0.1"), "10.0.0.1", PrivateAddress),
         ("loopback of another kind than is trusted", at("127.0.0.2"), "127.0.0.2", PrivateAddress),
         ("loopback as one number", at("2130706434"), "127.0.0.2", PrivateAddress),
@@ -206,7 +230,8 @@ async fn nothing_leads_to_a_private_address() {
         });
         let next = next.await.url;
         let registry = Recorder::start(move |_| headed(307, "location", &next)).await;
-        let mut blob = client(&registry.url, None).blob(&digest(LAYER), LAYER.len() as u64).unwrap();
+        let mut blob =
+            client(&registry.url, None).blob(&digest(LAYER), LAYER.len() as u64).unwrap();
         assert_eq!(blob.open().await.unwrap_err(), expected, "a second redirect to {description}");
 
         let registry = Recorder::start(move |_| bearer(&url, ALL_SCOPES)).await;
@@ -223,7 +248,10 @@ async fn a_registry_that_was_not_named_as_trusted_is_not_reached_either() {
         let repository = UpstreamRepository::parse(&format!("{host}/team/app")).unwrap();
         let upstream = Upstream::new(repository, None, Trust::default()).unwrap();
         let error = upstream.tagged_manifest(&tag()).await.unwrap_err();
-        assert!(matches!(error, Error::Forbidden { reason: Danger::PrivateAddress, .. }), "{host}: {error}");
+        assert!(
+            matches!(error, Error::Forbidden { reason: Danger::PrivateAddress, .. }),
+            "{host}: {error}"
+        );
     }
     assert_eq!(registry.asked(), Vec::<String>::new());
 }
@@ -264,7 +292,11 @@ async fn a_blob_that_breaks_goes_on_where_it_broke() {
                 (Some("bytes=30000-"), false) => broken_off(200, "", layer.len(), &layer[..70_000]),
                 (Some("bytes=70000-"), true) => {
                     let range = format!("bytes 70000-{}/{}", layer.len() - 1, layer.len());
-                    (StatusCode::PARTIAL_CONTENT, [("content-range", range)], layer[70_000..].to_vec())
+                    (
+                        StatusCode::PARTIAL_CONTENT,
+                        [("content-range", range)],
+                        layer[70_000..].to_vec(),
+                    )
                         .into_response()
                 }
                 (Some("bytes=70000-"), false) => layer.clone().into_response(),
@@ -292,7 +324,10 @@ async fn blobs_that_cannot_be_had_are_told_apart() {
         ),
         (
             "a part that was not asked for",
-            |_| (StatusCode::PARTIAL_CONTENT, [("content-range", "bytes 0-4/15")], "a lay").into_response(),
+            |_| {
+                (StatusCode::PARTIAL_CONTENT, [("content-range", "bytes 0-4/15")], "a lay")
+                    .into_response()
+            },
             size(),
             1,
         ),
@@ -300,9 +335,8 @@ async fn blobs_that_cannot_be_had_are_told_apart() {
             "a part of another blob",
             |request| match request.headers.contains_key("range") {
                 false => broken_off(200, "", LAYER.len(), &LAYER[..5]),
-                true => {
-                    (StatusCode::PARTIAL_CONTENT, [("content-range", "bytes 5-19/20")], LAYER).into_response()
-                }
+                true => (StatusCode::PARTIAL_CONTENT, [("content-range", "bytes 5-19/20")], LAYER)
+                    .into_response(),
             },
             size(),
             2,
@@ -311,7 +345,10 @@ async fn blobs_that_cannot_be_had_are_told_apart() {
         ("not for everybody", |_| headed(403, "x", "x"), Error::Denied(StatusCode::FORBIDDEN), 1),
         (
             "too few bytes, whenever it is asked",
-            |_| Body::from_stream(stream::iter([Ok::<_, io::Error>(LAYER[..5].to_vec())])).into_response(),
+            |_| {
+                Body::from_stream(stream::iter([Ok::<_, io::Error>(LAYER[..5].to_vec())]))
+                    .into_response()
+            },
             Error::Unavailable("it sent too few bytes".to_owned()),
             3,
         ),

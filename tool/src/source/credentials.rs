@@ -1,7 +1,9 @@
 //! The user's credentials for registries, from where `docker login` and its likes keep them.
 //!
-//! Source: [docker login](https://docs.docker.com/reference/cli/docker/login/#credential-stores) and
-//! [containers-auth.json](https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md), the same form.
+//! Source: [docker login](https://docs.docker.com/reference/cli/docker/login/#credential-stores)
+//! and
+//! [containers-auth.json](https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md),
+//! the same form.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -21,7 +23,8 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 /// What a helper says when it has no credentials for a registry.
 const NOT_FOUND: &str = "credentials not found";
 
-/// The user's name by which a helper says that the secret is no password, but to be exchanged for one.
+/// The user's name by which a helper says that the secret is no password, but to be exchanged for
+/// one.
 const IDENTITY_TOKEN: &str = "<token>";
 
 /// What is read of the file. It is never printed.
@@ -50,7 +53,8 @@ struct HelperAnswer {
 /// The credentials for the registry of a repository; `None` if there are none.
 pub fn find(repository: &UpstreamRepository) -> Result<Option<Credentials>, Error> {
     let Some(path) = file() else { return Ok(None) };
-    let unusable = |problem: &str| Error::Local(format!("the credentials in {} {problem}", path.display()));
+    let unusable =
+        |problem: &str| Error::Local(format!("the credentials in {} {problem}", path.display()));
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -62,7 +66,8 @@ pub fn find(repository: &UpstreamRepository) -> Result<Option<Credentials>, Erro
 
     let key = if repository.is_docker_hub() { DOCKER_HUB } else { repository.registry() };
     let of_registry = |name: &str| is_of(name, key);
-    let helper = file.cred_helpers.iter().find(|(name, _)| of_registry(name)).map(|(_, helper)| helper);
+    let helper =
+        file.cred_helpers.iter().find(|(name, _)| of_registry(name)).map(|(_, helper)| helper);
     let helped = match helper.or(file.creds_store.as_ref()) {
         Some(helper) => ask_helper(helper, key)?,
         None => None,
@@ -71,9 +76,14 @@ pub fn find(repository: &UpstreamRepository) -> Result<Option<Credentials>, Erro
         Some(answer) if answer.username == IDENTITY_TOKEN => return Err(identity_token(&path)),
         Some(answer) => (answer.username, answer.secret),
         None => match file.auths.into_iter().find(|(name, _)| of_registry(name)) {
-            Some((_, entry)) if !entry.identitytoken.is_empty() => return Err(identity_token(&path)),
+            Some((_, entry)) if !entry.identitytoken.is_empty() => {
+                return Err(identity_token(&path));
+            }
             Some((_, entry)) if !entry.auth.is_empty() => decode(&entry.auth).ok_or_else(|| {
-                unusable(&format!("for {} are not 'user:password' in base64", repository.registry()))
+                unusable(&format!(
+                    "for {} are not 'user:password' in base64",
+                    repository.registry()
+                ))
             })?,
             _ => return Ok(None),
         },
@@ -91,7 +101,8 @@ fn identity_token(path: &Path) -> Error {
 
 /// The first that is named, whether it is there or not.
 fn file() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable =
+        |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("REGISTRY_AUTH_FILE")
         .or_else(|| Some(variable("DOCKER_CONFIG")?.join("config.json")))
         .or_else(|| Some(variable("HOME")?.join(".docker/config.json")))
@@ -113,11 +124,13 @@ fn decode(auth: &str) -> Option<(String, String)> {
 }
 
 /// Asks `docker-credential-<helper>`. What it prints is a secret, and no part of an error.
-/// Source: [docker-credential-helpers](https://github.com/docker/docker-credential-helpers#development).
+/// Source:
+/// [docker-credential-helpers](https://github.com/docker/docker-credential-helpers#development).
 fn ask_helper(helper: &str, key: &str) -> Result<Option<HelperAnswer>, Error> {
     let program = format!("docker-credential-{helper}");
-    let failed =
-        |problem: &str| Error::Local(format!("{program}, which keeps the credentials for {key}, {problem}"));
+    let failed = |problem: &str| {
+        Error::Local(format!("{program}, which keeps the credentials for {key}, {problem}"))
+    };
     let run = || {
         let mut child = Command::new(&program)
             .arg("get")

@@ -1,7 +1,9 @@
-//! The older form of `docker save`: a config, uncompressed layers, and no manifest that a registry could store.
-//! The manifest is made here. Other tools that write this form (jib, bazel, crane) put gzipped layers into it.
+//! The older form of `docker save`: a config, uncompressed layers, and no manifest that a registry
+//! could store. The manifest is made here. Other tools that write this form (jib, bazel, crane) put
+//! gzipped layers into it.
 //!
-//! Source: [Docker image specification 1.2, "Combined Image JSON + Filesystem Changeset Format"](https://github.com/moby/docker-image-spec/blob/main/v1.2.md).
+//! Source: [Docker image specification 1.2, "Combined Image JSON + Filesystem Changeset
+//! Format"](https://github.com/moby/docker-image-spec/blob/main/v1.2.md).
 
 use std::io::{self, Read};
 
@@ -75,19 +77,28 @@ pub fn image(files: &Files, choice: Option<&str>) -> Result<SourceImage, Error> 
 
     let digest = Digest::of_bytes(&config);
     let digest = digest.hex();
-    // docker names the config after its digest. If the name is another digest, the bytes were changed.
+    // docker names the config after its digest. If the name is another digest, the bytes were
+    // changed.
     let name = saved.config.trim_end_matches(".json").rsplit(['/', ':']).next().unwrap_or_default();
-    if name.len() == digest.len() && name.bytes().all(|byte| byte.is_ascii_hexdigit()) && name != digest {
+    if name.len() == digest.len()
+        && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && name != digest
+    {
         return Err(corrupt(files, &saved.config));
     }
-    let mut blobs = vec![blob(saved.config.clone(), digest, config.len() as u64, MediaType::ImageConfig)?];
+    let mut blobs =
+        vec![blob(saved.config.clone(), digest, config.len() as u64, MediaType::ImageConfig)?];
     for (layer, diff_id) in layers.iter().zip(&diff_ids) {
         blobs.push(layer_blob(files, layer, diff_id)?);
     }
     with_manifest(blobs).map_err(|error| broken("the image", &error))
 }
 
-fn choose<'a>(files: &Files, saved: &'a [SavedImage], choice: Option<&str>) -> Result<&'a SavedImage, Error> {
+fn choose<'a>(
+    files: &Files,
+    saved: &'a [SavedImage],
+    choice: Option<&str>,
+) -> Result<&'a SavedImage, Error> {
     let tags = |image: &SavedImage| image.repo_tags.clone().unwrap_or_default();
     let found = match (choice, saved) {
         (None, [only]) => Some(only),
@@ -98,7 +109,11 @@ fn choose<'a>(files: &Files, saved: &'a [SavedImage], choice: Option<&str>) -> R
         let all = start(saved.iter().flat_map(tags).collect::<Vec<_>>().join(", "));
         Error::Source(match choice {
             Some(choice) => format!("{} holds no image '{choice}'; it has {all}", files.name()),
-            None => format!("{} holds {} images; choose one with --image: {all}", files.name(), saved.len()),
+            None => format!(
+                "{} holds {} images; choose one with --image: {all}",
+                files.name(),
+                saved.len()
+            ),
         })
     })
 }

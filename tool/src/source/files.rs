@@ -1,4 +1,5 @@
-//! The files of a source, whether they are in a directory or in an archive, which is never unpacked.
+//! The files of a source, whether they are in a directory or in an archive, which is never
+//! unpacked.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -64,7 +65,8 @@ impl Read for Section {
 }
 
 impl Files {
-    /// Opens a directory, or reads the list of an archive; of the one on standard input if `path` is `-`.
+    /// Opens a directory, or reads the list of an archive; of the one on standard input if `path`
+    /// is `-`.
     pub fn open(path: &Path) -> Result<Self, Error> {
         if path == Path::new("-") {
             let name = "standard input".to_owned();
@@ -99,7 +101,8 @@ impl Files {
             Place::Directory(directory) => {
                 let path = directory.join(normalize(Path::new(name), &self.name)?);
                 match path.metadata() {
-                    // Links are followed, as some tools make layouts of them; a device would never end.
+                    // Links are followed, as some tools make layouts of them; a device would never
+                    // end.
                     Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
                     Ok(_) => Ok(None),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -111,7 +114,8 @@ impl Files {
 
     /// Opens a file, or says that it is missing.
     pub fn open_file(&self, name: &str) -> Result<Box<dyn Read + Send>, Error> {
-        let missing = || Error::Source(format!("{} has no file '{name}'; it is incomplete", self.name));
+        let missing =
+            || Error::Source(format!("{} has no file '{name}'; it is incomplete", self.name));
         match &self.place {
             Place::Archive(archive, entries) => {
                 let (offset, left) = self.resolve(entries, name)?.ok_or_else(missing)?;
@@ -146,7 +150,11 @@ impl Files {
         Ok(Some(bytes))
     }
 
-    fn resolve(&self, entries: &HashMap<String, Entry>, name: &str) -> Result<Option<(u64, u64)>, Error> {
+    fn resolve(
+        &self,
+        entries: &HashMap<String, Entry>,
+        name: &str,
+    ) -> Result<Option<(u64, u64)>, Error> {
         let mut name = normalize(Path::new(name), &self.name)?;
         for _ in 0..LONGEST_LINK_CHAIN {
             match entries.get(&name) {
@@ -155,7 +163,10 @@ impl Files {
                 Some(Entry::Link(target)) => name.clone_from(target),
             }
         }
-        Err(Error::Source(format!("the entry '{name}' in {} is a link that leads nowhere", self.name)))
+        Err(Error::Source(format!(
+            "the entry '{name}' in {} is a link that leads nowhere",
+            self.name
+        )))
     }
 }
 
@@ -177,8 +188,8 @@ impl Contents for Files {
     }
 }
 
-/// Copies what can be read only once into a temporary file that has no name: the system removes it with the process,
-/// however that ends.
+/// Copies what can be read only once into a temporary file that has no name: the system removes it
+/// with the process, however that ends.
 fn spool(mut reader: impl Read) -> Result<File, Error> {
     let mut copy = || {
         let mut spool = tempfile::tempfile()?;
@@ -262,8 +273,8 @@ fn read_archive(name: &str, mut file: &mut File) -> Result<HashMap<String, Entry
     Ok(entries)
 }
 
-/// A file's name within its source, without `.` and `..`. Nothing is ever unpacked, but a source that names a file
-/// outside of itself is hostile or broken, and is refused.
+/// A file's name within its source, without `.` and `..`. Nothing is ever unpacked, but a source
+/// that names a file outside of itself is hostile or broken, and is refused.
 fn normalize(name: &Path, source: &str) -> Result<String, Error> {
     let mut parts: Vec<&str> = Vec::new();
     let outside = || {

@@ -1,4 +1,5 @@
-//! An image and all the images below it, by the manifests of a place where content has its digest as its name.
+//! An image and all the images below it, by the manifests of a place where content has its digest
+//! as its name.
 
 use std::fmt::Debug;
 use std::io::{self, Read};
@@ -79,7 +80,11 @@ pub fn images_of(contents: &dyn Contents, index: &Descriptor) -> Result<Vec<Desc
     }
 }
 
-fn parse(contents: &dyn Contents, descriptor: &Descriptor, bytes: &[u8]) -> Result<Manifest, Error> {
+fn parse(
+    contents: &dyn Contents,
+    descriptor: &Descriptor,
+    bytes: &[u8],
+) -> Result<Manifest, Error> {
     Manifest::parse(bytes, &descriptor.media_type).map_err(|error| {
         Error::Source(format!("the manifest {} in {} {error}", descriptor.digest, contents.name()))
     })
@@ -111,7 +116,11 @@ fn verified(contents: &dyn Contents, descriptor: &Descriptor) -> Result<Vec<u8>,
     Ok(bytes)
 }
 
-fn add_blob(contents: &dyn Contents, blob: manifest::Blob, image: &mut SourceImage) -> Result<(), Error> {
+fn add_blob(
+    contents: &dyn Contents,
+    blob: manifest::Blob,
+    image: &mut SourceImage,
+) -> Result<(), Error> {
     let size = contents.blob_size(&blob)?;
     let record = blob.record;
     match size {

@@ -1,6 +1,7 @@
 //! OCI image layouts, as directories and in archives.
 //!
-//! Source: [OCI image specification](https://github.com/opencontainers/image-spec/blob/main/image-layout.md).
+//! Source: [OCI image
+//! specification](https://github.com/opencontainers/image-spec/blob/main/image-layout.md).
 
 use layergate_core::types::Digest;
 use layergate_upstream::manifest::{self, Descriptor};
@@ -12,17 +13,20 @@ use super::image::{Contents, DEEPEST_INDEX, collect, images_of};
 use super::{SourceImage, start};
 use crate::error::Error;
 
-/// The annotations by which tools name the images of a layout; the second is containerd's and docker save's.
+/// The annotations by which tools name the images of a layout; the second is containerd's and
+/// docker save's.
 const NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
 
 /// The image that `choice` names, or the only one; with all the images below it.
 pub fn images(files: &Files, choice: Option<&str>) -> Result<Vec<SourceImage>, Error> {
     let index = required(files, "index.json")?;
-    let mut index: Value = serde_json::from_slice(&index).map_err(|error| unusable(files, error))?;
+    let mut index: Value =
+        serde_json::from_slice(&index).map_err(|error| unusable(files, error))?;
     if index["manifests"].is_null() {
         index["manifests"] = json!([]); // umoci's word for none
     }
-    let index: ImageIndex = serde_json::from_value(index).map_err(|error| unusable(files, error))?;
+    let index: ImageIndex =
+        serde_json::from_value(index).map_err(|error| unusable(files, error))?;
     let chosen = choose(files, index.manifests(), choice)?;
     let mut images = Vec::new();
     collect(files, &chosen, 0, &mut images)?;
@@ -34,7 +38,10 @@ fn choose(files: &Files, roots: &[Root], choice: Option<&str>) -> Result<Descrip
     let Some(choice) = choice else {
         // Several tags of one image are several descriptors of it.
         let Some(first) = roots.first() else {
-            return Err(Error::Source(format!("{} holds no image: its index.json is empty", files.name())));
+            return Err(Error::Source(format!(
+                "{} holds no image: its index.json is empty",
+                files.name()
+            )));
         };
         if roots.iter().all(|root| root.digest() == first.digest()) {
             return usable(first);
@@ -46,7 +53,8 @@ fn choose(files: &Files, roots: &[Root], choice: Option<&str>) -> Result<Descrip
         )));
     };
     let named = roots.iter().find(|root| names(root).any(|name| name == choice));
-    if let Some(root) = named.or_else(|| roots.iter().find(|root| root.digest().as_ref() == choice)) {
+    if let Some(root) = named.or_else(|| roots.iter().find(|root| root.digest().as_ref() == choice))
+    {
         return usable(root);
     }
     let usable: Vec<_> = roots.iter().filter_map(|root| usable(root).ok()).collect();

@@ -37,8 +37,12 @@ impl Registry {
         let upstream = Upstream::new(image.repository, credentials, trust)
             .map_err(|error| Error::Local(format!("cannot connect to registries: {error}")))?;
         let (what, root) = match &image.image {
-            ImageId::Tag(tag) => (format!("the tag '{tag}'"), wait_for(upstream.tagged_manifest(tag))),
-            ImageId::Digest(digest) => (format!("the image {digest}"), wait_for(upstream.manifest(digest))),
+            ImageId::Tag(tag) => {
+                (format!("the tag '{tag}'"), wait_for(upstream.tagged_manifest(tag)))
+            }
+            ImageId::Digest(digest) => {
+                (format!("the image {digest}"), wait_for(upstream.manifest(digest)))
+            }
         };
         let root = root.map_err(|error| failure(&name, &what, &error))?;
         Ok(Self { name, upstream, root, fetched: AtomicUsize::new(0) })
@@ -59,7 +63,9 @@ impl Registry {
 
     /// Whether the registry gives a blob, as far as can be told without reading it.
     pub async fn check(&self, blob: &Blob) -> Result<(), Error> {
-        self.ask_for(&blob.record).await.map_err(|error| blob_error(&self.name, &blob.record.digest, &error))
+        self.ask_for(&blob.record)
+            .await
+            .map_err(|error| blob_error(&self.name, &blob.record.digest, &error))
     }
 
     async fn ask_for(&self, blob: &LayerRecord) -> Result<(), upstream::Error> {
@@ -77,9 +83,11 @@ impl Contents for Registry {
             return Ok(Some(self.root.bytes.clone()));
         }
         let manifest = wait_for(self.upstream.manifest(digest));
-        let bytes =
-            manifest.map_err(|error| failure(&self.name, &format!("the image {digest}"), &error))?.bytes;
-        if self.fetched.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len() > LARGEST_MANIFESTS {
+        let bytes = manifest
+            .map_err(|error| failure(&self.name, &format!("the image {digest}"), &error))?
+            .bytes;
+        if self.fetched.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len() > LARGEST_MANIFESTS
+        {
             return Err(Error::Source(format!(
                 "the manifests of the image in {} have more than {LARGEST_MANIFESTS} bytes together; publish its \
                  images one by one, by their digests",
@@ -89,7 +97,8 @@ impl Contents for Registry {
         Ok(Some(bytes))
     }
 
-    /// A registry says whether it has a blob when that is read. It need not have foreign layers, so it is asked.
+    /// A registry says whether it has a blob when that is read. It need not have foreign layers, so
+    /// it is asked.
     fn blob_size(&self, blob: &manifest::Blob) -> Result<Option<u64>, Error> {
         if !blob.is_foreign {
             return Ok(Some(blob.record.size));
@@ -123,27 +132,37 @@ fn failure(repository: &str, what: &str, error: &upstream::Error) -> Error {
             format!("check the name, and log in with 'docker login {registry}' if it is not public")
         }
         upstream::Error::NotFound => "check the name, and the tag or digest".to_owned(),
-        upstream::Error::WrongContent(_) | upstream::Error::TooLarge(_) | upstream::Error::RedirectLoop => {
-            "layergate publishes nothing of it".to_owned()
-        }
+        upstream::Error::WrongContent(_)
+        | upstream::Error::TooLarge(_)
+        | upstream::Error::RedirectLoop => "layergate publishes nothing of it".to_owned(),
         upstream::Error::Forbidden { host, reason: Danger::PrivateAddress } => {
             format!("if that is right, allow it with --allow-host {host}")
         }
         upstream::Error::Forbidden { reason: Danger::NoTls, .. } => {
-            "if that is right, allow it with --plain-http, and --allow-host for another host".to_owned()
+            "if that is right, allow it with --plain-http, and --allow-host for another host"
+                .to_owned()
         }
-        upstream::Error::Forbidden { reason: Danger::OtherRealm, .. } => "do not trust it".to_owned(),
+        upstream::Error::Forbidden { reason: Danger::OtherRealm, .. } => {
+            "do not trust it".to_owned()
+        }
         upstream::Error::RateLimited { retry_after: Some(time) } => {
-            format!("run it again in {} s, or log in with 'docker login {registry}'", time.as_secs())
+            format!(
+                "run it again in {} s, or log in with 'docker login {registry}'",
+                time.as_secs()
+            )
         }
         upstream::Error::RateLimited { retry_after: None } => {
             format!("run it again later, or log in with 'docker login {registry}'")
         }
-        upstream::Error::Unavailable(_) => "check the name and the network, or run it again later".to_owned(),
+        upstream::Error::Unavailable(_) => {
+            "check the name and the network, or run it again later".to_owned()
+        }
     };
     let sentence = format!("cannot get {what} from {repository}: it {error}; {advice}");
     match error {
-        upstream::Error::RateLimited { .. } | upstream::Error::Unavailable(_) => Error::Registry(sentence),
+        upstream::Error::RateLimited { .. } | upstream::Error::Unavailable(_) => {
+            Error::Registry(sentence)
+        }
         _ => Error::Source(sentence),
     }
 }

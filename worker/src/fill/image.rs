@@ -1,4 +1,5 @@
-//! An image: its manifest is fetched and verified. Its layers, and the images of an index, come when they are asked for.
+//! An image: its manifest is fetched and verified. Its layers, and the images of an index, come
+//! when they are asked for.
 
 use layergate_core::catalog::{Consistency, Fill, FillFailure, Intent, NewImage};
 use layergate_core::publish::{self, Uploads};
@@ -12,7 +13,8 @@ use crate::Worker;
 use crate::source::Source;
 
 impl Worker {
-    /// Fetches an image that is not here, and gives it its tag. Returns how many bytes went into the store.
+    /// Fetches an image that is not here, and gives it its tag. Returns how many bytes went into
+    /// the store.
     pub(super) async fn image(
         &self,
         fill: &Fill,
@@ -28,13 +30,16 @@ impl Worker {
             Some(manifest) => self.import(repository, &source, manifest).await?,
         };
         match id {
-            ImageId::Tag(tag) => self.catalog.tag_from_upstream(fill, repository, &digest, tag).await?,
+            ImageId::Tag(tag) => {
+                self.catalog.tag_from_upstream(fill, repository, &digest, tag).await?
+            }
             ImageId::Digest(_) => self.catalog.end_fill(fill).await?,
         }
         Ok(bytes)
     }
 
-    /// Asks the upstream for an image: for its digest, and for its manifest unless the image is here already.
+    /// Asks the upstream for an image: for its digest, and for its manifest unless the image is
+    /// here already.
     async fn find(
         &self,
         repository: &Repository,
@@ -46,8 +51,11 @@ impl Worker {
             ImageId::Tag(tag) => source.upstream.digest_of(tag).await?,
         };
         let by_digest = ImageId::Digest(digest.clone());
-        let is_here =
-            self.catalog.published_image(repository, &by_digest, Consistency::Strong).await?.is_some();
+        let is_here = self
+            .catalog
+            .published_image(repository, &by_digest, Consistency::Strong)
+            .await?
+            .is_some();
         let manifest = if is_here { None } else { Some(source.upstream.manifest(&digest).await?) };
         Ok((digest, manifest))
     }
@@ -61,7 +69,9 @@ impl Worker {
     ) -> Result<u64, Failure> {
         let upstream::Manifest { digest, media_type, bytes } = manifest;
         let content = manifest::Manifest::parse(&bytes, &media_type)
-            .map_err(|error| Failure::new(FillFailure::WrongContent, format!("the manifest {error}")))?
+            .map_err(|error| {
+                Failure::new(FillFailure::WrongContent, format!("the manifest {error}"))
+            })?
             .content;
         let size = bytes.len() as u64;
         let mut image = NewImage {
@@ -74,7 +84,9 @@ impl Worker {
             upstream: Some(source.name.clone()),
         };
         match content {
-            Content::Index(images) => image.images = images.into_iter().map(|image| image.digest).collect(),
+            Content::Index(images) => {
+                image.images = images.into_iter().map(|image| image.digest).collect()
+            }
             Content::Image(blobs) => {
                 for blob in blobs {
                     match blob.is_foreign {
@@ -85,7 +97,10 @@ impl Worker {
             }
         }
         if image.is_too_large() {
-            return Err(Failure::new(FillFailure::TooLarge, "it names more than an image's record can hold"));
+            return Err(Failure::new(
+                FillFailure::TooLarge,
+                "it names more than an image's record can hold",
+            ));
         }
         match self.catalog.repository(repository).await? {
             Some(record) if record.is_cache => {}

@@ -1,5 +1,5 @@
-//! A layer: its bytes go from the upstream into the store, in a bounded amount of memory. Meanwhile pullers may be given the
-//! URL that the upstream redirects to.
+//! A layer: its bytes go from the upstream into the store, in a bounded amount of memory. Meanwhile
+//! pullers may be given the URL that the upstream redirects to.
 
 use std::sync::Mutex as StdMutex;
 use std::time::{Duration, Instant};
@@ -37,8 +37,8 @@ struct Vetted {
 }
 
 impl Redirect {
-    /// The URL. Asks the upstream for a new one if it is old; there is none if that does not answer at once, or redirects no
-    /// more.
+    /// The URL. Asks the upstream for a new one if it is old; there is none if that does not answer
+    /// at once, or redirects no more.
     pub(super) async fn url(&self) -> Option<DownloadUrl> {
         let mut vetted = self.0.lock().await;
         let Vetted { url, since, upstream, layer } = vetted.as_ref()?;
@@ -61,7 +61,8 @@ async fn open(upstream: &Upstream, layer: &LayerRecord) -> Result<Blob, layergat
 }
 
 impl Worker {
-    /// Fetches a layer that an image references and that is not stored. Returns how many bytes went into the store.
+    /// Fetches a layer that an image references and that is not stored. Returns how many bytes went
+    /// into the store.
     pub(super) async fn layer(
         &self,
         fill: &Fill,
@@ -78,7 +79,8 @@ impl Worker {
         let layer = LayerRecord { digest: digest.clone(), size, media_type };
         let source = self.source(repository).await?;
         let intent = self.announce(repository, [digest.clone()]).await?;
-        let stored = self.store_layer(fill, (repository, &source, &layer), redirect, stop, &intent).await;
+        let stored =
+            self.store_layer(fill, (repository, &source, &layer), redirect, stop, &intent).await;
         self.retire(&intent, &stored).await;
         stored
     }
@@ -115,12 +117,13 @@ impl Worker {
             };
             Ok(blob.into_reader())
         };
-        // What the bucket has, for another repository, is not sent again. But it is read from the upstream and verified all the
-        // same: only who has the bytes may say that this repository has them.
+        // What the bucket has, for another repository, is not sent again. But it is read from the
+        // upstream and verified all the same: only who has the bytes may say that this repository
+        // has them.
         let is_sent = uploads.blob(layer, open, |_| {}).await?;
         if !self.catalog.finish_layer(fill, &layer.digest, intent).await? {
-            // The image was deleted and cleaned meanwhile: it stays deleted, and so does its layer. Or somebody else has the
-            // lease, and then this does nothing.
+            // The image was deleted and cleaned meanwhile: it stays deleted, and so does its layer.
+            // Or somebody else has the lease, and then this does nothing.
             self.catalog.end_fill(fill).await?;
         }
         Ok(if is_sent { layer.size } else { 0 })

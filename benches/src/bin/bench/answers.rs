@@ -1,5 +1,6 @@
-//! DynamoDB as far as the function sees it: to a query, the two records of a layer that an image references; to a
-//! GetItem, the record of the table's layout, which the function reads when it makes its connection ready.
+//! DynamoDB as far as the function sees it: to a query, the two records of a layer that an image
+//! references; to a GetItem, the record of the table's layout, which the function reads when it
+//! makes its connection ready.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -62,7 +63,8 @@ fn accept<S: Read + Write + Send + 'static>(
     wrap: impl Fn(TcpStream) -> io::Result<S>,
 ) {
     for stream in listener.incoming() {
-        let Ok(stream) = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream)).and_then(&wrap)
+        let Ok(stream) =
+            stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream)).and_then(&wrap)
         else {
             continue;
         };
@@ -72,8 +74,9 @@ fn accept<S: Read + Write + Send + 'static>(
             // An error is the end of the connection, as when its process was ended.
             while let Ok(Some(request)) = connection.receive() {
                 requests.fetch_add(1, Ordering::Relaxed);
-                let is_get =
-                    request.header("x-amz-target").is_some_and(|target| target.ends_with(".GetItem"));
+                let is_get = request
+                    .header("x-amz-target")
+                    .is_some_and(|target| target.ends_with(".GetItem"));
                 let answer = if is_get { &answers.layout } else { &answers.layer };
                 if connection.send_bytes(answer).is_err() {
                     break;

@@ -1,5 +1,6 @@
-//! A stand-in for S3 that lists and deletes objects without bytes, from memory, and counts what it is asked. The embedded
-//! S3 reads its whole folder for each page of a list, and its time would be all that is measured.
+//! A stand-in for S3 that lists and deletes objects without bytes, from memory, and counts what it
+//! is asked. The embedded S3 reads its whole folder for each page of a list, and its time would be
+//! all that is measured.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -30,7 +31,11 @@ impl Bucket {
     /// Starts with an empty bucket.
     pub fn start() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let bucket = Self { address: listener.local_addr()?, keys: Arc::default(), requests: Arc::default() };
+        let bucket = Self {
+            address: listener.local_addr()?,
+            keys: Arc::default(),
+            requests: Arc::default(),
+        };
         let (keys, requests) = (bucket.keys.clone(), bucket.requests.clone());
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -93,7 +98,8 @@ fn serve(client: TcpStream, keys: &Mutex<BTreeSet<String>>, requests: &AtomicU64
 
 fn list(keys: &BTreeSet<String>, prefix: &str, after: &str) -> String {
     let from = if after.is_empty() { Bound::Included(prefix) } else { Bound::Excluded(after) };
-    let mut found = keys.range::<str, _>((from, Bound::Unbounded)).take_while(|key| key.starts_with(prefix));
+    let mut found =
+        keys.range::<str, _>((from, Bound::Unbounded)).take_while(|key| key.starts_with(prefix));
     let mut contents = String::new();
     for key in found.by_ref().take(PAGE) {
         let _ = write!(
@@ -102,5 +108,7 @@ fn list(keys: &BTreeSet<String>, prefix: &str, after: &str) -> String {
         ); // writing into a string does not fail
     }
     let is_truncated = found.next().is_some();
-    format!("<ListBucketResult><IsTruncated>{is_truncated}</IsTruncated>{contents}</ListBucketResult>")
+    format!(
+        "<ListBucketResult><IsTruncated>{is_truncated}</IsTruncated>{contents}</ListBucketResult>"
+    )
 }

@@ -38,7 +38,8 @@ pub fn draw(results: &Value) -> String {
             shapes += &format!(
                 "  <rect class=\"{class}\" x=\"{LABELS}\" y=\"{y}\" width=\"{length:.1}\" height=\"{BAR}\"/>\n"
             );
-            shapes += &text(LABELS + length + 6.0, y + 13.5, "value", &format!("{value:.decimals$}"));
+            shapes +=
+                &text(LABELS + length + 6.0, y + 13.5, "value", &format!("{value:.decimals$}"));
             y += BAR + GAP;
         }
         y += 8.0;

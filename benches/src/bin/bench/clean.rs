@@ -1,4 +1,5 @@
-//! `layergate clean` on a registry of 100,000 layers: how long it takes, its memory, and what it asks of DynamoDB and S3.
+//! `layergate clean` on a registry of 100,000 layers: how long it takes, its memory, and what it
+//! asks of DynamoDB and S3.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -19,7 +20,8 @@ use crate::meter::{Cost, Meter};
 
 const S3: &str = "AWS_ENDPOINT_URL_S3";
 
-/// 100,000 layers: ten repositories of 200 images, which have 50 layers each. No two have one in common.
+/// 100,000 layers: ten repositories of 200 images, which have 50 layers each. No two have one in
+/// common.
 const REPOSITORIES: usize = 10;
 const IMAGES: usize = 200;
 const LAYERS: usize = 50;
@@ -63,8 +65,11 @@ pub fn run() -> Result<Value> {
     let garbage = REPOSITORIES * IMAGES / DELETED;
     for ((name, cleaned), expected) in rows.iter().zip([1, 1, 0]) {
         let right = (garbage * LAYERS * expected, garbage * (LAYERS + 1) * expected);
-        if (&cleaned.said["layers"], &cleaned.said["objects"]) != (&json!(right.0), &json!(right.1)) {
-            return Err(format!("{name}: {}, and not {right:?} layers and objects", cleaned.said).into());
+        if (&cleaned.said["layers"], &cleaned.said["objects"]) != (&json!(right.0), &json!(right.1))
+        {
+            return Err(
+                format!("{name}: {}, and not {right:?} layers and objects", cleaned.said).into()
+            );
         }
     }
     Ok(print(&rows))
@@ -73,7 +78,8 @@ pub fn run() -> Result<Value> {
 /// Publishes all images past the tool, and deletes some.
 async fn fill(stack: &Stack, bucket: &Bucket) -> Result<()> {
     let catalog = &catalog(stack)?;
-    let registry = RegistryId::parse(&stack.environment["DEFAULT_REGISTRY_ID"]).map_err(|_| "no registry")?;
+    let registry =
+        RegistryId::parse(&stack.environment["DEFAULT_REGISTRY_ID"]).map_err(|_| "no registry")?;
     for n in 0..REPOSITORIES {
         let name = RepositoryName::parse(&format!("clean-{n}")).map_err(|_| "no repository")?;
         let repository = &Repository { registry: registry.clone(), name };
@@ -84,8 +90,14 @@ async fn fill(stack: &Stack, bucket: &Bucket) -> Result<()> {
     Ok(())
 }
 
-async fn write(catalog: &Catalog, bucket: &Bucket, repository: &Repository, n: usize) -> Result<()> {
-    let layers = (0..LAYERS).map(|layer_n| layer(&format!("layer {layer_n} of image {n} of {repository}")));
+async fn write(
+    catalog: &Catalog,
+    bucket: &Bucket,
+    repository: &Repository,
+    n: usize,
+) -> Result<()> {
+    let layers =
+        (0..LAYERS).map(|layer_n| layer(&format!("layer {layer_n} of image {n} of {repository}")));
     let layers: Vec<LayerRecord> = layers.collect::<Result<_>>()?;
     let manifest = layer(&format!("manifest of image {n} of {repository}"))?.digest;
     let image = NewImage {

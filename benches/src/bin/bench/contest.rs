@@ -27,8 +27,8 @@ const NO_CACHE: &[(&str, &str)] = &[("CACHE_SECONDS", "0")];
 pub const OURS: &str = "layergate";
 pub const BEFORE: &str = "layergate, before";
 
-/// By how much the function may be worse than the one that it is compared with, as a ratio: what the machine alone
-/// makes of two runs.
+/// By how much the function may be worse than the one that it is compared with, as a ratio: what
+/// the machine alone makes of two runs.
 const MOST_OF_BEFORE: f64 = 1.1;
 
 /// A function that is measured.
@@ -90,8 +90,8 @@ impl Contestant {
     }
 }
 
-/// Measures on CPU `cpu`; prints tables and gives the figures. `before` is another build of the function, to compare
-/// this one with.
+/// Measures on CPU `cpu`; prints tables and gives the figures. `before` is another build of the
+/// function, to compare this one with.
 pub fn run(cpu: usize, before: Option<PathBuf>) -> Result<Value> {
     let answers = Answers::serve()?;
     function::trust(&answers.authority)?;
@@ -108,8 +108,10 @@ pub fn run(cpu: usize, before: Option<PathBuf>) -> Result<Value> {
     }
 
     let mut floor = Floor::connect(cpu, &answers)?;
-    let processes: Vec<_> =
-        contestants.iter().map(|contestant| contestant.warm_up(cpu, &http)).collect::<Result<_>>()?;
+    let processes: Vec<_> = contestants
+        .iter()
+        .map(|contestant| contestant.warm_up(cpu, &http))
+        .collect::<Result<_>>()?;
     for _ in 0..WARM_ROUNDS {
         for (contestant, process) in contestants.iter_mut().zip(&processes) {
             contestant.warm(process, &answers)?;
@@ -118,8 +120,10 @@ pub fn run(cpu: usize, before: Option<PathBuf>) -> Result<Value> {
     }
     drop(processes);
 
-    let mut rows: Vec<Row> =
-        contestants.iter().map(|contestant| Row::of(contestant.name, &contestant.figures)).collect();
+    let mut rows: Vec<Row> = contestants
+        .iter()
+        .map(|contestant| Row::of(contestant.name, &contestant.figures))
+        .collect();
     rows.push(Row::of("bare request", &floor.figures));
     println!(
         "The function, on one CPU: {COLD_ROUNDS} cold starts, {} calls each\n",
@@ -164,7 +168,10 @@ fn contestants(before: Option<PathBuf>) -> Result<Vec<Contestant>> {
     }
     contestants.extend([
         Contestant::new("layergate, cache on", Function::ours(&[("CACHE_SECONDS", "10")])?),
-        Contestant::new("echo (lambda_runtime)", Function::new(paths::program("echo")?, &event, is_event)?),
+        Contestant::new(
+            "echo (lambda_runtime)",
+            Function::new(paths::program("echo")?, &event, is_event)?,
+        ),
         Contestant { deployed: folder.join("node"), ..Contestant::new("Node (AWS SDK v3)", node) },
         Contestant { deployed: folder.join("python"), ..Contestant::new("Python (boto3)", python) },
     ]);
@@ -172,7 +179,8 @@ fn contestants(before: Option<PathBuf>) -> Result<Vec<Contestant>> {
 }
 
 fn installed(name: &str, arguments: &[&str]) -> Result<PathBuf> {
-    let output = Command::new(name).args(arguments).output().map_err(|error| format!("{name}: {error}"))?;
+    let output =
+        Command::new(name).args(arguments).output().map_err(|error| format!("{name}: {error}"))?;
     Ok(String::from_utf8(output.stdout)?.trim().into())
 }
 
@@ -237,9 +245,12 @@ impl Row {
 /// Prints what was aimed at beside what was reached.
 fn targets(rows: &[Row]) -> Result<Value> {
     let row = |start: &str| {
-        rows.iter().find(|row| row.name.starts_with(start)).ok_or_else(|| format!("{start} was not measured"))
+        rows.iter()
+            .find(|row| row.name.starts_with(start))
+            .ok_or_else(|| format!("{start} was not measured"))
     };
-    let (ours, cached, echo, python) = (row(OURS)?, row("layergate, cache")?, row("echo")?, row("Python")?);
+    let (ours, cached, echo, python) =
+        (row(OURS)?, row("layergate, cache")?, row("echo")?, row("Python")?);
     let targets = [
         ("cold start over TLS, ms", ours.cold, 8.0),
         ("cold start / Python's", ours.cold / python.cold, 1.0 / 30.0),
@@ -249,10 +260,13 @@ fn targets(rows: &[Row]) -> Result<Value> {
         ("peak RSS, MiB", ours.peak, 10.0),
         ("binary, MB", ours.size, 8.0),
     ];
-    Ok(report::targets(&targets.map(|(name, reached, at_most)| (name.to_owned(), reached, at_most))))
+    Ok(report::targets(
+        &targets.map(|(name, reached, at_most)| (name.to_owned(), reached, at_most)),
+    ))
 }
 
-/// Prints the function's figures beside those of the build that it is compared with, if there is one.
+/// Prints the function's figures beside those of the build that it is compared with, if there is
+/// one.
 fn compare(rows: &[Row]) -> Value {
     let row = |name: &str| rows.iter().find(|row| row.name == name);
     let (Some(before), Some(after)) = (row(BEFORE), row(OURS)) else { return Value::Null };
@@ -270,10 +284,9 @@ fn compare(rows: &[Row]) -> Value {
     };
     println!("The function before and after, of the same run\n");
     report::table(&["", "before", "after", "after / before"], &figures.map(cells));
-    report::targets(
-        &figures
-            .map(|(name, before, after)| (format!("{name}: after / before"), after / before, MOST_OF_BEFORE)),
-    )
+    report::targets(&figures.map(|(name, before, after)| {
+        (format!("{name}: after / before"), after / before, MOST_OF_BEFORE)
+    }))
 }
 
 /// In megabytes, of a file or of all files in a folder.

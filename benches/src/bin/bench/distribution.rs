@@ -20,7 +20,8 @@ const ROOT: &str = "distribution";
 pub struct Storage {
     /// The registry's own words for it.
     driver: Value,
-    /// The folder that all of it is in. The embedded S3 keeps an object in a file of its key's name.
+    /// The folder that all of it is in. The embedded S3 keeps an object in a file of its key's
+    /// name.
     folder: PathBuf,
 }
 
@@ -54,7 +55,12 @@ impl Registry {
         let file = NamedTempFile::new()?; // JSON is YAML
         fs::write(&file, configuration.to_string())?;
         let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(file.path()).env_clear().stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .arg("serve")
+            .arg(file.path())
+            .env_clear()
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let mut process = Process::spawn(&mut command)?;
         let log = process.child.stderr.take().ok_or("the registry has no log")?;
         let mut lines = BufReader::new(log).lines();
@@ -98,10 +104,14 @@ impl Storage {
         Self { driver, folder }
     }
 
-    /// Lays what an OCI layout has, an image or an index, into it in the form that the registry stores it in, so that
-    /// nothing has to push it.
+    /// Lays what an OCI layout has, an image or an index, into it in the form that the registry
+    /// stores it in, so that nothing has to push it.
     pub fn give(&self, layout: &Path, repository: &str, tag: &str) -> Result<()> {
-        let gift = Gift { layout, blobs: self.root().join("blobs"), repository: self.repository(repository) };
+        let gift = Gift {
+            layout,
+            blobs: self.root().join("blobs"),
+            repository: self.repository(repository),
+        };
         let root = image::root(layout)?;
         gift.add_manifest(&root)?;
         gift.link(&format!("_manifests/tags/{tag}/current"), &root)?;
@@ -134,7 +144,8 @@ impl Gift<'_> {
     fn add_manifest(&self, manifest_digest: &str) -> Result<()> {
         let manifest: Value = serde_json::from_slice(&self.add_blob(manifest_digest)?)?;
         self.link(&format!("_manifests/revisions/{}", as_path(manifest_digest)), manifest_digest)?;
-        let elements = |member: &str| manifest[member].as_array().map(Vec::as_slice).unwrap_or_default();
+        let elements =
+            |member: &str| manifest[member].as_array().map(Vec::as_slice).unwrap_or_default();
         for image in elements("manifests") {
             self.add_manifest(digest(image)?)?;
         }

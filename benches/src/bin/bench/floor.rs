@@ -1,4 +1,5 @@
-//! What nothing can be faster than: the canned answer, fetched over and over on a connection that is kept.
+//! What nothing can be faster than: the canned answer, fetched over and over on a connection that
+//! is kept.
 
 use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -50,7 +51,10 @@ impl Floor {
     }
 }
 
-fn requests(connection: &mut Connection<TcpStream>, request: &[u8]) -> Result<(Vec<f64>, Duration)> {
+fn requests(
+    connection: &mut Connection<TcpStream>,
+    request: &[u8],
+) -> Result<(Vec<f64>, Duration)> {
     let cpu = process::own_cpu_time()?;
     let mut latencies = Vec::with_capacity(CALLS_A_ROUND);
     for _ in 0..CALLS_A_ROUND {

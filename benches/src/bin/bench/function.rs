@@ -15,7 +15,8 @@ use crate::runtime_api::RuntimeApi;
 /// The system's certificates, which a function on Lambda has too and has to get past.
 const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// In the folder of the runs: all authorities that functions trust, and the one that is not the system's.
+/// In the folder of the runs: all authorities that functions trust, and the one that is not the
+/// system's.
 const ROOTS_FILE: &str = "roots.pem";
 const AUTHORITY_FILE: &str = "authority.pem";
 
@@ -36,7 +37,10 @@ impl Function {
 
     /// The function that this project is, called for a layer of the sample image.
     pub fn ours(environment: &'static [(&'static str, &'static str)]) -> Result<Self> {
-        Ok(Self { environment, ..Self::new(paths::program("bootstrap")?, &sample_event()?, is_url)? })
+        Ok(Self {
+            environment,
+            ..Self::new(paths::program("bootstrap")?, &sample_event()?, is_url)?
+        })
     }
 
     /// Starts it on CPU `cpu`, with DynamoDB at `endpoint`.

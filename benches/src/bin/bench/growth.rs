@@ -59,14 +59,18 @@ pub fn run(cpu: usize) -> Result<Value> {
     Ok(print(&rows))
 }
 
-/// Makes sure that the embedded DynamoDB counts units as DynamoDB documents, where the count is easily told.
+/// Makes sure that the embedded DynamoDB counts units as DynamoDB documents, where the count is
+/// easily told.
 async fn check(stack: &Stack, meter: &Meter, repository: &Repository) -> Result<()> {
     let catalog = catalog(stack)?;
     let is = |operation: &str, read_units, write_units| -> Result<()> {
         let (cost, right) = (meter.take()?, Cost { requests: 1, read_units, write_units });
         match cost == right {
             true => Ok(()),
-            false => Err(format!("{operation}: the embedded DynamoDB says {cost:?}, not {right:?}").into()),
+            false => {
+                Err(format!("{operation}: the embedded DynamoDB says {cost:?}, not {right:?}")
+                    .into())
+            }
         }
     };
     catalog.repository(repository).await?;
@@ -133,7 +137,8 @@ impl Growth {
     /// Makes two calls of one process.
     fn two_calls(&self, layer: &str, is_right: fn(&Value) -> bool) -> Result<[Cost; 2]> {
         let mut event = function::sample_event()?;
-        event["body"] = json!({"repositoryName": REPOSITORY, "layerDigest": layer}).to_string().into();
+        event["body"] =
+            json!({"repositoryName": REPOSITORY, "layerDigest": layer}).to_string().into();
         let mut function = Function::new(paths::program("bootstrap")?, &event, is_right)?;
         function.environment = &[("CACHE_SECONDS", "0")];
         self.meter.take()?;
@@ -182,8 +187,11 @@ impl Filler {
         };
         let catalog = catalog(stack)?;
         catalog.create_repository(&repository).await?;
-        let shared =
-            layers(0).iter().take(SHARED_LAYERS).map(|content| layer(content)).collect::<Result<_>>()?;
+        let shared = layers(0)
+            .iter()
+            .take(SHARED_LAYERS)
+            .map(|content| layer(content))
+            .collect::<Result<_>>()?;
         Ok(Self { catalog, repository, shared, images: 0 })
     }
 
@@ -198,7 +206,8 @@ impl Filler {
 
     /// Publishes an image, with a tag.
     async fn write(&self, n: usize) -> Result<()> {
-        let own = (SHARED_LAYERS..=LAYERS).map(|layer| format!("filled in: layer {layer} of image {n}\n"));
+        let own = (SHARED_LAYERS..=LAYERS)
+            .map(|layer| format!("filled in: layer {layer} of image {n}\n"));
         let own = own.map(|content| layer(&content)).collect::<Result<Vec<_>>>()?;
         let image = NewImage {
             digest: layer(&format!("filled in: manifest of image {n}"))?.digest,
@@ -213,7 +222,9 @@ impl Filler {
         let catalog = &self.catalog;
         let digests = image.layers.iter().map(|layer| layer.digest.clone());
         let intent = catalog.announce(&self.repository.registry, digests).await?;
-        layergate_core::publish::image(catalog, &self.repository, &image, &intent).await.map_err(failed)?;
+        layergate_core::publish::image(catalog, &self.repository, &image, &intent)
+            .await
+            .map_err(failed)?;
         catalog.retire(&intent).await?;
         let tag = ImageTag::parse(&format!("filled-in-{n}")).map_err(|_| "a tag is wrong")?;
         Ok(self.catalog.tag_image(&self.repository, &image.digest, &tag).await.map_err(failed)?)
@@ -232,9 +243,12 @@ pub fn layer(content: &str) -> Result<LayerRecord> {
 pub fn catalog(stack: &Stack) -> Result<Catalog> {
     let environment = &stack.environment;
     let config = Config::from_env(|name| environment.get(name).cloned())?;
-    let [id, secret] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(|name| environment[name].as_str());
-    let credentials = SharedCredentialsProvider::new(Credentials::new(id, secret, None, None, "the stack"));
-    let sdk = aws::with_credentials(environment["AWS_REGION"].clone(), credentials, Patience::PERSON);
+    let [id, secret] =
+        ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(|name| environment[name].as_str());
+    let credentials =
+        SharedCredentialsProvider::new(Credentials::new(id, secret, None, None, "the stack"));
+    let sdk =
+        aws::with_credentials(environment["AWS_REGION"].clone(), credentials, Patience::PERSON);
     Ok(Catalog::new(&sdk, &config))
 }
 
@@ -242,7 +256,8 @@ fn print(rows: &[Row]) -> Value {
     let per_size = |size: &usize| {
         [format!("{size} images: requests"), "read units".to_owned(), "write units".to_owned()]
     };
-    let headings: Vec<String> = [String::new()].into_iter().chain(SIZES.iter().flat_map(per_size)).collect();
+    let headings: Vec<String> =
+        [String::new()].into_iter().chain(SIZES.iter().flat_map(per_size)).collect();
     let cells = |(name, costs): &Row| {
         let figures = costs.iter().flat_map(|cost| {
             let Cost { requests, read_units, write_units } = cost;

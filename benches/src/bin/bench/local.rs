@@ -1,4 +1,5 @@
-//! The local stack under wrk, beside CNCF distribution's registry on the same S3; and a large publish into it.
+//! The local stack under wrk, beside CNCF distribution's registry on the same S3; and a large
+//! publish into it.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -29,8 +30,8 @@ const COUNTED_CALLS: u64 = 100;
 
 const LARGE_LAYER_MIB: usize = 1024;
 
-/// Measures the local stack; prints tables and gives the figures. Its function makes so many requests to DynamoDB for an
-/// answer, if that is known.
+/// Measures the local stack; prints tables and gives the figures. Its function makes so many
+/// requests to DynamoDB for an answer, if that is known.
 pub fn run(requests_per_call: Option<f64>) -> Result<Value> {
     let stack = Stack::start(&[])?;
     stack.run(&["publish", "--create-repository", SAMPLE, "hello:1.0"])?;
@@ -65,7 +66,11 @@ fn redirects(stack: &Stack, requests_per_call: Option<f64>) -> Result<Value> {
             median(&rounds.iter().filter_map(|round| round[figure].as_f64()).collect::<Vec<_>>())
         };
         let [ours, theirs] = [&rounds[0], &rounds[1]].map(|rounds| middle(rounds, "p50_ms"));
-        targets.push((format!("p50 / the registry's, connections: {connections}"), ours / theirs, 1.0));
+        targets.push((
+            format!("p50 / the registry's, connections: {connections}"),
+            ours / theirs,
+            1.0,
+        ));
         for ((name, _), rounds) in contestants.iter().zip(&rounds) {
             let [rate, p50, p99] =
                 ["calls_per_second", "p50_ms", "p99_ms"].map(|figure| middle(rounds, figure));
@@ -80,7 +85,9 @@ fn redirects(stack: &Stack, requests_per_call: Option<f64>) -> Result<Value> {
             }));
         }
     }
-    println!("A layer's URL over HTTP, under wrk: medians of {ROUNDS} rounds of {ROUND_SECONDS} s\n");
+    println!(
+        "A layer's URL over HTTP, under wrk: medians of {ROUNDS} rounds of {ROUND_SECONDS} s\n"
+    );
     report::table(&["", "calls / s", "p50, ms", "p99, ms"], &rows);
 
     println!("S3 requests for one redirect of the registry: {requests_per_redirect:.2}\n");
@@ -101,7 +108,8 @@ fn requests_per_redirect(stack: &Stack, s3: SocketAddr) -> Result<f64> {
     let before = counter.requests();
     let mut connection = connect(registry.address)?;
     for _ in 0..COUNTED_CALLS {
-        connection.send(&format!("GET /v2/hello/blobs/{LAYER} HTTP/1.1\r\nHost: localhost"), b"")?;
+        connection
+            .send(&format!("GET /v2/hello/blobs/{LAYER} HTTP/1.1\r\nHost: localhost"), b"")?;
         let answer = connection.receive()?.ok_or("the registry closed")?;
         if answer.word(1) != "307" {
             return Err(format!("the registry answered {}", answer.head).into());
@@ -142,7 +150,12 @@ impl Request {
         let mut command = Command::new("wrk");
         command
             .args(["--threads", "1", "--latency", "--script", "benches/ask.lua"])
-            .args(["--connections", &connections.to_string(), "--duration", &format!("{ROUND_SECONDS}s")])
+            .args([
+                "--connections",
+                &connections.to_string(),
+                "--duration",
+                &format!("{ROUND_SECONDS}s"),
+            ])
             .arg(&self.url)
             .env("ASK_METHOD", self.method)
             .env("ASK_BODY", &self.body);
@@ -152,7 +165,8 @@ impl Request {
         let output = command.output().map_err(|error| format!("wrk: {error}"))?;
         let text = String::from_utf8(output.stdout)?;
         let line = text.lines().find_map(|line| line.strip_prefix("FIGURES "));
-        let silent = || format!("wrk, at {}: {}", self.url, String::from_utf8_lossy(&output.stderr));
+        let silent =
+            || format!("wrk, at {}: {}", self.url, String::from_utf8_lossy(&output.stderr));
         let figures: Value = serde_json::from_str(line.ok_or_else(silent)?)?;
         match figures["failed"] == 0 && figures["calls"] != 0 {
             true => Ok(figures),
@@ -219,7 +233,8 @@ fn publish(stack: &Stack) -> Result<Value> {
     let path = folder.to_str().ok_or("the folder's name is not text")?;
 
     let mut command = stack.command(&["publish", "--create-repository", path, "large:1.0"]);
-    let mut process = Process::spawn(command.stderr(File::create(stack.folder.path().join("publish.log"))?))?;
+    let mut process =
+        Process::spawn(command.stderr(File::create(stack.folder.path().join("publish.log"))?))?;
     let started = Instant::now();
     let mut peak: f64 = 0.0;
     // Its peak can be read only while it lives; what it adds in its last moments is small.

@@ -1,8 +1,9 @@
-//! `make bench`: the function beside others, what commands and calls cost as a repository grows, a clean of a large registry,
-//! the local stack beside CNCF's registry, a large publish, pulls, and pulls through.
+//! `make bench`: the function beside others, what commands and calls cost as a repository grows, a
+//! clean of a large registry, the local stack beside CNCF's registry, a large publish, pulls, and
+//! pulls through.
 //!
-//! Prints tables, and writes the figures as JSON and the chart `benches/bench.svg`. The variable `PART` chooses one
-//! part; `BEFORE` is another build of the function, to compare this one with.
+//! Prints tables, and writes the figures as JSON and the chart `benches/bench.svg`. The variable
+//! `PART` chooses one part; `BEFORE` is another build of the function, to compare this one with.
 
 mod answers;
 mod bucket;

@@ -1,14 +1,18 @@
 //! A proxy in front of the embedded DynamoDB that counts requests and what they consume.
 //!
-//! DynamoDB bills capacity units: reads by 4 KB, half as much if eventually consistent, writes by 1 KB, both doubled
-//! in a transaction. The embedded engine computes them from item sizes by the same rules, and says so in each answer
-//! when it is asked.
-//! Source: [DynamoDB read and write operations](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html)
-//! and [Capacity management for transactions](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-capacity-handling).
-//! That an item of a transaction which is only checked costs as much as a written one is not on those pages; it was
-//! measured: [What a conditional DynamoDB transaction actually costs](https://martinhicks.dev/articles/what-a-conditional-dynamodb-transaction-costs).
+//! DynamoDB bills capacity units: reads by 4 KB, half as much if eventually consistent, writes by 1
+//! KB, both doubled in a transaction. The embedded engine computes them from item sizes by the same
+//! rules, and says so in each answer when it is asked.
+//! Source: [DynamoDB read and write
+//! operations](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html)
+//! and [Capacity management for
+//! transactions](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-capacity-handling).
+//! That an item of a transaction which is only checked costs as much as a written one is not on
+//! those pages; it was measured: [What a conditional DynamoDB transaction actually
+//! costs](https://martinhicks.dev/articles/what-a-conditional-dynamodb-transaction-costs).
 //!
-//! A cancelled transaction is billed too, but its answer does not say how much: here it is an error.
+//! A cancelled transaction is billed too, but its answer does not say how much: here it is an
+//! error.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,7 +71,10 @@ fn pass(client: TcpStream, engine: SocketAddr, count: &Mutex<Result<Cost>>) -> R
         body["ReturnConsumedCapacity"] = "TOTAL".into();
         engine.send(&head(&request), body.to_string().as_bytes())?;
         let answer = engine.receive()?.ok_or("the embedded DynamoDB closed a connection")?;
-        note(&mut count.lock().unwrap_or_else(PoisonError::into_inner), consumed(&operation, &answer));
+        note(
+            &mut count.lock().unwrap_or_else(PoisonError::into_inner),
+            consumed(&operation, &answer),
+        );
         client.send(&head(&answer), answer.body)?;
     }
     Ok(())
@@ -100,11 +107,15 @@ fn consumed(operation: &str, answer: &Message) -> Result<Cost> {
         Value::Array(tables) => tables.as_slice(),
         table => std::slice::from_ref(table),
     };
-    let units: Option<Vec<f64>> = tables.iter().map(|table| table["CapacityUnits"].as_f64()).collect();
-    let units = units.ok_or_else(|| format!("{operation} was answered without what it consumed: {body}"))?;
+    let units: Option<Vec<f64>> =
+        tables.iter().map(|table| table["CapacityUnits"].as_f64()).collect();
+    let units = units
+        .ok_or_else(|| format!("{operation} was answered without what it consumed: {body}"))?;
     let units = units.iter().sum();
     match operation {
-        "GetItem" | "BatchGetItem" | "Query" => Ok(Cost { requests: 1, read_units: units, write_units: 0.0 }),
+        "GetItem" | "BatchGetItem" | "Query" => {
+            Ok(Cost { requests: 1, read_units: units, write_units: 0.0 })
+        }
         "TransactWriteItems" => Ok(Cost { requests: 1, read_units: 0.0, write_units: units }),
         _ => Err(format!("{operation} is new here: does it read or write?").into()),
     }

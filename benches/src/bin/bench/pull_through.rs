@@ -1,5 +1,5 @@
-//! Pulls of an image that only an upstream registry has, and again when it is stored: through a rule of the local stack, and
-//! through CNCF distribution's registry as a proxy.
+//! Pulls of an image that only an upstream registry has, and again when it is stored: through a
+//! rule of the local stack, and through CNCF distribution's registry as a proxy.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -124,7 +124,8 @@ pub fn create_rule(stack: &Stack, upstream: SocketAddr, before_stored: &str) -> 
 
 /// The repository that the rule makes for the image.
 pub fn repository(stack: &Stack) -> Result<Repository> {
-    let registry = RegistryId::parse(&stack.environment["DEFAULT_REGISTRY_ID"]).map_err(|_| "no registry")?;
+    let registry =
+        RegistryId::parse(&stack.environment["DEFAULT_REGISTRY_ID"]).map_err(|_| "no registry")?;
     let name = RepositoryName::parse(&format!("{PREFIX}/{NAME}")).map_err(|_| "no repository")?;
     Ok(Repository { registry, name })
 }

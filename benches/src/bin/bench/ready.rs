@@ -10,7 +10,8 @@ use crate::function::Function;
 
 const ROUNDS: usize = 25;
 
-/// The function in one of Lambda's ways to start it, and the times of its first answers in milliseconds.
+/// The function in one of Lambda's ways to start it, and the times of its first answers in
+/// milliseconds.
 struct Variant {
     name: &'static str,
     function: Function,
@@ -19,7 +20,10 @@ struct Variant {
 }
 
 impl Variant {
-    fn new(name: &'static str, environment: &'static [(&'static str, &'static str)]) -> Result<Self> {
+    fn new(
+        name: &'static str,
+        environment: &'static [(&'static str, &'static str)],
+    ) -> Result<Self> {
         Ok(Self {
             name,
             function: Function::ours(environment)?,
@@ -46,10 +50,14 @@ pub fn run(cpu: usize, endpoint: &str) -> Result<Value> {
         }
     }
     println!("layergate's first answer over TLS, medians of {ROUNDS}\n");
-    let headings =
-        ["connection made ready during init", "ms from start, event waits", "ms from event, init is over"];
+    let headings = [
+        "connection made ready during init",
+        "ms from start, event waits",
+        "ms from event, init is over",
+    ];
     let cells = variants.iter().map(|variant| {
-        let times = [&variant.from_start, &variant.after_init].map(|times| format!("{:.1}", median(times)));
+        let times =
+            [&variant.from_start, &variant.after_init].map(|times| format!("{:.1}", median(times)));
         [&[variant.name.to_owned()], &times[..]].concat()
     });
     report::table(&headings, &cells.collect::<Vec<_>>());

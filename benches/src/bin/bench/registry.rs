@@ -1,5 +1,5 @@
-//! The registry protocol: the local stack beside CNCF distribution's registry on the same S3, request by request and in
-//! whole pulls.
+//! The registry protocol: the local stack beside CNCF distribution's registry on the same S3,
+//! request by request and in whole pulls.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -57,7 +57,12 @@ pub fn run() -> Result<Value> {
 }
 
 /// Single requests, one after the other.
-fn requests(addresses: [SocketAddr; 2], s3: SocketAddr, manifest: &str, layers: &[String]) -> Result<Value> {
+fn requests(
+    addresses: [SocketAddr; 2],
+    s3: SocketAddr,
+    manifest: &str,
+    layers: &[String],
+) -> Result<Value> {
     let mut clients = [Client::connect(addresses[0], s3)?, Client::connect(addresses[1], s3)?];
     let kinds = [("manifest by tag", TAG), ("manifest by digest", manifest), ("blob", "")];
     let (mut rows, mut figures, mut targets) = (Vec::new(), Vec::new(), Vec::new());
@@ -76,10 +81,15 @@ fn requests(addresses: [SocketAddr; 2], s3: SocketAddr, manifest: &str, layers: 
         let middle = |times: &[Times], which: fn(&Times) -> Duration| {
             median(&times.iter().map(|times| milliseconds(which(times))).collect::<Vec<_>>())
         };
-        let [ours, theirs] =
-            times.each_ref().map(|times| [middle(times, |times| times.0), middle(times, |times| times.1)]);
+        let [ours, theirs] = times
+            .each_ref()
+            .map(|times| [middle(times, |times| times.0), middle(times, |times| times.1)]);
         for (name, [answer, content]) in NAMES.iter().zip([ours, theirs]) {
-            rows.push(vec![format!("{kind}, {name}"), format!("{answer:.2}"), format!("{content:.2}")]);
+            rows.push(vec![
+                format!("{kind}, {name}"),
+                format!("{answer:.2}"),
+                format!("{content:.2}"),
+            ]);
             figures.push(
                 json!({"request": kind, "of": name, "answer_p50_ms": answer, "content_p50_ms": content}),
             );
@@ -144,12 +154,19 @@ fn pulls(stack: &Stack, addresses: [SocketAddr; 2], manifest: &str) -> Result<Va
     let mut seconds = [Vec::new(), Vec::new()];
     for _ in 0..PULLS {
         for (address, seconds) in addresses.iter().zip(&mut seconds) {
-            seconds.push(skopeo::pull(*address, &image, manifest, &stack.folder.path().join("pulled"))?);
+            seconds.push(skopeo::pull(
+                *address,
+                &image,
+                manifest,
+                &stack.folder.path().join("pulled"),
+            )?);
         }
     }
     let [ours, theirs] = seconds.each_ref().map(|seconds| median(seconds));
     let kibibytes = LAYER_BYTES / 1024;
-    println!("An image of {LAYERS} layers of {kibibytes} KiB, pulled by skopeo: medians of {PULLS}\n");
+    println!(
+        "An image of {LAYERS} layers of {kibibytes} KiB, pulled by skopeo: medians of {PULLS}\n"
+    );
     let row = |(name, seconds): (&&str, f64)| vec![(*name).to_owned(), format!("{seconds:.3}")];
     report::table(&["", "seconds"], &NAMES.iter().zip([ours, theirs]).map(row).collect::<Vec<_>>());
     let targets = report::targets(&[("pull / the registry's".to_owned(), ours / theirs, 1.0)]);

@@ -54,7 +54,8 @@ impl RuntimeApi {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         let event = Mutex::new(event);
-        let shared = Arc::new(Shared { event, is_right, state: Mutex::default(), changed: Condvar::new() });
+        let shared =
+            Arc::new(Shared { event, is_right, state: Mutex::default(), changed: Condvar::new() });
         let server = shared.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -99,8 +100,9 @@ impl RuntimeApi {
 
     /// Waits until all events that were offered are answered.
     pub fn finished(&self) -> Result<Vec<Call>> {
-        let waiting =
-            |state: &mut State| state.failure.is_none() && (state.to_do > 0 || state.started.is_some());
+        let waiting = |state: &mut State| {
+            state.failure.is_none() && (state.to_do > 0 || state.started.is_some())
+        };
         let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), PATIENCE, waiting);
         let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         match state.failure.take() {
@@ -152,7 +154,8 @@ impl Shared {
         }
     }
 
-    /// Waits for an event to hand out, and starts the clock; `false` if that process is no longer served.
+    /// Waits for an event to hand out, and starts the clock; `false` if that process is no longer
+    /// served.
     fn next(&self, process: u64) -> bool {
         let mut state = self.lock();
         if state.process == process && state.to_do == 0 {

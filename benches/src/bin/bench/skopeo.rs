@@ -8,14 +8,22 @@ use std::time::Instant;
 
 use layergate_bench::{Result, image};
 
-/// Pulls an image, such as `NAME:TAG`, into an OCI layout, which goes again. Returns the seconds from the start of skopeo's
-/// process to its end. skopeo checks the digest of each blob itself; here it is checked that it is the right image.
+/// Pulls an image, such as `NAME:TAG`, into an OCI layout, which goes again. Returns the seconds
+/// from the start of skopeo's process to its end. skopeo checks the digest of each blob itself;
+/// here it is checked that it is the right image.
 ///
-/// Into a layout, skopeo pulls six layers at a time; into what it calls a directory, one after the other, as no runtime does.
+/// Into a layout, skopeo pulls six layers at a time; into what it calls a directory, one after the
+/// other, as no runtime does.
 pub fn pull(registry: SocketAddr, image: &str, manifest: &str, folder: &Path) -> Result<f64> {
     let mut command = Command::new("skopeo");
     command
-        .args(["--insecure-policy", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false"])
+        .args([
+            "--insecure-policy",
+            "copy",
+            "--quiet",
+            "--preserve-digests",
+            "--src-tls-verify=false",
+        ])
         .arg(format!("docker://{registry}/{image}"))
         .arg(format!("oci:{}", folder.display()))
         .stdout(Stdio::null());

@@ -119,7 +119,8 @@ struct Leases {
 }
 
 impl Leases {
-    /// Takes the lease; gives the event for the worker. `name` is how the event names what is wanted.
+    /// Takes the lease; gives the event for the worker. `name` is how the event names what is
+    /// wanted.
     fn take(&self, wanted: &Wanted, name: (&str, &str)) -> Result<String> {
         let lease_id = self.runtime.block_on(self.catalog.lease(&self.repository, wanted))?;
         let lease_id = lease_id.ok_or("somebody else has the lease")?;

@@ -45,7 +45,8 @@ pub fn outcome(answer: &Message, digest: &str) -> Option<Outcome> {
         "200" => {
             let hex = digest.strip_prefix("sha256:")?;
             let url = text("downloadUrl")?;
-            let right = url.contains(hex) && url.contains("X-Amz-Signature=") && error_type.is_none();
+            let right =
+                url.contains(hex) && url.contains("X-Amz-Signature=") && error_type.is_none();
             (right && text("layerDigest")? == digest).then_some(Outcome::Given)
         }
         "400" => {

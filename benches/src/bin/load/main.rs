@@ -1,12 +1,13 @@
-//! `make load`: 100,000 calls or more, for two minutes or more, at 64 connections on `layergate local`, with publishes
-//! and deletes beside them, and cleans that take whatever nobody needs, however young. The calls are ECR's and the
-//! registry's in turn.
+//! `make load`: 100,000 calls or more, for two minutes or more, at 64 connections on `layergate
+//! local`, with publishes and deletes beside them, and cleans that take whatever nobody needs,
+//! however young. The calls are ECR's and the registry's in turn.
 //!
-//! Every answer is checked for its form and against what was true while it was asked for: a layer that is
-//! referenced throughout is always given, one that nobody ever published is never found, and one that is published
-//! and deleted over and over is given or refused by what was true at that time, either way only while that is
-//! being changed. The same holds for images and their tags. A repository that is not granted is always denied, and
-//! nobody gets in without a good token. In the end, what is referenced is pulled, and its digest verified.
+//! Every answer is checked for its form and against what was true while it was asked for: a layer
+//! that is referenced throughout is always given, one that nobody ever published is never found,
+//! and one that is published and deleted over and over is given or refused by what was true at that
+//! time, either way only while that is being changed. The same holds for images and their tags. A
+//! repository that is not granted is always denied, and nobody gets in without a good token. In the
+//! end, what is referenced is pulled, and its digest verified.
 
 mod ecr;
 mod registry;
@@ -41,18 +42,18 @@ const CHANGING_IMAGES: usize = 4;
 /// The run is given up after this.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Memory settles in the first minute. Its medians in the quarter minute after that, and in the last one, are
-/// compared.
+/// Memory settles in the first minute. Its medians in the quarter minute after that, and in the
+/// last one, are compared.
 const SETTLED: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(15);
 
 /// How long there is no clean after a clean.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// By how much it may grow in between, in MiB: the noise of the allocator, and what the embedded DynamoDB remembers of
-/// transactions for ten minutes, as DynamoDB does to know a repetition. Measured over 11,000 publishes and deletes, that
-/// is 2 KiB for each; and when the table of them doubles, 0.55 KiB for each so far, which in this run comes to 1.5 KiB
-/// for each in between.
+/// By how much it may grow in between, in MiB: the noise of the allocator, and what the embedded
+/// DynamoDB remembers of transactions for ten minutes, as DynamoDB does to know a repetition.
+/// Measured over 11,000 publishes and deletes, that is 2 KiB for each; and when the table of them
+/// doubles, 0.55 KiB for each so far, which in this run comes to 1.5 KiB for each in between.
 const NOISE_MIB: f64 = 1.0;
 const CHANGE_MIB: f64 = 4.0 / 1024.0;
 
@@ -75,7 +76,8 @@ const CHANGING: u64 = 1;
 const REFERENCED: u64 = 2;
 /// It was published, now or before.
 const PUBLISHED: u64 = 4;
-/// Each step makes the number one that it never was, so that two equal readings have no change between them.
+/// Each step makes the number one that it never was, so that two equal readings have no change
+/// between them.
 const STEP: u64 = 8;
 
 /// What is asked, and by which layer's knowledge the answer is judged.
@@ -121,7 +123,8 @@ impl Layer {
     }
 }
 
-/// Whether an answer says what was true while it was asked for, from the first reading to the second.
+/// Whether an answer says what was true while it was asked for, from the first reading to the
+/// second.
 fn is_true(outcome: Outcome, before: u64, after: u64) -> bool {
     let is_changing = before != after || before & CHANGING != 0;
     match outcome {
@@ -129,7 +132,9 @@ fn is_true(outcome: Outcome, before: u64, after: u64) -> bool {
         // After it was deleted, a clean may remove its record.
         Outcome::NotFound => is_changing || before & REFERENCED == 0,
         // Its first publishing makes it referenced at once; after that it may come and go.
-        Outcome::Inaccessible => after & PUBLISHED != 0 && (is_changing || before & REFERENCED == 0),
+        Outcome::Inaccessible => {
+            after & PUBLISHED != 0 && (is_changing || before & REFERENCED == 0)
+        }
         Outcome::NoImage => is_changing || before & REFERENCED == 0,
         // Whatever is published.
         Outcome::Denied | Outcome::Unauthorized => true,
@@ -181,7 +186,8 @@ fn run() -> Result<bool> {
     println!("{}\n", report::describe(&machine));
     let stack = Stack::start(&["--login", "--as", CALLER])?;
 
-    let content: Vec<String> = (0..STEADY_LAYERS).map(|n| format!("a layer that stays, {n}\n")).collect();
+    let content: Vec<String> =
+        (0..STEADY_LAYERS).map(|n| format!("a layer that stays, {n}\n")).collect();
     let content: Vec<&[u8]> = content.iter().map(String::as_bytes).collect();
     let folder = stack.folder.path().join("steady");
     let steady = image::write(&folder, &content)?;
@@ -190,10 +196,15 @@ fn run() -> Result<bool> {
     stack.run(&["repository", "grant", REPOSITORY, CALLER])?;
     let mut images =
         vec![registry::Image { tag: "steady".to_owned(), digest: image::root(&folder)?, layer: 0 }];
-    let mut layers: Vec<Layer> =
-        steady.into_iter().map(|digest| Layer { digest, knowledge: Knowledge::Referenced }).collect();
+    let mut layers: Vec<Layer> = steady
+        .into_iter()
+        .map(|digest| Layer { digest, knowledge: Knowledge::Referenced })
+        .collect();
     for n in 0..STEADY_LAYERS {
-        layers.push(Layer { digest: format!("sha256:{n:064x}"), knowledge: Knowledge::NeverPublished });
+        layers.push(Layer {
+            digest: format!("sha256:{n:064x}"),
+            knowledge: Knowledge::NeverPublished,
+        });
     }
     let first_changing = layers.len();
     for n in 0..CHANGING_IMAGES {
@@ -203,7 +214,11 @@ fn run() -> Result<bool> {
         let digests = image::write(&folder, &[own.as_bytes(), content[0], content[1]])?;
         let digest = digests.into_iter().next().ok_or("an image without layers")?;
         let root = image::root(&folder)?;
-        images.push(registry::Image { tag: format!("changing-{n}"), digest: root, layer: layers.len() });
+        images.push(registry::Image {
+            tag: format!("changing-{n}"),
+            digest: root,
+            layer: layers.len(),
+        });
         layers.push(Layer { digest, knowledge: Knowledge::Changing(AtomicU64::new(0)) });
     }
 
@@ -212,7 +227,8 @@ fn run() -> Result<bool> {
         layer,
         asked: Asked::Ecr,
     });
-    let requests = registry::questions(&images, &layers, first_changing - 1, &ecr::credentials(&stack)?);
+    let requests =
+        registry::questions(&images, &layers, first_changing - 1, &ecr::credentials(&stack)?);
     let run = Run {
         stack: &stack,
         questions: calls.chain(requests).collect(),
@@ -236,7 +252,8 @@ fn run() -> Result<bool> {
         let cleaner = scope.spawn(|| run.clean());
         let observer = scope.spawn(|| run.observe());
         let panicked = |_| "a thread panicked";
-        let tallies: Vec<_> = callers.into_iter().map(|caller| caller.join().map_err(panicked)).collect();
+        let tallies: Vec<_> =
+            callers.into_iter().map(|caller| caller.join().map_err(panicked)).collect();
         run.over.store(true, Ordering::SeqCst);
         let tallies = tallies.into_iter().map(|tally| tally?).collect::<Result<Vec<_>>>();
         changer.join().map_err(panicked)??;
@@ -319,12 +336,14 @@ impl Run<'_> {
             let answer = connection.receive()?.ok_or("the stack closed a connection")?;
             let body: Value = serde_json::from_slice(answer.body)?;
             let url = body["downloadUrl"].as_str().and_then(|url| url.strip_prefix("http://"));
-            let (host, path) =
-                url.and_then(|url| url.split_once('/')).ok_or("no URL for a layer that is referenced")?;
+            let (host, path) = url
+                .and_then(|url| url.split_once('/'))
+                .ok_or("no URL for a layer that is referenced")?;
             let mut connection = connect(s3)?;
             connection.send(&format!("GET /{path} HTTP/1.1\r\nHost: {host}"), b"")?;
             let bytes = connection.receive()?.ok_or("S3 closed a connection")?.body.to_vec();
-            let hex: String = digest(&SHA256, &bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect();
+            let hex: String =
+                digest(&SHA256, &bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect();
             if layer.digest != format!("sha256:{hex}") {
                 return Err(format!("{} was pulled, and is something else", layer.digest).into());
             }
@@ -371,7 +390,14 @@ impl Question {
 }
 
 impl Tally {
-    fn note(&mut self, question: &Question, layer: &Layer, answer: &Message, before: u64, after: u64) {
+    fn note(
+        &mut self,
+        question: &Question,
+        layer: &Layer,
+        answer: &Message,
+        before: u64,
+        after: u64,
+    ) {
         let outcome = question.outcome(layer, answer);
         match outcome {
             Some(Outcome::Given) => self.given += 1,
@@ -387,7 +413,8 @@ impl Tally {
         if !outcome.is_some_and(|outcome| is_true(outcome, before, after)) {
             let status = answer.word(1);
             // The body of a 200 may have a URL, which is a credential.
-            let body = String::from_utf8_lossy(if status == "200" { b"(not shown)" } else { answer.body });
+            let body =
+                String::from_utf8_lossy(if status == "200" { b"(not shown)" } else { answer.body });
             let (asked, digest) = (question.first_line(), &layer.digest);
             self.wrong.push(format!("{asked}, {digest}: {status} {body}, at {before} to {after}"));
         }
@@ -401,7 +428,8 @@ fn judge(
     seconds: f64,
     machine: &Value,
 ) -> Result<bool> {
-    let latencies: Vec<f64> = tallies.iter().flat_map(|tally| tally.latencies.iter().copied()).collect();
+    let latencies: Vec<f64> =
+        tallies.iter().flat_map(|tally| tally.latencies.iter().copied()).collect();
     let sum = |count: fn(&Tally) -> usize| tallies.iter().map(count).sum::<usize>();
     let wrong = sum(|tally| tally.wrong.len());
     let around = |start: Duration| -> Vec<&Sample> {
@@ -411,9 +439,11 @@ fn judge(
     let [early, late] = windows
         .each_ref()
         .map(|window| median(&window.iter().map(|sample| sample.memory_mib).collect::<Vec<_>>()));
-    let [first, last] =
-        windows.each_ref().map(|window| window.get(window.len() / 2).map_or(0, |sample| sample.changes));
-    let (growth, most_growth) = (late - early, NOISE_MIB + CHANGE_MIB * last.saturating_sub(first) as f64);
+    let [first, last] = windows
+        .each_ref()
+        .map(|window| window.get(window.len() / 2).map_or(0, |sample| sample.changes));
+    let (growth, most_growth) =
+        (late - early, NOISE_MIB + CHANGE_MIB * last.saturating_sub(first) as f64);
     let rows = [
         ("calls", latencies.len().to_string()),
         ("connections", CONNECTIONS.to_string()),
@@ -435,7 +465,10 @@ fn judge(
         ("RSS after the first minute, MiB", format!("{early:.1}")),
         ("RSS at the end, MiB", format!("{late:.1}")),
         ("growth, MiB", format!("{growth:.1}")),
-        ("growth at most, for so many publishes, deletes and cleans, MiB", format!("{most_growth:.1}")),
+        (
+            "growth at most, for so many publishes, deletes and cleans, MiB",
+            format!("{most_growth:.1}"),
+        ),
     ];
     report::table(&["", ""], &rows.map(|(name, figure)| vec![name.to_owned(), figure]));
     for wrong in tallies.iter().flat_map(|tally| &tally.wrong).take(10) {

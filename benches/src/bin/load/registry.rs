@@ -22,9 +22,14 @@ pub enum Request {
     Refused(Outcome),
 }
 
-/// Requests for each image, whichever way it can be asked for, for each layer, and for what cannot be had. The last of
-/// the layers that nobody published has the number `absent`.
-pub fn questions(images: &[Image], layers: &[Layer], absent: usize, credentials: &str) -> Vec<Question> {
+/// Requests for each image, whichever way it can be asked for, for each layer, and for what cannot
+/// be had. The last of the layers that nobody published has the number `absent`.
+pub fn questions(
+    images: &[Image],
+    layers: &[Layer],
+    absent: usize,
+    credentials: &str,
+) -> Vec<Question> {
     let basic = |credentials: &str| format!("\r\nAuthorization: Basic {credentials}");
     let token = basic(credentials);
     let get = |path: &str, authorization: &str, layer, request| {
@@ -105,7 +110,9 @@ pub fn outcome(answer: &Message, request: &Request) -> Option<Outcome> {
     let text = error["message"].as_str()?;
     match (answer.word(1), error["code"].as_str()?) {
         ("404", "MANIFEST_UNKNOWN") => Some(Outcome::NoImage),
-        ("404", "BLOB_UNKNOWN") if text.contains("does not exist within") => Some(Outcome::NotFound),
+        ("404", "BLOB_UNKNOWN") if text.contains("does not exist within") => {
+            Some(Outcome::NotFound)
+        }
         ("404", "BLOB_UNKNOWN") if text.contains("is not associated with an image") => {
             Some(Outcome::Inaccessible)
         }
