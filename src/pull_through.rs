@@ -13,8 +13,9 @@ use aws_config::SdkConfig;
 use layergate_core::catalog::{Catalog, FillFailure, FillState, UniqueId};
 use layergate_core::config::Config;
 use layergate_core::fault::Fault;
+use layergate_core::role::Puller;
 use layergate_core::types::{DownloadUrl, Repository, Wanted};
-use layergate_core::worker::Worker;
+use layergate_core::worker::WorkerClient;
 
 /// How long a call of ECR's API waits in all. SDKs repeat a call that is throttled, so what takes
 /// longer is asked for again.
@@ -35,7 +36,7 @@ const LATER_WAITS: u64 = 1000;
 /// Asks for what is not here yet.
 #[derive(Debug)]
 pub struct PullThrough {
-    worker: Worker,
+    worker: WorkerClient,
 }
 
 /// How a caller waits.
@@ -63,7 +64,7 @@ pub enum Waited<T> {
 impl PullThrough {
     /// `None` if `config` names no worker.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Option<Self> {
-        Worker::new(sdk, config).map(|worker| Self { worker })
+        WorkerClient::new(sdk, config).map(|worker| Self { worker })
     }
 
     /// Waits until `lookup` finds the thing. To be called only for what a stored manifest names, or
@@ -71,7 +72,7 @@ impl PullThrough {
     /// besides, for who asks the worker, those of `lookup`, one to DynamoDB and one to Lambda.
     pub async fn wait_for<T, F: Future<Output = Result<Option<T>, Fault>>>(
         &self,
-        catalog: &Catalog,
+        catalog: &Catalog<Puller>,
         (repository, wanted): (&Repository, &Wanted),
         lookup: impl Fn() -> F,
         wait: Wait,
@@ -112,7 +113,7 @@ impl PullThrough {
 
     async fn invoke(
         &self,
-        catalog: &Catalog,
+        catalog: &Catalog<Puller>,
         repository: &Repository,
         wanted: &Wanted,
         lease_id: UniqueId,

@@ -13,14 +13,13 @@ use crate::access::token::Tokens;
 use crate::access::{Access, Caller};
 use crate::pull_through::{PullThrough, Wait, Waited};
 use layergate_core::catalog::page::RepositoryPage;
-use layergate_core::catalog::{
-    Catalog, Consistency, FillFailure, LayerDescription, LayerState, RepositoryRecord,
-};
+use layergate_core::catalog::{Catalog, Consistency, FillFailure, LayerState, RepositoryRecord};
 use layergate_core::config::Config;
 use layergate_core::fault::Fault;
+use layergate_core::role::Puller;
 use layergate_core::store::{Method, Store};
 use layergate_core::types::{
-    Digest, DownloadUrl, ImageTag, RegistryId, Repository, RepositoryName, Wanted,
+    Descriptor, Digest, DownloadUrl, ImageTag, RegistryId, Repository, RepositoryName, Wanted,
 };
 
 pub use images::{ImageName, Mismatch, MissingImage};
@@ -28,8 +27,8 @@ pub use images::{ImageName, Mismatch, MissingImage};
 /// What the operations of an API work on.
 #[derive(Debug)]
 pub struct Service {
-    catalog: Catalog,
-    store: Store,
+    catalog: Catalog<Puller>,
+    store: Store<Puller>,
     /// What asks for images and layers that are not here; `None` if there is no worker to ask.
     pull_through: Option<PullThrough>,
     /// What clients log in to the registry with; `None` if there is no registry to log in to.
@@ -171,15 +170,14 @@ impl Service {
 
     /// What is recorded of each of these layers, in their order; `None` for those that cannot be
     /// downloaded. One query for each, a few at once.
-    pub async fn layer_descriptions(
+    pub async fn layer_descriptors(
         &self,
         caller: &Caller,
         repository: &Repository,
         digests: &[Digest],
-    ) -> Result<Vec<Option<LayerDescription>>, Refusal<Infallible>> {
+    ) -> Result<Vec<Option<Descriptor>>, Refusal<Infallible>> {
         self.readable(caller, repository).await?;
-        let layers =
-            digests.iter().map(|digest| self.catalog.layer_description(repository, digest));
+        let layers = digests.iter().map(|digest| self.catalog.layer_descriptor(repository, digest));
         Ok(a_few_at_once(layers.collect()).await.into_iter().collect::<Result<_, _>>()?)
     }
 

@@ -46,6 +46,7 @@
 mod cache;
 mod cleaner;
 mod cleaning_position;
+mod condition;
 mod create_table;
 mod delete_image;
 mod delete_repository;
@@ -67,30 +68,37 @@ mod table;
 mod tag;
 mod transaction;
 
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
 use aws_config::SdkConfig;
 
 use crate::config::Config;
+use crate::role::Role;
 use cache::ReferencedLayers;
 use table::Table;
 
-pub use cleaner::{CleanError, Cleaner, LARGEST_CLAIM};
+pub use cleaner::{CleanError, CleaningLease, LARGEST_CLAIM};
+pub use create_table::create_table_if_missing;
 pub use delete_image::ImageDeletion;
 pub use delete_repository::RepositoryDeletion;
 pub use fill::{Fill, FillFailure, FillState};
 pub use id::UniqueId;
 pub use image::Image;
 pub use intent::{Claimed, Intent, PATIENCE_WITH_CLEANERS};
-pub use layer::{LayerDescription, LayerState};
-pub use publish::{Begun, LayerRecord, NewImage, PublishError};
+pub use layer::LayerState;
+pub use publish::{Begun, NewImage, PublishError};
 pub use repository::{RepositoryMark, RepositoryRecord};
 pub use rule::{BeforeStored, Rule, RuleList};
 
-/// The table. The function reads it; publishing and deleting write it.
+/// The table, with what the role `R` may do with it. All roles may read all of it.
 #[derive(Debug)]
-pub struct Catalog {
+pub struct Catalog<R> {
     table: Table,
     referenced: Option<ReferencedLayers>,
-    layout: layout::Checked,
+    /// Whether the table is known to have this layout. It does not change while a program runs.
+    layout_is_known: OnceLock<()>,
+    role: PhantomData<R>,
 }
 
 /// How fresh a read must be.
@@ -105,13 +113,14 @@ pub enum Consistency {
     Strong,
 }
 
-impl Catalog {
+impl<R: Role> Catalog<R> {
     /// The table that `config` names. `sdk` has the region, the credentials and the time-outs.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
         Self {
-            table: Table::new(sdk, config),
+            table: Table::new(sdk, config, R::PERMISSIONS),
             referenced: ReferencedLayers::new(config.cache_life),
-            layout: layout::Checked::default(),
+            layout_is_known: OnceLock::new(),
+            role: PhantomData,
         }
     }
 }

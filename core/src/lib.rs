@@ -12,6 +12,7 @@ pub mod config;
 pub mod fault;
 pub mod logging;
 pub mod publish;
+pub mod role;
 pub mod store;
 pub mod types;
 pub mod worker;

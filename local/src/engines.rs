@@ -24,10 +24,11 @@ use super::lambda::{self, Lambda};
 use super::secrets::SecretsManager;
 use super::uploads::ListMultipartUploads;
 use layergate_core::aws::{self, Patience};
-use layergate_core::catalog::Catalog;
+use layergate_core::catalog::{Catalog, create_table_if_missing};
 use layergate_core::config::{Authorization, Config};
 use layergate_core::fault::Fault;
-use layergate_core::store::Store;
+use layergate_core::role::Publisher;
+use layergate_core::store::create_bucket_if_missing;
 use layergate_core::types::RegistryId;
 use layergate_worker::Worker;
 
@@ -130,11 +131,11 @@ impl Engines {
         engines.servers.push(lambda);
 
         let (sdk, config) = (engines.sdk_config(), engines.config());
-        let catalog = Catalog::new(&sdk, &config);
         let made = async {
-            catalog.create_table_if_missing().await?;
+            create_table_if_missing(&sdk, &config).await?;
+            let catalog = Catalog::<Publisher>::new(&sdk, &config);
             catalog.check_layout(&config.default_registry_id).await?;
-            Store::new(&sdk, &config).create_bucket_if_missing().await
+            create_bucket_if_missing(&sdk, &config).await
         };
         match made.await {
             Ok(()) => Ok(engines),

@@ -80,7 +80,7 @@ impl Operation for BatchCheckLayerAvailability {
                 Err(constraint) => failures.push(Failure::new(layer_digest, constraint)),
             }
         }
-        let found = context.service.layer_descriptions(context.caller, &repository, &digests).await;
+        let found = context.service.layer_descriptors(context.caller, &repository, &digests).await;
         let found = found.map_err(|refusal| Error::no_access(context, &repository, refusal))?;
         let layers = digests.iter().zip(found).map(|(digest, layer)| Layer {
             layer_digest: digest.to_string(),

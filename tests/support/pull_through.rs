@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use layergate_core::catalog::Catalog;
+use layergate_core::role::Role;
 use layergate_local::ACCOUNT;
 use serde_json::{Value, json};
 
@@ -22,7 +23,7 @@ pub async fn cached(layout: &Layout) -> (Recorder, Stack) {
 }
 
 impl Stack {
-    pub fn catalog(&self) -> Catalog {
+    pub fn catalog<R: Role>(&self) -> Catalog<R> {
         Catalog::new(&self.local.engines.sdk_config(), &self.local.engines.config())
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::HumanBytes;
 use layergate_core::catalog::CleanError;
 use layergate_core::clean::{Cleaning, Freed, Position};
+use layergate_core::role::Cleaner;
 use layergate_core::types::RegistryId;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -72,7 +73,7 @@ pub async fn run(
     format: Format,
     interruption: CancellationToken,
 ) -> Result<(), Error> {
-    let session = Session::open().await?;
+    let session = Session::<Cleaner>::open().await?;
     let cleaning = Cleaning {
         catalog: &session.catalog,
         store: &session.store,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use layergate_core::catalog::ImageDeletion;
 use layergate_core::catalog::list::ListedImage;
+use layergate_core::role::Publisher;
 use layergate_core::types::{Digest, ImageId, Repository, RepositoryName};
 use serde::Serialize;
 
@@ -104,7 +105,7 @@ impl fmt::Display for Deleted {
 
 /// Runs the command.
 pub async fn run(command: Command, format: Format) -> Result<(), Error> {
-    let session = Session::open().await?;
+    let session = Session::<Publisher>::open().await?;
     match command {
         Command::List { name } => list(&session, session.repository(name), format).await,
         Command::Delete { reference } => {
@@ -114,7 +115,11 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
     }
 }
 
-async fn list(session: &Session, repository: Repository, format: Format) -> Result<(), Error> {
+async fn list(
+    session: &Session<Publisher>,
+    repository: Repository,
+    format: Format,
+) -> Result<(), Error> {
     if session.catalog.repository(&repository).await?.is_none() {
         return Err(no_such_repository(&repository));
     }
@@ -131,7 +136,7 @@ async fn list(session: &Session, repository: Repository, format: Format) -> Resu
 }
 
 async fn delete(
-    session: &Session,
+    session: &Session<Publisher>,
     repository: Repository,
     image: &ImageId,
 ) -> Result<Deleted, Error> {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use layergate_core::catalog::{BeforeStored, Rule};
+use layergate_core::role::RuleManager;
 use layergate_core::types::{AccountId, RegistryId, RepositoryName, RulePrefix};
 use layergate_core::worker::Validation;
 use layergate_upstream::{Host, UpstreamRegistry};
@@ -146,7 +147,7 @@ impl fmt::Display for Validated {
 
 /// Runs the command.
 pub async fn run(command: Command, format: Format) -> Result<(), Error> {
-    let session = Session::open().await?;
+    let session = Session::<RuleManager>::open().await?;
     let (catalog, registry) = (&session.catalog, &session.registry);
     match command {
         Command::Create(create) => {
@@ -208,7 +209,7 @@ fn rule(create: Create) -> Rule {
     }
 }
 
-async fn show(session: &Session, prefix: &RulePrefix) -> Result<Shown, Error> {
+async fn show(session: &Session<RuleManager>, prefix: &RulePrefix) -> Result<Shown, Error> {
     let rule = session.catalog.rule(&session.registry, prefix).await?;
     let rule = rule.ok_or_else(|| no_such_rule(prefix, &session.registry))?;
     Ok(Shown::new(&session.registry, rule))

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use layergate_core::catalog::RepositoryDeletion;
+use layergate_core::role::Publisher;
 use layergate_core::types::{AccountId, Repository, RepositoryName};
 use serde::Serialize;
 
@@ -101,7 +102,7 @@ impl fmt::Display for Shown {
     }
 }
 
-async fn show(session: &Session, repository: Repository) -> Result<Shown, Error> {
+async fn show(session: &Session<Publisher>, repository: Repository) -> Result<Shown, Error> {
     match session.catalog.repository(&repository).await? {
         Some(record) => Ok(Shown {
             repository: Named::from(repository),
@@ -114,7 +115,7 @@ async fn show(session: &Session, repository: Repository) -> Result<Shown, Error>
 
 /// Runs the command.
 pub async fn run(command: Command, format: Format) -> Result<(), Error> {
-    let session = Session::open().await?;
+    let session = Session::<Publisher>::open().await?;
     match command {
         Command::Create { name } => {
             let repository = session.repository(name);

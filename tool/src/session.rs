@@ -3,26 +3,27 @@
 use layergate_core::aws;
 use layergate_core::catalog::Catalog;
 use layergate_core::config::{Config, ConfigError};
+use layergate_core::role::Role;
 use layergate_core::store::Store;
 use layergate_core::types::{RegistryId, Repository, RepositoryName};
-use layergate_core::worker::Worker;
+use layergate_core::worker::WorkerClient;
 
 use crate::error::Error;
 
-/// The registry of the settings, to be read and written.
+/// The registry of the settings, with what the role `R` may do with it.
 #[derive(Debug)]
-pub struct Session {
+pub struct Session<R> {
     /// Its catalog.
-    pub catalog: Catalog,
+    pub catalog: Catalog<R>,
     /// Its store.
-    pub store: Store,
+    pub store: Store<R>,
     /// Its id.
     pub registry: RegistryId,
     /// Its worker, if the settings name it.
-    pub worker: Option<Worker>,
+    pub worker: Option<WorkerClient>,
 }
 
-impl Session {
+impl<R: Role> Session<R> {
     /// Reads the settings, finds region and credentials, and checks that the table has the layout
     /// of this version.
     pub async fn open() -> Result<Self, Error> {
@@ -34,7 +35,7 @@ impl Session {
         }
         let catalog = Catalog::new(&sdk, &config);
         catalog.check_layout(&config.default_registry_id).await?;
-        let (store, worker) = (Store::new(&sdk, &config), Worker::new(&sdk, &config));
+        let (store, worker) = (Store::new(&sdk, &config), WorkerClient::new(&sdk, &config));
         Ok(Self { catalog, store, registry: config.default_registry_id, worker })
     }
 

@@ -12,8 +12,7 @@ use std::fmt::Display;
 use std::io::{self, Read};
 use std::path::Path;
 
-use layergate_core::catalog::LayerRecord;
-use layergate_core::types::Digest;
+use layergate_core::types::{Descriptor, Digest};
 use layergate_upstream::Trust;
 
 use crate::error::Error;
@@ -58,7 +57,7 @@ pub struct SourceImage {
 #[derive(Debug, Clone)]
 pub struct Blob {
     /// Its digest, size and media type, as the manifest has them.
-    pub record: LayerRecord,
+    pub descriptor: Descriptor,
     /// The file that it is, in a source of files.
     file: String,
 }

@@ -27,7 +27,7 @@ use hyper::body::Bytes;
 use self::authorization::Authorization;
 use self::body::Body;
 use self::http::Http;
-use layergate_core::publish::Verifier;
+use layergate_core::publish::has_digest;
 use layergate_core::types::{Digest, DownloadUrl, ImageTag};
 
 pub use self::authorization::Credentials;
@@ -263,10 +263,7 @@ fn media_type(headers: &HeaderMap) -> String {
 }
 
 fn verify(digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
-    let mut verifier =
-        Verifier::of(digest).ok_or(Error::WrongContent("its digest cannot be verified"))?;
-    verifier.update(bytes);
-    match verifier.matches() {
+    match has_digest(bytes, digest) {
         true => Ok(()),
         false => Err(Error::WrongContent("its bytes do not have its digest")),
     }

@@ -6,8 +6,7 @@
 use oci_spec::image::{ImageIndex, ImageManifest};
 use serde::de::DeserializeOwned;
 
-use layergate_core::catalog::LayerRecord;
-use layergate_core::types::Digest;
+use layergate_core::types::{Descriptor, Digest};
 
 /// The media types of images, as OCI and docker call them.
 const IMAGES: [&str; 2] = [
@@ -36,28 +35,24 @@ pub enum Content {
     /// An image: the config blob and the layers, each once.
     Image(Vec<Blob>),
     /// An index: the images, each once. They may be indexes themselves.
-    Index(Vec<Descriptor>),
+    Index(Vec<IndexEntry>),
 }
 
 /// A blob of an image.
 #[derive(Debug, Clone)]
 pub struct Blob {
-    /// Its digest, size and media type, as the manifest has them.
-    pub record: LayerRecord,
+    /// What names it.
+    pub descriptor: Descriptor,
     /// Whether it may not be redistributed: it need not be where the image is, and pullers download
     /// it elsewhere.
     pub is_foreign: bool,
 }
 
-/// What names a manifest. Its digest is one that can be verified.
+/// An image of an index. Its digest is one that can be verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Descriptor {
-    /// The digest of the manifest.
-    pub digest: Digest,
-    /// The manifest's media type.
-    pub media_type: String,
-    /// How many bytes the manifest has.
-    pub size: u64,
+pub struct IndexEntry {
+    /// What names its manifest.
+    pub descriptor: Descriptor,
     /// What the image runs on, such as `linux/arm64`, for error sentences.
     pub platform: Option<String>,
 }
@@ -106,10 +101,10 @@ impl Manifest {
         } else if is_index(media_type) {
             let index: ImageIndex = parse(bytes)?;
             check_media_type(index.media_type().as_ref(), media_type)?;
-            let mut images: Vec<Descriptor> = Vec::new();
+            let mut images: Vec<IndexEntry> = Vec::new();
             for descriptor in index.manifests() {
-                let image = Descriptor::try_from(descriptor)?;
-                if !images.iter().any(|known| known.digest == image.digest) {
+                let image = IndexEntry::try_from(descriptor)?;
+                if !images.iter().any(|known| known.descriptor.digest == image.descriptor.digest) {
                     images.push(image);
                 }
             }
@@ -126,16 +121,18 @@ pub fn is_index(media_type: &str) -> bool {
     INDEXES.contains(&media_type)
 }
 
-impl TryFrom<&oci_spec::image::Descriptor> for Descriptor {
+impl TryFrom<&oci_spec::image::Descriptor> for IndexEntry {
     type Error = Error;
 
     /// Takes a descriptor whose digest can be verified.
     fn try_from(descriptor: &oci_spec::image::Descriptor) -> Result<Self, Error> {
         let platform = descriptor.platform().as_ref();
         Ok(Self {
-            digest: verifiable(descriptor)?,
-            media_type: descriptor.media_type().to_string(),
-            size: descriptor.size(),
+            descriptor: Descriptor {
+                digest: verifiable(descriptor)?,
+                size: descriptor.size(),
+                media_type: descriptor.media_type().to_string(),
+            },
             platform: platform
                 .map(|platform| format!("{}/{}", platform.os(), platform.architecture())),
         })
@@ -159,10 +156,12 @@ fn add_blob(blobs: &mut Vec<Blob>, descriptor: &oci_spec::image::Descriptor) -> 
     let (digest, size) = (verifiable(descriptor)?, descriptor.size());
     let media_type = descriptor.media_type().to_string();
     let is_foreign = media_type.contains(".nondistributable.") || media_type.contains(".foreign.");
-    match blobs.iter_mut().find(|known| known.record.digest == digest) {
-        Some(known) if known.record.size != size => return Err(Error::TwoSizes(digest)),
+    match blobs.iter_mut().find(|known| known.descriptor.digest == digest) {
+        Some(known) if known.descriptor.size != size => return Err(Error::TwoSizes(digest)),
         Some(known) => known.is_foreign &= is_foreign, // if only one of them says so, it has to be there
-        None => blobs.push(Blob { record: LayerRecord { digest, size, media_type }, is_foreign }),
+        None => {
+            blobs.push(Blob { descriptor: Descriptor { digest, size, media_type }, is_foreign })
+        }
     }
     Ok(())
 }
@@ -219,7 +218,9 @@ mod tests {
                 let Content::Image(blobs) = content else { panic!("{content:?}") };
                 let found: Vec<_> = blobs
                     .iter()
-                    .map(|blob| (blob.record.digest.canonical(), blob.record.size, blob.is_foreign))
+                    .map(|blob| {
+                        (blob.descriptor.digest.canonical(), blob.descriptor.size, blob.is_foreign)
+                    })
                     .collect();
                 let expected = [
                     (digest('c'), 2, false),
@@ -228,7 +229,7 @@ mod tests {
                     (digest('3'), 30, true),
                 ];
                 assert_eq!(found, expected);
-                assert_eq!(blobs[1].record.media_type, OCI_LAYER);
+                assert_eq!(blobs[1].descriptor.media_type, OCI_LAYER);
             }
         }
     }
@@ -244,13 +245,19 @@ mod tests {
                 panic!()
             };
             assert_eq!(images.len(), 2, "each once");
-            assert_eq!(images[0].digest.to_string(), digest('1'));
-            assert_eq!((images[0].size, images[0].platform.as_deref()), (10, Some("linux/arm64")));
+            assert_eq!(images[0].descriptor.digest.to_string(), digest('1'));
             assert_eq!(
-                (images[1].media_type.as_str(), images[1].platform.as_deref()),
+                (images[0].descriptor.size, images[0].platform.as_deref()),
+                (10, Some("linux/arm64"))
+            );
+            assert_eq!(
+                (images[1].descriptor.media_type.as_str(), images[1].platform.as_deref()),
                 (INDEXES[0], None)
             );
-            assert!(is_index(&images[1].media_type) && !is_index(&images[0].media_type));
+            assert!(
+                is_index(&images[1].descriptor.media_type)
+                    && !is_index(&images[0].descriptor.media_type)
+            );
         }
     }
 

@@ -57,14 +57,14 @@ impl Worker {
         older_than: Duration,
         last_call: SystemTime,
     ) -> Result<Slice, CleanError> {
-        let catalog = &self.catalog;
+        let catalog = &self.records;
         catalog.check_layout(&self.registry).await?;
         let before = catalog.cleaning_position(&self.registry).await?;
         // What another version has written is not gone on with.
         let position = before.as_deref().and_then(|position| serde_json::from_str(position).ok());
         let cleaning = Cleaning {
             catalog,
-            store: &self.store,
+            store: &self.objects,
             registry: &self.registry,
             older_than,
             is_dry_run: false,

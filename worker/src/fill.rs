@@ -9,9 +9,9 @@ mod layer;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use layergate_core::catalog::{Fill, FillFailure, Intent, PATIENCE_WITH_CLEANERS, PublishError};
+use layergate_core::catalog::{Fill, FillFailure, PublishError};
 use layergate_core::fault::Fault;
-use layergate_core::publish::UploadError;
+use layergate_core::publish::{Publishing, UploadError};
 use layergate_core::types::{Digest, ImageId, Repository, Wanted};
 use layergate_core::worker::FillEvent;
 use layergate_upstream as upstream;
@@ -92,8 +92,11 @@ impl From<PublishError> for Failure {
             PublishError::NoRepository | PublishError::RepositoryDeleted => {
                 Self::new(FillFailure::BeingDeleted, "the repository is being deleted")
             }
-            PublishError::ImageDeleted => {
+            PublishError::ImageDeleted(_) => {
                 Self::new(FillFailure::BeingDeleted, "the image is being deleted")
+            }
+            PublishError::BeingCleaned(_) => {
+                Self::new(FillFailure::BeingDeleted, "a cleaner is removing it")
             }
             PublishError::GivenUp => {
                 Self::new(FillFailure::BeingDeleted, "a cleaner has given up the intent")
@@ -191,28 +194,22 @@ impl Worker {
         }
     }
 
-    /// Announces that these digests are relied on, so that no cleaner removes them.
-    async fn announce(
+    /// Does `work` as a publishing that relies on these digests, so that no cleaner removes them.
+    async fn publishing<T>(
         &self,
         repository: &Repository,
         digests: impl IntoIterator<Item = Digest>,
-    ) -> Result<Intent, Failure> {
-        let intent = self.catalog.announce(&repository.registry, digests).await?;
-        match self.catalog.wait_for_cleaners(&intent, PATIENCE_WITH_CLEANERS).await? {
-            None => Ok(intent),
-            Some(_) => {
-                self.catalog.retire(&intent).await?;
-                Err(Failure::new(FillFailure::BeingDeleted, "a cleaner is removing it"))
-            }
-        }
-    }
-
-    /// Ends an intent. A service that has just failed is not asked again. The intent then counts
-    /// for a day, and does no harm.
-    async fn retire<T>(&self, intent: &Intent, result: &Result<T, Failure>) {
-        if !matches!(result, Err(Failure::Fault(_))) {
-            let _ = self.catalog.retire(intent).await;
-        }
+        work: impl AsyncFnOnce(&Publishing<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let publishing = Publishing::announce(&self.catalog, repository, digests).await?;
+        let done = async {
+            publishing.wait_for_cleaners().await?;
+            work(&publishing).await
+        };
+        let done = done.await;
+        // The worker's answer does not depend on how this goes: what stays is harmless.
+        let _ = publishing.end(matches!(done, Err(Failure::Fault(_)))).await;
+        done
     }
 }
 

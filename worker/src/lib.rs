@@ -16,6 +16,7 @@ use aws_config::SdkConfig;
 use lambda_runtime::{Error, LambdaEvent};
 use layergate_core::catalog::Catalog;
 use layergate_core::config::Config;
+use layergate_core::role::{Cleaner, Publisher};
 use layergate_core::store::Store;
 use layergate_core::types::RegistryId;
 use layergate_core::worker::{Event, Validation};
@@ -25,8 +26,11 @@ use secrets::Secrets;
 /// The worker.
 #[derive(Debug)]
 pub struct Worker {
-    catalog: Catalog,
-    store: Store,
+    catalog: Catalog<Publisher>,
+    store: Store<Publisher>,
+    /// The same table and bucket, to clean.
+    records: Catalog<Cleaner>,
+    objects: Store<Cleaner>,
     secrets: Secrets,
     registry: RegistryId,
 }
@@ -37,6 +41,8 @@ impl Worker {
         Self {
             catalog: Catalog::new(sdk, config),
             store: Store::new(sdk, config),
+            records: Catalog::new(sdk, config),
+            objects: Store::new(sdk, config),
             secrets: Secrets::new(sdk, config.secrets_manager_endpoint.as_deref()),
             registry: config.default_registry_id.clone(),
         }

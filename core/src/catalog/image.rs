@@ -1,11 +1,13 @@
 //! An image's own partition: its record, and what names it.
 
+use super::condition::Condition;
 use super::id::UniqueId;
 use super::item::{Item, digest, digests, number, number_value, optional_number, string};
 use super::schema::ImageRow;
-use super::transaction::{Condition, Transaction};
+use super::transaction::Transaction;
 use super::{Catalog, Consistency, schema};
 use crate::fault::Fault;
+use crate::role::Role;
 use crate::types::{Digest, ImageId, ImageTag, Repository};
 
 /// An image's record.
@@ -96,7 +98,7 @@ pub(super) struct Tagged {
     pub(super) checked_at: Option<u64>,
 }
 
-impl Catalog {
+impl<R: Role> Catalog<R> {
     /// A published image: neither one whose publishing has not ended, nor one that is being
     /// deleted. One request by digest, two by tag.
     pub async fn published_image(

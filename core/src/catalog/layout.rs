@@ -1,35 +1,29 @@
 //! Which layout the table has. One record of the table says so.
 
-use std::sync::OnceLock;
-
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use super::condition::Condition;
 use super::item::number;
-use super::transaction::Condition;
 use super::{Catalog, RepositoryRecord, schema};
 use crate::fault::Fault;
+use crate::role::Role;
 use crate::types::{RegistryId, Repository};
 
 /// The layout that [`catalog`](super) describes.
 const LAYOUT: u64 = 4;
 
-/// Whether the table is known to have this layout. The layout does not change while a program runs,
-/// so reading it once is enough.
-#[derive(Debug, Default)]
-pub(super) struct Checked(OnceLock<()>);
-
-impl Catalog {
+impl<R: Role> Catalog<R> {
     /// Whether the table has this layout. `false` if it does not say which layout it has, like a
     /// new table; [`Fault::ForeignTable`] if it has another one. One request, or none once the
     /// layout is known.
     pub async fn layout(&self) -> Result<bool, Fault> {
-        if self.layout.0.get().is_some() {
+        if self.layout_is_known.get().is_some() {
             return Ok(true);
         }
         let Some(record) = self.table.record(schema::layout()).await? else { return Ok(false) };
         match number(&record, "version")? {
             LAYOUT => {
-                self.layout.0.get_or_init(|| ());
+                self.layout_is_known.get_or_init(|| ());
                 Ok(true)
             }
             other => Err(foreign(Some(other))),

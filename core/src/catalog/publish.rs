@@ -29,31 +29,22 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 
+use super::condition::Condition;
 use super::id::UniqueId;
 use super::image::count_change;
-use super::intent::Intent;
+use super::intent::{Claimed, Intent};
 use super::item::{digest_values, now, number_value, string};
 use super::table::{fault, garbled, key_attributes};
-use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome, Transaction};
+use super::transaction::{LARGEST_TRANSACTION, Outcome, Transaction};
 use super::{Catalog, schema};
 use crate::fault::Fault;
-use crate::types::{Digest, ObjectKey, Repository};
+use crate::role::{Publisher, Role};
+use crate::types::{Descriptor, Digest, ObjectKey, Repository};
 
 /// The most keys of one BatchGetItem.
 /// Source:
 /// [BatchGetItem](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html).
 const LARGEST_BATCH: usize = 100;
-
-/// A layer of an image. Its config blob is one too.
-#[derive(Debug, Clone)]
-pub struct LayerRecord {
-    /// The digest of its bytes.
-    pub digest: Digest,
-    /// How many bytes it has.
-    pub size: u64,
-    /// Its media type, as the manifest states it.
-    pub media_type: String,
-}
 
 /// An image to publish.
 #[derive(Debug, Clone)]
@@ -64,8 +55,8 @@ pub struct NewImage {
     pub media_type: String,
     /// How many bytes the manifest has.
     pub size: u64,
-    /// Its layers that are in the store, each once. Empty for an index.
-    pub layers: Vec<LayerRecord>,
+    /// Its config blob and its layers that are in the store, each once. Empty for an index.
+    pub layers: Vec<Descriptor>,
     /// Its layers that are not in the store. There may be references to them, from an earlier
     /// publishing that had their bytes.
     pub absent_layers: Vec<Digest>,
@@ -78,6 +69,11 @@ pub struct NewImage {
 }
 
 impl NewImage {
+    /// What its publishing relies on: its manifest and its layers in the store.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.layers.iter().map(|layer| &layer.digest).chain([&self.digest]).cloned()
+    }
+
     /// Whether its record would be larger than DynamoDB's 400 KB for an item.
     /// Source: [Quotas in
     /// DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html).
@@ -117,11 +113,14 @@ pub enum PublishError {
     NoRepository,
     /// The repository is being deleted.
     RepositoryDeleted,
-    /// The image, or one of the images of an index, is being deleted or was deleted meanwhile.
-    ImageDeleted,
+    /// This image, or one of its images if it is an index, is being deleted or was deleted
+    /// meanwhile.
+    ImageDeleted(Digest),
     /// The publishing took so long that a cleaner gave it up, and may have removed what it relies
     /// on.
     GivenUp,
+    /// A cleaner is removing this, which the publishing relies on.
+    BeingCleaned(Claimed),
     /// It could not be written.
     Fault(Fault),
 }
@@ -132,7 +131,7 @@ impl From<Fault> for PublishError {
     }
 }
 
-impl Catalog {
+impl Catalog<Publisher> {
     /// Step 1: writes the image's record, unfinished.
     pub async fn begin_image<'a>(
         &self,
@@ -145,7 +144,7 @@ impl Catalog {
             let (begun_at, revision, condition) = match &record {
                 None => (UniqueId::draw(), UniqueId::draw(), Condition::is_absent()),
                 Some(record) if record.deletion.is_some() => {
-                    return Err(PublishError::ImageDeleted);
+                    return Err(PublishError::ImageDeleted(image.digest.clone()));
                 }
                 // The image is published again: its record and its references stay.
                 Some(record) => (
@@ -211,7 +210,9 @@ impl Catalog {
             }
             match write.commit().await? {
                 Outcome::Written => {}
-                Outcome::Refused(Guard::Image) => return Err(PublishError::ImageDeleted),
+                Outcome::Refused(Guard::Image) => {
+                    return Err(PublishError::ImageDeleted(image.digest.clone()));
+                }
                 Outcome::Refused(Guard::Intent) => return Err(PublishError::GivenUp),
                 // Another publisher has just written the record of one of the layers.
                 Outcome::Refused(Guard::Layer | Guard::ImageOfIndex) => {
@@ -222,7 +223,9 @@ impl Catalog {
         }
         Ok(())
     }
+}
 
+impl<R: Role> Catalog<R> {
     /// The partition keys of those layers that have a record in the repository, and whether they
     /// are stored.
     ///
@@ -235,7 +238,9 @@ impl Catalog {
     ) -> Result<HashMap<String, bool>, Fault> {
         let mut known = HashMap::new();
         for layers in layers.chunks(LARGEST_BATCH) {
-            let keys = layers.iter().map(|layer| key_attributes(schema::layer(repository, layer)));
+            let keys = layers.iter().map(|layer| schema::layer(repository, layer));
+            let keys = keys.inspect(|key| self.table.permit("BatchGetItem", key));
+            let keys = keys.map(key_attributes);
             let wanted = KeysAndAttributes::builder()
                 .set_keys(Some(keys.collect()))
                 .projection_expression("pk, object_key")
@@ -262,7 +267,9 @@ impl Catalog {
         }
         Ok(known)
     }
+}
 
+impl Catalog<Publisher> {
     /// Step 3: gives each image of an index a row that names the index. If the index comes from
     /// another registry, its images need not be here yet.
     pub async fn name_images(&self, begun: &Begun<'_>) -> Result<(), PublishError> {
@@ -304,7 +311,9 @@ impl Catalog {
                     Outcome::Written => break,
                     // One of the images came or went meanwhile.
                     Outcome::Refused(Guard::ImageOfIndex) if index.upstream.is_some() => {}
-                    Outcome::Refused(_) => return Err(PublishError::ImageDeleted),
+                    Outcome::Refused(_) => {
+                        return Err(PublishError::ImageDeleted(index.digest.clone()));
+                    }
                 }
             }
         }
@@ -325,7 +334,7 @@ impl Catalog {
         match write.commit().await? {
             Outcome::Written => Ok(()),
             Outcome::Refused(Guard::Intent) => Err(PublishError::GivenUp),
-            Outcome::Refused(_) => Err(PublishError::ImageDeleted),
+            Outcome::Refused(_) => Err(PublishError::ImageDeleted(image.digest.clone())),
         }
     }
 }
@@ -372,7 +381,7 @@ fn write_image(
 fn write_layer(
     write: &mut Transaction<'_, Guard>,
     repository: &Repository,
-    layer: &LayerRecord,
+    layer: &Descriptor,
     upstream: Option<&String>,
 ) {
     let key = schema::layer(repository, &layer.digest);

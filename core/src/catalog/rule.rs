@@ -2,12 +2,13 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use super::condition::Condition;
 use super::item::{Item, now, number, optional_string, string, strings};
 use super::schema::RegistryRow;
 use super::table::Rows;
-use super::transaction::Condition;
 use super::{Catalog, schema};
 use crate::fault::Fault;
+use crate::role::{Publisher, Role, RuleManager};
 use crate::types::{AccountId, RegistryId, Repository, RulePrefix};
 
 /// A rule.
@@ -106,7 +107,7 @@ impl RuleList {
     }
 }
 
-impl Catalog {
+impl Catalog<RuleManager> {
     /// Creates a rule; `false` if there is one for that prefix. Its token server is not known then,
     /// and it is created now, whatever `rule` says of the two.
     pub async fn create_rule(&self, registry: &RegistryId, rule: &Rule) -> Result<bool, Fault> {
@@ -132,7 +133,9 @@ impl Catalog {
         write.put_if((), Condition::is_absent(), schema::rule(registry, &rule.prefix), given);
         Ok(write.commit().await?.is_written())
     }
+}
 
+impl<R: Role> Catalog<R> {
     /// The rules of a registry.
     pub fn rules(&self, registry: &RegistryId) -> RuleList {
         RuleList(self.table.rows(schema::registry_partition(registry), schema::RULE_PREFIX, 500))
@@ -169,7 +172,9 @@ impl Catalog {
         }
         Ok(best)
     }
+}
 
+impl Catalog<RuleManager> {
     /// Deletes a rule; `false` if there is none. The repositories that it made stay, with what is
     /// stored of them.
     pub async fn delete_rule(
@@ -181,7 +186,9 @@ impl Catalog {
         write.delete_if((), Condition::exists(), schema::rule(registry, prefix));
         Ok(write.commit().await?.is_written())
     }
+}
 
+impl Catalog<Publisher> {
     /// Remembers which token server the upstream of a rule has, if none is known yet.
     pub async fn pin_realm(
         &self,

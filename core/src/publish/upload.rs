@@ -10,10 +10,10 @@ use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::{BlobReader, Verifier};
-use crate::catalog::LayerRecord;
 use crate::fault::Fault;
+use crate::role::Publisher;
 use crate::store::{MultipartUpload, Part, Store};
-use crate::types::{Digest, ObjectKey, RegistryId};
+use crate::types::{Descriptor, Digest, ObjectKey, RegistryId};
 
 /// A blob up to this size, in bytes, is sent in one request; a larger one in parts of this size.
 const PART_SIZE: usize = 8 * 1024 * 1024;
@@ -72,7 +72,7 @@ pub enum Event<'a> {
 /// Uploads into one registry. They share one limit of memory, and are stopped together.
 #[derive(Debug)]
 pub struct Uploads {
-    store: Store,
+    store: Store<Publisher>,
     registry: RegistryId,
     memory: Arc<Semaphore>,
     stop: CancellationToken,
@@ -80,7 +80,7 @@ pub struct Uploads {
 
 impl Uploads {
     /// Uploads that are given up when `stop` is cancelled.
-    pub fn new(store: Store, registry: RegistryId, stop: CancellationToken) -> Self {
+    pub fn new(store: Store<Publisher>, registry: RegistryId, stop: CancellationToken) -> Self {
         Self { store, registry, memory: Arc::new(Semaphore::new(PARTS_AT_ONCE)), stop }
     }
 
@@ -97,7 +97,7 @@ impl Uploads {
     }
 
     /// Whether a blob is in the store, with this size.
-    pub async fn holds(&self, blob: &LayerRecord) -> Result<bool, UploadError> {
+    pub async fn holds(&self, blob: &Descriptor) -> Result<bool, UploadError> {
         let object_key = ObjectKey::of_layer(&self.registry, &blob.digest);
         Ok(self.unless_stopped(self.store.holds(&object_key, blob.size)).await??)
     }
@@ -107,7 +107,7 @@ impl Uploads {
     /// `tell` was told of uploads that could not be aborted.
     pub async fn blob(
         &self,
-        blob: &LayerRecord,
+        blob: &Descriptor,
         open: impl Fn() -> io::Result<Box<dyn Read + Send>>,
         tell: impl Fn(Event),
     ) -> Result<bool, UploadError> {
@@ -288,7 +288,7 @@ impl Uploads {
 }
 
 async fn send_part(
-    store: Store,
+    store: Store<Publisher>,
     upload: MultipartUpload,
     number: i32,
     bytes: Vec<u8>,

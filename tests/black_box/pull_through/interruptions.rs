@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::response::IntoResponse;
 
+use layergate_core::role::Puller;
 use layergate_core::types::{
     Digest, ImageId, ImageTag, RegistryId, Repository, RepositoryName, Wanted,
 };
@@ -75,7 +76,7 @@ async fn kill_worker(stack: &Stack, kind: &str, step: usize) -> bool {
         registry: RegistryId::parse(ACCOUNT).unwrap(),
         name: RepositoryName::parse(&repository).unwrap(),
     };
-    let lease_id = stack.catalog().lease(&of, &wanted).await.unwrap().unwrap();
+    let lease_id = stack.catalog::<Puller>().lease(&of, &wanted).await.unwrap().unwrap();
     let event = json!({"fill": {
         "registryId": ACCOUNT, "repositoryName": repository, "leaseId": lease_id.to_string(), name: value,
     }});

@@ -8,9 +8,8 @@
 use std::io::{self, Read};
 
 use flate2::read::MultiGzDecoder;
-use layergate_core::catalog::LayerRecord;
-use layergate_core::types::{Digest, hex};
-use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType, SCHEMA_VERSION};
+use layergate_core::types::{Descriptor, Digest, hex};
+use oci_spec::image::{self, ImageManifestBuilder, MediaType, SCHEMA_VERSION};
 use serde::Deserialize;
 use sha2::Digest as _;
 use sha2::Sha256;
@@ -154,16 +153,16 @@ fn corrupt(files: &Files, name: &str) -> Error {
 fn blob(file: String, hex: &str, size: u64, media_type: MediaType) -> Result<Blob, Error> {
     let digest = Digest::parse(&format!("sha256:{hex}"))
         .map_err(|_| Error::Source(format!("'{hex}' is not a sha256 digest")))?;
-    Ok(Blob { record: LayerRecord { digest, size, media_type: media_type.to_string() }, file })
+    Ok(Blob { descriptor: Descriptor { digest, size, media_type: media_type.to_string() }, file })
 }
 
 /// The image of these blobs, the config first.
 fn with_manifest(mut blobs: Vec<Blob>) -> Result<SourceImage, oci_spec::OciSpecError> {
     let descriptor = |blob: &Blob| {
-        let digest = oci_spec::image::Digest::try_from(blob.record.digest.to_string())?;
-        Ok::<_, oci_spec::OciSpecError>(Descriptor::new(
-            MediaType::from(blob.record.media_type.as_str()),
-            blob.record.size,
+        let digest = oci_spec::image::Digest::try_from(blob.descriptor.digest.to_string())?;
+        Ok::<_, oci_spec::OciSpecError>(image::Descriptor::new(
+            MediaType::from(blob.descriptor.media_type.as_str()),
+            blob.descriptor.size,
             digest,
         ))
     };
@@ -179,8 +178,8 @@ fn with_manifest(mut blobs: Vec<Blob>) -> Result<SourceImage, oci_spec::OciSpecE
 
     let mut seen = Vec::new();
     blobs.retain(|blob| {
-        let is_new = !seen.contains(&blob.record.digest);
-        seen.push(blob.record.digest.clone());
+        let is_new = !seen.contains(&blob.descriptor.digest);
+        seen.push(blob.descriptor.digest.clone());
         is_new
     });
     Ok(SourceImage {

@@ -180,7 +180,7 @@ impl Contents for Files {
     }
 
     fn blob_size(&self, blob: &manifest::Blob) -> Result<Option<u64>, Error> {
-        self.size(&blob_file(&blob.record.digest))
+        self.size(&blob_file(&blob.descriptor.digest))
     }
 
     fn open_blob(&self, blob: &Blob) -> io::Result<Box<dyn Read + Send>> {

@@ -4,9 +4,9 @@
 use std::fmt::Debug;
 use std::io::{self, Read};
 
-use layergate_core::publish::Verifier;
-use layergate_core::types::Digest;
-use layergate_upstream::manifest::{self, Content, Descriptor, Manifest};
+use layergate_core::publish::has_digest;
+use layergate_core::types::{Descriptor, Digest};
+use layergate_upstream::manifest::{self, Content, IndexEntry, Manifest};
 
 use super::{Blob, SourceImage};
 use crate::error::Error;
@@ -32,17 +32,17 @@ pub trait Contents: Debug + Send + Sync {
 /// Adds an image, after all the images below it.
 pub fn collect(
     contents: &dyn Contents,
-    descriptor: &Descriptor,
+    entry: &IndexEntry,
     depth: usize,
     images: &mut Vec<SourceImage>,
 ) -> Result<(), Error> {
-    if images.iter().any(|image| image.digest == descriptor.digest) {
+    if images.iter().any(|image| image.digest == entry.descriptor.digest) {
         return Ok(());
     }
-    let bytes = verified(contents, descriptor)?;
-    let Manifest { media_type, content } = parse(contents, descriptor, &bytes)?;
+    let bytes = verified(contents, entry)?;
+    let Manifest { media_type, content } = parse(contents, &entry.descriptor, &bytes)?;
     let mut image = SourceImage {
-        digest: descriptor.digest.clone(),
+        digest: entry.descriptor.digest.clone(),
         media_type,
         manifest: bytes,
         blobs: Vec::new(),
@@ -64,7 +64,7 @@ pub fn collect(
         Content::Index(children) => {
             for child in children {
                 collect(contents, &child, depth + 1, images)?;
-                image.images.push(child.digest);
+                image.images.push(child.descriptor.digest);
             }
         }
     }
@@ -73,8 +73,8 @@ pub fn collect(
 }
 
 /// The images of an index.
-pub fn images_of(contents: &dyn Contents, index: &Descriptor) -> Result<Vec<Descriptor>, Error> {
-    match parse(contents, index, &verified(contents, index)?)?.content {
+pub fn images_of(contents: &dyn Contents, index: &IndexEntry) -> Result<Vec<IndexEntry>, Error> {
+    match parse(contents, &index.descriptor, &verified(contents, index)?)?.content {
         Content::Index(images) => Ok(images),
         Content::Image(_) => Ok(Vec::new()),
     }
@@ -91,10 +91,10 @@ fn parse(
 }
 
 /// Reads and verifies a manifest.
-fn verified(contents: &dyn Contents, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
-    let digest = &descriptor.digest;
+fn verified(contents: &dyn Contents, entry: &IndexEntry) -> Result<Vec<u8>, Error> {
+    let Descriptor { digest, size, .. } = &entry.descriptor;
     let Some(bytes) = contents.manifest(digest)? else {
-        let platform = descriptor.platform.as_ref();
+        let platform = entry.platform.as_ref();
         return Err(Error::Source(format!(
             "{} lacks the manifest {digest}{}, which its index names; get it whole, or publish one of its images \
              with --image DIGEST",
@@ -102,11 +102,7 @@ fn verified(contents: &dyn Contents, descriptor: &Descriptor) -> Result<Vec<u8>,
             platform.map(|platform| format!(" ({platform})")).unwrap_or_default()
         )));
     };
-    let is_right = Verifier::of(digest).is_some_and(|mut verifier| {
-        verifier.update(&bytes);
-        verifier.matches()
-    });
-    if bytes.len() as u64 != descriptor.size || !is_right {
+    if bytes.len() as u64 != *size || !has_digest(&bytes, digest) {
         return Err(Error::Source(format!(
             "the manifest {digest} in {} is corrupt: its bytes do not have that digest and size; get the image \
              again",
@@ -122,25 +118,25 @@ fn add_blob(
     image: &mut SourceImage,
 ) -> Result<(), Error> {
     let size = contents.blob_size(&blob)?;
-    let record = blob.record;
+    let descriptor = blob.descriptor;
     match size {
-        None if blob.is_foreign => image.absent_layers.push(record.digest),
+        None if blob.is_foreign => image.absent_layers.push(descriptor.digest),
         None => {
             return Err(Error::Source(format!(
                 "{} lacks the blob {}, which its manifest names; get the image again",
                 contents.name(),
-                record.digest
+                descriptor.digest
             )));
         }
-        Some(found) if found != record.size => {
+        Some(found) if found != descriptor.size => {
             return Err(Error::Source(format!(
                 "the blob {} in {} has {found} bytes, and its manifest says {}; get the image again",
-                record.digest,
+                descriptor.digest,
                 contents.name(),
-                record.size
+                descriptor.size
             )));
         }
-        Some(_) => image.blobs.push(Blob { file: blob_file(&record.digest), record }),
+        Some(_) => image.blobs.push(Blob { file: blob_file(&descriptor.digest), descriptor }),
     }
     Ok(())
 }

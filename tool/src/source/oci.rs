@@ -4,8 +4,8 @@
 //! specification](https://github.com/opencontainers/image-spec/blob/main/image-layout.md).
 
 use layergate_core::types::Digest;
-use layergate_upstream::manifest::{self, Descriptor};
-use oci_spec::image::{Descriptor as Root, ImageIndex};
+use layergate_upstream::manifest::{self, IndexEntry};
+use oci_spec::image::{Descriptor, ImageIndex};
 use serde_json::{Value, json};
 
 use super::files::Files;
@@ -33,8 +33,9 @@ pub fn images(files: &Files, choice: Option<&str>) -> Result<Vec<SourceImage>, E
     Ok(images)
 }
 
-fn choose(files: &Files, roots: &[Root], choice: Option<&str>) -> Result<Descriptor, Error> {
-    let usable = |root: &Root| Descriptor::try_from(root).map_err(|error| unusable(files, error));
+fn choose(files: &Files, roots: &[Descriptor], choice: Option<&str>) -> Result<IndexEntry, Error> {
+    let usable =
+        |root: &Descriptor| IndexEntry::try_from(root).map_err(|error| unusable(files, error));
     let Some(choice) = choice else {
         // Several tags of one image are several descriptors of it.
         let Some(first) = roots.first() else {
@@ -71,19 +72,20 @@ fn choose(files: &Files, roots: &[Root], choice: Option<&str>) -> Result<Descrip
 /// Looks for a digest, in the indexes too.
 fn find(
     files: &Files,
-    descriptors: Vec<Descriptor>,
+    entries: Vec<IndexEntry>,
     digest: &str,
     depth: usize,
     seen: &mut Vec<Digest>,
-) -> Result<Option<Descriptor>, Error> {
-    for descriptor in descriptors {
+) -> Result<Option<IndexEntry>, Error> {
+    for entry in entries {
+        let descriptor = &entry.descriptor;
         if descriptor.digest.to_string() == digest {
-            return Ok(Some(descriptor));
+            return Ok(Some(entry));
         }
         let is_index = manifest::is_index(&descriptor.media_type);
         if is_index && depth < DEEPEST_INDEX && !seen.contains(&descriptor.digest) {
-            let images = images_of(files, &descriptor)?;
-            seen.push(descriptor.digest);
+            let images = images_of(files, &entry)?;
+            seen.push(entry.descriptor.digest);
             if let Some(found) = find(files, images, digest, depth + 1, seen)? {
                 return Ok(Some(found));
             }
@@ -97,12 +99,12 @@ fn unusable(files: &Files, error: impl Into<manifest::Error>) -> Error {
     Error::Source(format!("index.json in {} {}", files.name(), error.into()))
 }
 
-fn names(descriptor: &Root) -> impl Iterator<Item = &str> {
+fn names(descriptor: &Descriptor) -> impl Iterator<Item = &str> {
     let annotations = descriptor.annotations().as_ref();
     NAMES.iter().filter_map(move |name| annotations?.get(*name)).map(String::as_str)
 }
 
-fn label(descriptor: &Root) -> String {
+fn label(descriptor: &Descriptor) -> String {
     names(descriptor).next().unwrap_or(descriptor.digest().as_ref()).to_owned()
 }
 

@@ -3,10 +3,9 @@
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use layergate_core::catalog::LayerRecord;
-use layergate_core::types::{Digest, ImageId};
+use layergate_core::types::{Descriptor, Digest, ImageId};
 use layergate_upstream as upstream;
-use layergate_upstream::manifest::{self, Descriptor};
+use layergate_upstream::manifest::{self, IndexEntry};
 use layergate_upstream::{Danger, Manifest, Trust, Upstream};
 use tokio::runtime::Handle;
 
@@ -50,12 +49,12 @@ impl Registry {
 
     /// The image, after all the images below it.
     pub fn images(&self) -> Result<Vec<SourceImage>, Error> {
-        let root = Descriptor {
+        let descriptor = Descriptor {
             digest: self.root.digest.clone(),
-            media_type: self.root.media_type.clone(),
             size: self.root.bytes.len() as u64,
-            platform: None,
+            media_type: self.root.media_type.clone(),
         };
+        let root = IndexEntry { descriptor, platform: None };
         let mut images = Vec::new();
         collect(self, &root, 0, &mut images)?;
         Ok(images)
@@ -63,12 +62,12 @@ impl Registry {
 
     /// Whether the registry gives a blob, as far as can be told without reading it.
     pub async fn check(&self, blob: &Blob) -> Result<(), Error> {
-        self.ask_for(&blob.record)
+        self.ask_for(&blob.descriptor)
             .await
-            .map_err(|error| blob_error(&self.name, &blob.record.digest, &error))
+            .map_err(|error| blob_error(&self.name, &blob.descriptor.digest, &error))
     }
 
-    async fn ask_for(&self, blob: &LayerRecord) -> Result<(), upstream::Error> {
+    async fn ask_for(&self, blob: &Descriptor) -> Result<(), upstream::Error> {
         self.upstream.blob(&blob.digest, blob.size)?.open().await
     }
 }
@@ -101,17 +100,17 @@ impl Contents for Registry {
     /// it is asked.
     fn blob_size(&self, blob: &manifest::Blob) -> Result<Option<u64>, Error> {
         if !blob.is_foreign {
-            return Ok(Some(blob.record.size));
+            return Ok(Some(blob.descriptor.size));
         }
-        match wait_for(self.ask_for(&blob.record)) {
-            Ok(()) => Ok(Some(blob.record.size)),
+        match wait_for(self.ask_for(&blob.descriptor)) {
+            Ok(()) => Ok(Some(blob.descriptor.size)),
             Err(upstream::Error::NotFound) => Ok(None),
-            Err(error) => Err(blob_error(&self.name, &blob.record.digest, &error)),
+            Err(error) => Err(blob_error(&self.name, &blob.descriptor.digest, &error)),
         }
     }
 
     fn open_blob(&self, blob: &Blob) -> io::Result<Box<dyn Read + Send>> {
-        Ok(self.upstream.blob(&blob.record.digest, blob.record.size)?.into_reader())
+        Ok(self.upstream.blob(&blob.descriptor.digest, blob.descriptor.size)?.into_reader())
     }
 }
 

@@ -1,8 +1,8 @@
 //! An image: its manifest is fetched and verified. Its layers, and the images of an index, come
 //! when they are asked for.
 
-use layergate_core::catalog::{Consistency, Fill, FillFailure, Intent, NewImage};
-use layergate_core::publish::{self, Uploads};
+use layergate_core::catalog::{Consistency, Fill, FillFailure, NewImage};
+use layergate_core::publish::Uploads;
 use layergate_core::types::{Digest, ImageId, Repository};
 use layergate_upstream as upstream;
 use layergate_upstream::manifest::{self, Content};
@@ -85,13 +85,13 @@ impl Worker {
         };
         match content {
             Content::Index(images) => {
-                image.images = images.into_iter().map(|image| image.digest).collect()
+                image.images = images.into_iter().map(|image| image.descriptor.digest).collect()
             }
             Content::Image(blobs) => {
                 for blob in blobs {
                     match blob.is_foreign {
-                        true => image.absent_layers.push(blob.record.digest),
-                        false => image.layers.push(blob.record),
+                        true => image.absent_layers.push(blob.descriptor.digest),
+                        false => image.layers.push(blob.descriptor),
                     }
                 }
             }
@@ -112,24 +112,13 @@ impl Worker {
                 self.catalog.create_cache(repository, &source.rule.accounts).await?;
             }
         }
-        let layers = image.layers.iter().map(|layer| layer.digest.clone());
-        let digests: Vec<_> = layers.chain([image.digest.clone()]).collect();
-        let intent = self.announce(repository, digests).await?;
-        let published = self.publish(repository, &image, bytes, &intent).await;
-        self.retire(&intent, &published).await;
-        published.map(|()| size)
-    }
-
-    async fn publish(
-        &self,
-        repository: &Repository,
-        image: &NewImage,
-        manifest: Vec<u8>,
-        intent: &Intent,
-    ) -> Result<(), Failure> {
         let stop = CancellationToken::new(); // a manifest is sent in an instant
         let uploads = Uploads::new(self.store.clone(), repository.registry.clone(), stop);
-        uploads.manifest(&image.digest, &image.media_type, manifest).await?;
-        Ok(publish::image(&self.catalog, repository, image, intent).await?)
+        self.publishing(repository, image.digests(), async |publishing| {
+            uploads.manifest(&image.digest, &image.media_type, bytes).await?;
+            publishing.image(&image).await?;
+            Ok(size)
+        })
+        .await
     }
 }

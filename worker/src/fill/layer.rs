@@ -4,11 +4,9 @@
 use std::sync::Mutex as StdMutex;
 use std::time::{Duration, Instant};
 
-use layergate_core::catalog::{
-    BeforeStored, Consistency, Fill, Intent, LayerDescription, LayerRecord, LayerState,
-};
+use layergate_core::catalog::{BeforeStored, Consistency, Fill, Intent, LayerState};
 use layergate_core::publish::Uploads;
-use layergate_core::types::{Digest, DownloadUrl, Repository};
+use layergate_core::types::{Descriptor, Digest, DownloadUrl, Repository};
 use layergate_upstream::{Blob, Upstream};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +31,7 @@ struct Vetted {
     url: DownloadUrl,
     since: Instant,
     upstream: Upstream,
-    layer: LayerRecord,
+    layer: Descriptor,
 }
 
 impl Redirect {
@@ -54,7 +52,7 @@ impl Redirect {
 }
 
 /// Asks the upstream for a layer. It has it, with the right size, if this succeeds.
-async fn open(upstream: &Upstream, layer: &LayerRecord) -> Result<Blob, layergate_upstream::Error> {
+async fn open(upstream: &Upstream, layer: &Descriptor) -> Result<Blob, layergate_upstream::Error> {
     let mut blob = upstream.blob(&layer.digest, layer.size)?;
     blob.open().await?;
     Ok(blob)
@@ -72,23 +70,22 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<u64, Failure> {
         let state = self.catalog.layer(repository, digest, Consistency::Strong).await?;
-        let LayerState::Upstream(LayerDescription { size, media_type }) = state else {
+        let LayerState::Upstream(layer) = state else {
             self.catalog.end_fill(fill).await?; // it is stored, or no image references it any more
             return Ok(0);
         };
-        let layer = LayerRecord { digest: digest.clone(), size, media_type };
         let source = self.source(repository).await?;
-        let intent = self.announce(repository, [digest.clone()]).await?;
-        let stored =
-            self.store_layer(fill, (repository, &source, &layer), redirect, stop, &intent).await;
-        self.retire(&intent, &stored).await;
-        stored
+        self.publishing(repository, [digest.clone()], async |publishing| {
+            let intent = publishing.intent();
+            self.store_layer(fill, (repository, &source, &layer), redirect, stop, intent).await
+        })
+        .await
     }
 
     async fn store_layer(
         &self,
         fill: &Fill,
-        (repository, source, layer): (&Repository, &Source, &LayerRecord),
+        (repository, source, layer): (&Repository, &Source, &Descriptor),
         redirect: &Redirect,
         stop: &CancellationToken,
         intent: &Intent,

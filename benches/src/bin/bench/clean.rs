@@ -10,8 +10,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use layergate_bench::process::Process;
 use layergate_bench::stack::{Stack, address};
 use layergate_bench::{Result, image, report};
-use layergate_core::catalog::{Catalog, LayerRecord, NewImage};
-use layergate_core::types::{Digest, ImageId, ObjectKey, RegistryId, Repository, RepositoryName};
+use layergate_core::catalog::{Catalog, NewImage};
+use layergate_core::types::{
+    Descriptor, Digest, ImageId, ObjectKey, RegistryId, Repository, RepositoryName,
+};
 use serde_json::{Value, json};
 
 use crate::bucket::Bucket;
@@ -98,7 +100,7 @@ async fn write(
 ) -> Result<()> {
     let layers =
         (0..LAYERS).map(|layer_n| layer(&format!("layer {layer_n} of image {n} of {repository}")));
-    let layers: Vec<LayerRecord> = layers.collect::<Result<_>>()?;
+    let layers: Vec<Descriptor> = layers.collect::<Result<_>>()?;
     let manifest = layer(&format!("manifest of image {n} of {repository}"))?.digest;
     let image = NewImage {
         digest: manifest.clone(),

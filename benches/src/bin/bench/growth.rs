@@ -5,9 +5,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use layergate_bench::stack::{Stack, address};
 use layergate_bench::{Result, image, paths, report};
 use layergate_core::aws::{self, Patience};
-use layergate_core::catalog::{Catalog, Consistency, LayerRecord, NewImage};
+use layergate_core::catalog::{Catalog, Consistency, NewImage};
 use layergate_core::config::Config;
-use layergate_core::types::{AccountId, Digest, ImageTag, RegistryId, Repository, RepositoryName};
+use layergate_core::types::{
+    AccountId, Descriptor, Digest, ImageTag, RegistryId, Repository, RepositoryName,
+};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
@@ -173,7 +175,7 @@ fn slices(layers: &[String]) -> Vec<&[u8]> {
 struct Filler {
     catalog: Catalog,
     repository: Repository,
-    shared: Vec<LayerRecord>,
+    shared: Vec<Descriptor>,
     /// How many images it has written.
     images: usize,
 }
@@ -232,11 +234,11 @@ impl Filler {
 }
 
 /// A layer of these bytes.
-pub fn layer(content: &str) -> Result<LayerRecord> {
+pub fn layer(content: &str) -> Result<Descriptor> {
     let hex: String =
         digest(&SHA256, content.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect();
     let digest = Digest::parse(&format!("sha256:{hex}")).map_err(|_| "a digest is wrong")?;
-    Ok(LayerRecord { digest, size: content.len() as u64, media_type: image::LAYER.to_owned() })
+    Ok(Descriptor { digest, size: content.len() as u64, media_type: image::LAYER.to_owned() })
 }
 
 /// The stack's catalog.
