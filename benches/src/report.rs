@@ -78,6 +78,9 @@ pub fn targets(targets: &[(String, f64, f64)]) -> Value {
         vec![name.clone(), format!("{at_most:.3}"), format!("{reached:.3}"), verdict.to_owned()]
     };
     table(&["", "at most", "reached", ""], &targets.iter().map(cells).collect::<Vec<_>>());
-    let json = |(name, reached, at_most): &(String, f64, f64)| json!({"target": name, "reached": reached, "at_most": at_most});
+    let json = |target: &(String, f64, f64)| {
+        let (name, reached, at_most) = target;
+        json!({"target": name, "reached": reached, "at_most": at_most})
+    };
     targets.iter().map(json).collect()
 }
