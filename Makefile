@@ -160,7 +160,7 @@ test-deploy: sam-build .venv-moto/installed ## Deploy, change and tear down the 
 
 .PHONY: sam-build deploy repair outputs invoke start-api lint-template test-deploy test-sam
 
-# --- Measuring. Debian's packages, PyPI and npm have what it needs. It is installed into the folder bench of cargo's target.
+# --- Measuring. What it needs is installed by apt-get, pip and npm, the last two into the bench folder of cargo's target.
 
 BENCH := $(TARGET_DIR)/bench
 
