@@ -160,7 +160,7 @@ test-deploy: sam-build .venv-moto/installed ## Deploy, change and tear down the 
 
 .PHONY: sam-build deploy repair outputs invoke start-api lint-template test-deploy test-sam
 
-# --- Measuring. What it needs comes from Debian's packages, PyPI and npm into the bench folder of cargo's target.
+# --- Measuring. What it needs is installed by apt-get, pip and npm, the last two into the bench folder of cargo's target.
 
 BENCH := $(TARGET_DIR)/bench
 
@@ -172,11 +172,11 @@ $(BENCH)/tools: benches/python/requirements.txt benches/node/package.json
 	npm --prefix $(BENCH)/node install --no-package-lock --no-audit --no-fund --silent
 	touch $@
 
-# Apart from bench, so that what the AWS SDK needs of their dependencies is not in them.
+# In a command of its own: together with bench, cargo would build them with the features that the AWS SDK needs.
 build-echo-and-load:
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench --no-default-features
 
-# PART and BEFORE reach the program as variables of its environment.
+# The program reads PART and BEFORE from its environment.
 bench: build build-echo-and-load $(BENCH)/tools ## Measure all, or only PART=function, growth, clean, local, registry or pull-through; BEFORE=PATH compares with another bootstrap
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-worker --bins
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench --bin bench
@@ -184,7 +184,7 @@ bench: build build-echo-and-load $(BENCH)/tools ## Measure all, or only PART=fun
 	cp benches/node/*.js $(BENCH)/node
 	$(TARGET_DIR)/release/bench
 
-load: build-echo-and-load ## Put 100,000 checked calls or more on the local stack while images come and go
+load: build-echo-and-load ## Make 100,000 or more calls to the local stack, and check each answer
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-tool --bins
 	$(TARGET_DIR)/release/load
 

@@ -1,4 +1,4 @@
--- The request that wrk repeats, from the environment, and its figures as one line of JSON.
+-- Makes the request that wrk repeats from variables, and prints the figures as one line of JSON.
 
 wrk.method = os.getenv("ASK_METHOD")
 wrk.body = os.getenv("ASK_BODY")
@@ -12,7 +12,8 @@ function done(summary, latency)
    local errors = summary.errors
    local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
    print(string.format(
-      'FIGURES {"calls_per_second": %.1f, "p50_ms": %.3f, "p99_ms": %.3f, "calls": %d, "failed": %d}',
+      'FIGURES {"calls_per_second": %.1f, "p50_ms": %.3f, "p99_ms": %.3f, ' ..
+         '"calls": %d, "failed": %d}',
       summary.requests / summary.duration * 1e6,
       latency:percentile(50) / 1000, latency:percentile(99) / 1000, summary.requests, failed))
 end

@@ -1,16 +1,16 @@
-// Downloads a layer from behind API Gateway, signing as its IAM authorizer wants:
+// Downloads a layer through API Gateway, with the signature that its IAM authorizer requires:
 //
 //   npm install @aws-sdk/client-ecr
 //   node pull.mjs https://ID.execute-api.REGION.amazonaws.com/STAGE REPOSITORY DIGEST > FILE
 //
-// Credentials and region are those that the SDK finds by itself: AWS_REGION, AWS_PROFILE and so on.
+// The SDK finds the credentials and the region as usual, for example by AWS_REGION and AWS_PROFILE.
 
 import { createHash } from "node:crypto";
 import { ECRClient, GetDownloadUrlForLayerCommand } from "@aws-sdk/client-ecr";
 
 const [endpoint, repositoryName, layerDigest] = process.argv.slice(2);
 
-// An ECR client signs for the service "ecr", which API Gateway refuses.
+// An ECR client signs for the service "ecr". API Gateway refuses that.
 const client = new ECRClient({ endpoint, signingName: "execute-api" });
 
 try {
@@ -34,5 +34,7 @@ async function download(url) {
       await new Promise((resolve) => process.stdout.once("drain", resolve));
     }
   }
-  if (hash.digest("hex") !== expected.toLowerCase()) throw new Error("the layer does not have that digest");
+  if (hash.digest("hex") !== expected.toLowerCase()) {
+    throw new Error("the layer does not have that digest");
+  }
 }

@@ -1,8 +1,8 @@
-//! `make demo`: the main job from end to end, with real parts, in a temporary folder.
+//! `make demo`: publishes and pulls an image with a local stack in a temporary folder.
 //!
-//! Starts a local stack, publishes the sample image beside this file, asks for the URL of every
-//! layer with the AWS SDK's ECR client, downloads each with the URL alone, and checks its digest.
-//! Then asks for a layer that is not there.
+//! It starts the stack and publishes the sample image beside this file. For every layer, it gets
+//! the URL with the AWS SDK's ECR client, downloads the layer with only that URL, and verifies its
+//! digest. Then it asks for a layer that does not exist.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -39,8 +39,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Starts `layergate local`, which is built beside this example, and waits until it says that it is
-/// up.
+/// Starts `layergate local`, which is built beside this example, and waits until it is ready.
 async fn start_stack(data: &Path) -> Result<Child> {
     println!("$ layergate local --port 0");
     let mut stack = Command::new(layergate()?)
@@ -56,7 +55,7 @@ async fn start_stack(data: &Path) -> Result<Child> {
     Ok(stack)
 }
 
-/// The variables that `DIR/local.env` exports.
+/// The variables that the file `local.env` exports.
 fn read_environment(file: &Path) -> Result<HashMap<String, String>> {
     let text = std::fs::read_to_string(file)?;
     let exports = text.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
@@ -114,7 +113,7 @@ async fn pull_everything(environment: &HashMap<String, String>) -> Result<()> {
             Ok(())
         }
         Err(error) => Err(error.into()),
-        Ok(_) => Err("a layer that nobody published was given a URL".into()),
+        Ok(_) => Err("a layer that nobody published got a URL".into()),
     }
 }
 

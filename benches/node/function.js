@@ -1,4 +1,4 @@
-// The function in Node, for the benchmark: the same checks, the same query, a URL of the same kind.
+// The function in Node, for the benchmark: the same checks, the same query, the same kind of URL.
 
 import { DynamoDBClient, QueryCommand } from "@aws-sdk/client-dynamodb";
 import { GetObjectCommand, S3Client } from "@aws-sdk/client-s3";
@@ -45,9 +45,12 @@ export async function handler(event, requestId) {
 
 async function answer(event) {
   const context = event.requestContext ?? {};
-  const caller = event.version === "2.0" ? context.authorizer?.iam?.accountId : context.identity?.accountId;
+  const caller =
+    event.version === "2.0" ? context.authorizer?.iam?.accountId : context.identity?.accountId;
   const headers = {};
-  for (const [name, value] of Object.entries(event.headers ?? {})) headers[name.toLowerCase()] = value;
+  for (const [name, value] of Object.entries(event.headers ?? {})) {
+    headers[name.toLowerCase()] = value;
+  }
   if (headers["x-amz-target"] !== TARGET) {
     throw new Refusal("UnknownOperationException", "not an operation of this service");
   }
@@ -67,26 +70,32 @@ async function answer(event) {
       throw new Refusal("SerializationException", `the member '${member}' must be a string`);
     }
   }
-  const { repositoryName: name, layerDigest: digest, registryId: registry = DEFAULT_REGISTRY_ID } = members;
+  const { repositoryName: name, layerDigest: digest } = members;
+  const registry = members.registryId ?? DEFAULT_REGISTRY_ID;
   if (!name || name.length < 2 || name.length > 256 || !REPOSITORY_NAME.test(name)) {
     throw new Refusal("InvalidParameterException", "repositoryName");
   }
-  if (!digest || !DIGEST.test(digest)) throw new Refusal("InvalidParameterException", "layerDigest");
+  if (!digest || !DIGEST.test(digest)) {
+    throw new Refusal("InvalidParameterException", "layerDigest");
+  }
   if (!ACCOUNT_ID.test(registry)) throw new Refusal("InvalidParameterException", "registryId");
   if (caller !== registry) throw new Refusal("AccessDeniedException", "not authorized");
 
   const [algorithm, digits] = digest.split(":");
+  const partition = `layer#${registry}/${name}@${algorithm}:${digits.toLowerCase()}`;
   const { Items: items } = await dynamodb.send(
     new QueryCommand({
       TableName: TABLE_NAME,
       KeyConditionExpression: "pk = :pk",
-      ExpressionAttributeValues: { ":pk": { S: `layer#${registry}/${name}@${algorithm}:${digits.toLowerCase()}` } },
+      ExpressionAttributeValues: { ":pk": { S: partition } },
       ConsistentRead: false,
       Limit: 2,
     }),
   );
   if (items[0]?.sk.S !== "layer") throw new Refusal("LayersNotFoundException", "no such layer");
-  if (items.length < 2) throw new Refusal("LayerInaccessibleException", "no image references the layer");
+  if (items.length < 2) {
+    throw new Refusal("LayerInaccessibleException", "no image references the layer");
+  }
   const key = items[0].object_key.S;
   if (!key.startsWith(`layers/${registry}/`)) throw new Error("object_key");
   const command = new GetObjectCommand({ Bucket: BUCKET_NAME, Key: key });

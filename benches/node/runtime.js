@@ -10,7 +10,8 @@ const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
 function request(method, path, body) {
   return new Promise((resolve, reject) => {
     const headers = body === undefined ? {} : { "content-length": Buffer.byteLength(body) };
-    const sent = http.request({ host, port, agent, method, path: `/2018-06-01/runtime${path}`, headers });
+    const options = { host, port, agent, method, path: `/2018-06-01/runtime${path}`, headers };
+    const sent = http.request(options);
     sent.on("error", reject);
     sent.on("response", (response) => {
       const chunks = [];

@@ -1,4 +1,4 @@
-"""The function in Python, for the benchmark: the same checks, the same query, a URL of the same kind."""
+"""The function in Python, for the benchmark: the same checks and query, the same kind of URL."""
 
 import base64
 import json
@@ -13,7 +13,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 TARGET = "AmazonEC2ContainerRegistry_V20150921.GetDownloadUrlForLayer"
 ACCOUNT_ID = re.compile(r"[0-9]{12}")
 DIGEST = re.compile(r"[a-zA-Z0-9-_+.]+:[a-fA-F0-9]+")
-REPOSITORY_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
+COMPONENT = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+REPOSITORY_NAME = re.compile(rf"{COMPONENT}(\/{COMPONENT})*")
 
 TABLE_NAME = os.environ["TABLE_NAME"]
 BUCKET_NAME = os.environ["BUCKET_NAME"]
@@ -21,7 +22,11 @@ DEFAULT_REGISTRY_ID = os.environ["DEFAULT_REGISTRY_ID"]
 
 dynamodb = boto3.client(
     "dynamodb",
-    config=Config(connect_timeout=1, read_timeout=1.5, retries={"mode": "standard", "total_max_attempts": 3}),
+    config=Config(
+        connect_timeout=1,
+        read_timeout=1.5,
+        retries={"mode": "standard", "total_max_attempts": 3},
+    ),
 )
 s3 = boto3.client("s3", config=Config(signature_version="s3v4"))
 
@@ -43,11 +48,19 @@ def handler(event, context):
         print(repr(fault), file=sys.stderr)
         error_type = "ServerException"
         status, body = 500, {"__type": error_type, "message": "internal fault"}
-    headers = {"content-type": "application/x-amz-json-1.1", "x-amzn-requestid": context.aws_request_id}
+    headers = {
+        "content-type": "application/x-amz-json-1.1",
+        "x-amzn-requestid": context.aws_request_id,
+    }
     if error_type:
         headers["x-amzn-errortype"] = error_type
     print(json.dumps({"request_id": context.aws_request_id, "outcome": error_type or "OK"}))
-    return {"statusCode": status, "headers": headers, "body": json.dumps(body), "isBase64Encoded": False}
+    return {
+        "statusCode": status,
+        "headers": headers,
+        "body": json.dumps(body),
+        "isBase64Encoded": False,
+    }
 
 
 def answer(event):
@@ -83,10 +96,11 @@ def answer(event):
         raise Refusal("AccessDeniedException", "not authorized")
 
     algorithm, digits = digest.split(":")
+    partition = f"layer#{registry}/{name}@{algorithm}:{digits.lower()}"
     items = dynamodb.query(
         TableName=TABLE_NAME,
         KeyConditionExpression="pk = :pk",
-        ExpressionAttributeValues={":pk": {"S": f"layer#{registry}/{name}@{algorithm}:{digits.lower()}"}},
+        ExpressionAttributeValues={":pk": {"S": partition}},
         ConsistentRead=False,
         Limit=2,
     )["Items"]
@@ -97,5 +111,6 @@ def answer(event):
     key = items[0]["object_key"]["S"]
     if not key.startswith(f"layers/{registry}/"):
         raise KeyError("object_key")
-    url = s3.generate_presigned_url("get_object", Params={"Bucket": BUCKET_NAME, "Key": key}, ExpiresIn=3600)
+    parameters = {"Bucket": BUCKET_NAME, "Key": key}
+    url = s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=3600)
     return {"downloadUrl": url, "layerDigest": digest}

@@ -1,4 +1,4 @@
-//! Images made on the spot.
+//! Images that the benchmark makes, as OCI layouts.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -20,14 +20,14 @@ pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// Writes a layout of one image whose layers are those bytes; gives their digests.
+/// Writes a layout of one image with these layers. Returns the layers' digests.
 pub fn write(folder: &Path, layers: &[&[u8]]) -> Result<Vec<String>> {
     let (manifest, digests) = image(folder, layers)?;
     layout(folder, &manifest)?;
     Ok(digests)
 }
 
-/// Writes a layout of one index, of images whose layers are those bytes.
+/// Writes a layout of one index of images with these layers.
 pub fn write_index(folder: &Path, images: &[Vec<&[u8]>]) -> Result<()> {
     let images =
         images.iter().map(|layers| Ok(image(folder, layers)?.0)).collect::<Result<Vec<_>>>()?;
@@ -35,7 +35,7 @@ pub fn write_index(folder: &Path, images: &[Vec<&[u8]>]) -> Result<()> {
     layout(folder, &json_blob(folder, INDEX, &index)?)
 }
 
-/// Writes a layout of one image with so many layers of so many random bytes; gives the layers'
+/// Writes a layout of one image with `layers` layers of `bytes` random bytes. Returns the layers'
 /// digests.
 pub fn write_random(folder: &Path, layers: usize, bytes: usize) -> Result<Vec<String>> {
     let random = SystemRandom::new();
@@ -56,21 +56,26 @@ pub fn write_random(folder: &Path, layers: usize, bytes: usize) -> Result<Vec<St
     Ok(digests)
 }
 
-/// The digest of what a layout was written of, an image's manifest or an index.
+/// The digest of a layout's image or index.
 pub fn root(folder: &Path) -> Result<String> {
     let index: Value = serde_json::from_slice(&fs::read(folder.join("index.json"))?)?;
     let digest = index["manifests"][0]["digest"].as_str();
-    digest.map(str::to_owned).ok_or_else(|| "a layout of nothing".into())
+    digest.map(str::to_owned).ok_or_else(|| "an empty layout".into())
 }
 
-/// Writes an image whose layers are those bytes; gives the manifest's descriptor and the layers'
-/// digests.
+/// The digests of a layout's blobs: layers, configurations, manifests and indexes.
+pub fn blobs(folder: &Path) -> Result<Vec<String>> {
+    let files = fs::read_dir(folder.join("blobs/sha256"))?;
+    files.map(|file| Ok(format!("sha256:{}", file?.file_name().to_string_lossy()))).collect()
+}
+
+/// Writes an image with these layers. Returns the manifest's descriptor and the layers' digests.
 fn image(folder: &Path, layers: &[&[u8]]) -> Result<(Value, Vec<String>)> {
     let layers = layers.iter().map(|layer| blob(folder, LAYER, |file| Ok(file.write_all(layer)?)));
     image_of(folder, &layers.collect::<Result<Vec<_>>>()?)
 }
 
-/// The same of layers that are written already.
+/// The same for layers that are already written, by their descriptors.
 fn image_of(folder: &Path, layers: &[Value]) -> Result<(Value, Vec<String>)> {
     let digests: Vec<String> = layers
         .iter()
@@ -85,7 +90,7 @@ fn image_of(folder: &Path, layers: &[Value]) -> Result<(Value, Vec<String>)> {
     Ok((json_blob(folder, MANIFEST, &manifest)?, digests))
 }
 
-/// Completes a layout whose blobs are written: `root` is what is in it.
+/// Completes a layout whose blobs are written. `root` is the descriptor of its image or index.
 fn layout(folder: &Path, root: &Value) -> Result<()> {
     fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let index = json!({"schemaVersion": 2, "manifests": [root]});
@@ -96,7 +101,7 @@ fn json_blob(folder: &Path, media_type: &str, value: &Value) -> Result<Value> {
     blob(folder, media_type, |file| Ok(file.write_all(value.to_string().as_bytes())?))
 }
 
-/// Writes a blob; gives its descriptor.
+/// Writes a blob. Returns its descriptor.
 fn blob(
     folder: &Path,
     media_type: &str,
@@ -116,7 +121,7 @@ fn blob(
     Ok(json!({"mediaType": media_type, "digest": digest, "size": file.size}))
 }
 
-/// The digest of some content.
+/// The digest of `content`.
 pub fn digest_of(content: &[u8]) -> String {
     text(&digest(&SHA256, content))
 }
@@ -126,7 +131,7 @@ fn text(digest: &Digest) -> String {
     format!("sha256:{hex}")
 }
 
-/// A file, and the digest of what was written to it.
+/// A file that hashes the bytes written to it.
 struct Hashing {
     file: BufWriter<File>,
     digest: Context,

@@ -1,8 +1,7 @@
-//! What `make bench` and `make load` measure with: as little as possible between the clock and what
-//! is measured.
+//! What `make bench` and `make load` measure with.
 //!
-//! Threads that block and HTTP read by hand, because an async server's own scheduling would be in
-//! every number.
+//! The clients use blocking threads and their own simple HTTP: the scheduling of an async client
+//! would be part of every measured time.
 
 pub mod http;
 pub mod image;
@@ -12,7 +11,7 @@ pub mod report;
 pub mod stack;
 pub mod statistics;
 
-/// What ends a run, in words.
+/// Why a run ended early, as text.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// The result of a step of a run.

@@ -1,5 +1,5 @@
-//! Where programs and files of a run are. All by where this program is, because cargo may have been
-//! told to build into any folder.
+//! Where the programs and files of a run are. All paths start at this program's own, because cargo
+//! may build into any folder.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ pub fn program(name: &str) -> Result<PathBuf> {
     match program.exists() {
         true => Ok(program),
         false => {
-            Err(format!("{} is missing; `make bench` and `make load` build it", program.display())
-                .into())
+            let program = program.display();
+            Err(format!("{program} is missing; `make bench` and `make load` build it").into())
         }
     }
 }
 
-/// The folder `bench` of cargo's target directory, where runs keep what they make.
+/// The folder `bench` of cargo's target directory. Runs keep their files there.
 pub fn folder() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     let target = program.ancestors().nth(2).ok_or("this program is in no target directory")?;

@@ -1,4 +1,4 @@
-//! What a run prints and writes down.
+//! How a run prints its tables and targets.
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::Result;
 
-/// Prints rows under their headings: the first column to the left, the others to the right.
+/// Prints a table in Markdown. The first column is aligned left, the others right.
 pub fn table(headings: &[&str], rows: &[Vec<String>]) {
     let headings: Vec<String> = headings.iter().map(|&heading| heading.to_owned()).collect();
     let width = |column: usize| {
@@ -33,7 +33,7 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) {
     println!();
 }
 
-/// When and where this is.
+/// The date, the machine, and its load before the run.
 pub fn machine() -> Result<Value> {
     let date = Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output()?;
     let processor = fs::read_to_string("/proc/cpuinfo")?;
@@ -51,14 +51,14 @@ pub fn machine() -> Result<Value> {
     }))
 }
 
-/// How many tasks wanted a CPU in the last minute: more than a few tenths before a run, and its
-/// numbers are somebody else's too.
+/// How many tasks wanted a CPU in the last minute. If there were more than a few tenths before a
+/// run, other work is part of its figures.
 fn load() -> Result<f64> {
     let load = fs::read_to_string("/proc/loadavg")?;
     Ok(load.split_ascii_whitespace().next().ok_or("no load")?.parse()?)
 }
 
-/// One line about [`machine`]'s answer.
+/// What [`machine`] returned, in one line.
 pub fn describe(machine: &Value) -> String {
     format!(
         "{}, {} CPUs ({}), {} GiB of memory, load before the run {}",
@@ -70,14 +70,17 @@ pub fn describe(machine: &Value) -> String {
     )
 }
 
-/// Prints targets, each with its name, what was reached, and what it is to be at most. Gives them
-/// as JSON.
+/// Prints targets: the name of each, the figure that was reached, and the largest allowed one.
+/// Returns them as JSON.
 pub fn targets(targets: &[(String, f64, f64)]) -> Value {
     let cells = |(name, reached, at_most): &(String, f64, f64)| {
         let verdict = if reached <= at_most { "met" } else { "missed" };
         vec![name.clone(), format!("{at_most:.3}"), format!("{reached:.3}"), verdict.to_owned()]
     };
     table(&["", "at most", "reached", ""], &targets.iter().map(cells).collect::<Vec<_>>());
-    let json = |(name, reached, at_most): &(String, f64, f64)| json!({"target": name, "reached": reached, "at_most": at_most});
+    let json = |target: &(String, f64, f64)| {
+        let (name, reached, at_most) = target;
+        json!({"target": name, "reached": reached, "at_most": at_most})
+    };
     targets.iter().map(json).collect()
 }

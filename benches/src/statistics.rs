@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The value that `percent` of all values do not exceed.
+/// The smallest value that at least `percent` of the values do not exceed.
 pub fn percentile(values: &[f64], percent: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -15,7 +15,7 @@ pub fn median(values: &[f64]) -> f64 {
     percentile(values, 50.0)
 }
 
-/// As milliseconds.
+/// A duration in milliseconds.
 pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }

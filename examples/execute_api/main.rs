@@ -1,4 +1,4 @@
-//! Asks for a layer's URL from behind API Gateway, signing as its IAM authorizer wants:
+//! Gets a layer's URL through API Gateway, with the signature that its IAM authorizer requires:
 //!
 //! ```sh
 //! endpoint=https://ID.execute-api.REGION.amazonaws.com/STAGE
@@ -6,8 +6,8 @@
 //! curl --fail --output FILE "$url"
 //! ```
 //!
-//! Credentials and region are those that the SDK finds by itself: `AWS_REGION`, `AWS_PROFILE` and
-//! so on.
+//! The SDK finds the credentials and the region as usual, for example by `AWS_REGION` and
+//! `AWS_PROFILE`.
 
 mod signing;
 
@@ -25,7 +25,8 @@ async fn main() -> ExitCode {
     };
 
     let aws = aws_config::defaults(aws_config::BehaviorVersion::latest())
-        .http_client(layergate_core::aws::http_client()) // only for this package, which turns the SDK's own one off
+        // Only this package needs this: it turns the SDK's own client off.
+        .http_client(layergate_core::aws::http_client())
         .load()
         .await;
     let config = aws_sdk_ecr::config::Builder::from(&aws)
@@ -34,13 +35,8 @@ async fn main() -> ExitCode {
         .build();
     let ecr = aws_sdk_ecr::Client::from_conf(config);
 
-    match ecr
-        .get_download_url_for_layer()
-        .repository_name(repository)
-        .layer_digest(digest)
-        .send()
-        .await
-    {
+    let call = ecr.get_download_url_for_layer().repository_name(repository).layer_digest(digest);
+    match call.send().await {
         Ok(answer) => {
             println!("{}", answer.download_url().unwrap_or_default());
             ExitCode::SUCCESS

@@ -1,11 +1,11 @@
-//! What makes an ECR client's calls acceptable to API Gateway.
+//! Makes an ECR client sign for API Gateway.
 
 use aws_sdk_ecr::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_ecr::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_ecr::error::BoxError;
 use aws_types::SigningName;
 
-/// An ECR client signs for the service `ecr`, which API Gateway refuses.
+/// Signs for the service `execute-api`. An ECR client signs for `ecr`, which API Gateway refuses.
 #[derive(Debug)]
 pub struct SignForExecuteApi;
 

@@ -1,4 +1,4 @@
-//! The least that a function on lambda_runtime does: it answers each event with the event.
+//! The smallest function on lambda_runtime: it answers each event with the event.
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;

@@ -1,26 +1,25 @@
-//! DynamoDB as far as the function sees it: to a query, the two records of a layer that an image
-//! references; to a GetItem, the record of the table's layout, which the function reads when it
-//! makes its connection ready.
+//! A stand-in for DynamoDB. It answers every query with the two records of a layer that an image
+//! references. It answers GetItem with the record of the table's layout, which the function reads
+//! to open its connection early.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 
 use layergate_bench::Result;
-use layergate_bench::http::{Connection, message};
+use layergate_bench::http::{self, Connection, message};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-/// The canned answer, over HTTP and over TLS.
+/// The stand-in, over HTTP and over TLS.
 pub struct Answers {
     pub http: SocketAddr,
     pub tls: SocketAddr,
-    /// The certificate that vouches for the TLS side, as PEM.
+    /// The certificate of the authority that signed the TLS side's certificate, as PEM.
     pub authority: String,
     requests: Arc<AtomicU64>,
 }
@@ -31,19 +30,14 @@ impl Answers {
         let answer = Arc::new(Canned::new());
         let (config, authority) = tls()?;
 
-        let (http, (sent, counted)) = (listen()?, (answer.clone(), requests.clone()));
-        let http_address = http.local_addr()?;
-        thread::spawn(move || accept(&http, &sent, &counted, Ok));
-
-        let (tls, (sent, counted)) = (listen()?, (answer, requests.clone()));
-        let tls_address = tls.local_addr()?;
-        thread::spawn(move || {
-            accept(&tls, &sent, &counted, move |stream| {
-                let session = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
-                Ok(StreamOwned::new(session, stream))
-            });
-        });
-        Ok(Self { http: http_address, tls: tls_address, authority, requests })
+        let (sent, counted) = (answer.clone(), requests.clone());
+        let http = http::listen(move |stream| serve(stream, &sent, &counted))?;
+        let (sent, counted) = (answer, requests.clone());
+        let tls = http::listen(move |stream| {
+            let session = ServerConnection::new(config.clone())?;
+            serve(StreamOwned::new(session, stream), &sent, &counted)
+        })?;
+        Ok(Self { http, tls, authority, requests })
     }
 
     /// How many requests were answered.
@@ -52,41 +46,18 @@ impl Answers {
     }
 }
 
-fn listen() -> Result<TcpListener> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?)
-}
-
-fn accept<S: Read + Write + Send + 'static>(
-    listener: &TcpListener,
-    answers: &Arc<Canned>,
-    requests: &Arc<AtomicU64>,
-    wrap: impl Fn(TcpStream) -> io::Result<S>,
-) {
-    for stream in listener.incoming() {
-        let Ok(stream) =
-            stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream)).and_then(&wrap)
-        else {
-            continue;
-        };
-        let (answers, requests) = (answers.clone(), requests.clone());
-        thread::spawn(move || {
-            let mut connection = Connection::new(stream);
-            // An error is the end of the connection, as when its process was ended.
-            while let Ok(Some(request)) = connection.receive() {
-                requests.fetch_add(1, Ordering::Relaxed);
-                let is_get = request
-                    .header("x-amz-target")
-                    .is_some_and(|target| target.ends_with(".GetItem"));
-                let answer = if is_get { &answers.layout } else { &answers.layer };
-                if connection.send_bytes(answer).is_err() {
-                    break;
-                }
-            }
-        });
+fn serve(stream: impl Read + Write, answers: &Canned, requests: &AtomicU64) -> Result<()> {
+    let mut connection = Connection::new(stream);
+    while let Some(request) = connection.receive()? {
+        requests.fetch_add(1, Ordering::Relaxed);
+        let target = request.header("x-amz-target");
+        let is_get = target.is_some_and(|target| target.ends_with(".GetItem"));
+        connection.send_bytes(if is_get { &answers.layout } else { &answers.layer })?;
     }
+    Ok(())
 }
 
-/// The answers, as they are sent.
+/// The bytes of the answers.
 struct Canned {
     layer: Vec<u8>,
     layout: Vec<u8>,
@@ -115,11 +86,11 @@ impl Canned {
     }
 }
 
-/// A server of a certificate that an authority of its own signed, as a real one is.
+/// The settings of a TLS server, and the certificate of the authority that signed its own, as PEM.
 fn tls() -> Result<(Arc<ServerConfig>, String)> {
     let mut authority = CertificateParams::new(Vec::new())?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    // OpenSSL takes a certificate of its issuer's name for one that signed itself.
+    // OpenSSL takes a certificate for self-signed if its name is its issuer's.
     authority.distinguished_name.push(DnType::CommonName, "layergate's benchmark");
     let authority_key = KeyPair::generate()?;
     let authority_pem = authority.self_signed(&authority_key)?.pem();

@@ -1,20 +1,19 @@
-//! A stand-in for S3 that lists and deletes objects without bytes, from memory, and counts what it
-//! is asked. The embedded S3 reads its whole folder for each page of a list, and its time would be
-//! all that is measured.
+//! A stand-in for S3 that lists and deletes objects without content, from memory, and counts
+//! requests. The embedded S3 reads its whole folder for each page of a list, which would take most
+//! of the measured time.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use layergate_bench::Result;
-use layergate_bench::http::Connection;
+use layergate_bench::http::{self, Connection};
 use layergate_core::types::ObjectKey;
 
-/// The most keys of a page, as S3's.
+/// The most keys in a page, as in S3.
 const PAGE: usize = 1000;
 
 /// The size of each object, in bytes.
@@ -30,21 +29,11 @@ pub struct Bucket {
 impl Bucket {
     /// Starts with an empty bucket.
     pub fn start() -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let bucket = Self {
-            address: listener.local_addr()?,
-            keys: Arc::default(),
-            requests: Arc::default(),
-        };
-        let (keys, requests) = (bucket.keys.clone(), bucket.requests.clone());
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let (keys, requests) = (keys.clone(), requests.clone());
-                // An error here is the end of the connection, as when a process was ended.
-                thread::spawn(move || serve(client, &keys, &requests));
-            }
-        });
-        Ok(bucket)
+        let keys: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let requests: Arc<AtomicU64> = Arc::default();
+        let (served, counted) = (keys.clone(), requests.clone());
+        let address = http::listen(move |client| serve(client, &served, &counted))?;
+        Ok(Self { address, keys, requests })
     }
 
     /// Adds an object.
@@ -52,14 +41,13 @@ impl Bucket {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_string());
     }
 
-    /// How many requests there were since it was asked last.
+    /// How many requests there were since the last call of this.
     pub fn take(&self) -> u64 {
         self.requests.swap(0, Ordering::Relaxed)
     }
 }
 
 fn serve(client: TcpStream, keys: &Mutex<BTreeSet<String>>, requests: &AtomicU64) -> Result<()> {
-    client.set_nodelay(true)?;
     let mut client = Connection::new(client);
     while let Some(request) = client.receive()? {
         requests.fetch_add(1, Ordering::Relaxed);
@@ -79,7 +67,8 @@ fn serve(client: TcpStream, keys: &Mutex<BTreeSet<String>>, requests: &AtomicU64
                 parameter("start-after").unwrap_or_default(),
             ),
             ("GET", None) if path.contains("uploads") => {
-                "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>"
+                "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>\
+                 </ListMultipartUploadsResult>"
                     .to_owned()
             }
             ("POST", None) if path.contains("delete") => {
@@ -89,7 +78,7 @@ fn serve(client: TcpStream, keys: &Mutex<BTreeSet<String>>, requests: &AtomicU64
                 }
                 "<DeleteResult/>".to_owned()
             }
-            _ => return Err(format!("{} is new here", request.word(0)).into()),
+            (method, _) => return Err(format!("{method}: not known to this stand-in").into()),
         };
         client.send("HTTP/1.1 200 OK\r\nContent-Type: application/xml", answer.as_bytes())?;
     }
@@ -104,7 +93,8 @@ fn list(keys: &BTreeSet<String>, prefix: &str, after: &str) -> String {
     for key in found.by_ref().take(PAGE) {
         let _ = write!(
             contents,
-            "<Contents><Key>{key}</Key><Size>{SIZE}</Size><LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+            "<Contents><Key>{key}</Key><Size>{SIZE}</Size>\
+             <LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
         ); // writing into a string does not fail
     }
     let is_truncated = found.next().is_some();

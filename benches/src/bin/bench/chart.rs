@@ -1,4 +1,4 @@
-//! The chart: a panel for each figure, a bar for each function.
+//! The chart. It has a panel for each figure, with a bar for each function.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ const BAR: f64 = 18.0;
 const GAP: f64 = 6.0;
 const PANEL_HEAD: f64 = 40.0;
 
-/// A figure to show, and its name.
+/// For each panel: the figure's key in the JSON, its title, and the decimals.
 const PANELS: [(&str, &str, usize); 4] = [
     ("cold_ms", "Cold start over TLS, ms (median)", 1),
     ("warm_p50_ms", "Warm call, ms (median)", 3),
@@ -18,10 +18,10 @@ const PANELS: [(&str, &str, usize); 4] = [
     ("peak_rss_mib", "Peak memory, MiB", 1),
 ];
 
-/// Draws the figures of the function's part as SVG. Bars of one panel are to one scale.
+/// Draws the figures of the part `function` as SVG. All bars of a panel have the same scale.
 pub fn draw(results: &Value) -> String {
     let rows = results["function"]["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
-    // The chart is for the README, where an earlier build is of no interest.
+    // The chart is for the README. Its readers do not need an earlier build.
     let rows = || rows.iter().filter(|row| row["name"] != BEFORE);
     let mut y = 12.0;
     let mut shapes = String::new();
@@ -36,7 +36,8 @@ pub fn draw(results: &Value) -> String {
             let class = if name.starts_with("layergate") { "ours" } else { "other" };
             shapes += &text(12.0, y + 13.5, "name", name);
             shapes += &format!(
-                "  <rect class=\"{class}\" x=\"{LABELS}\" y=\"{y}\" width=\"{length:.1}\" height=\"{BAR}\"/>\n"
+                "  <rect class=\"{class}\" x=\"{LABELS}\" y=\"{y}\" width=\"{length:.1}\" \
+                 height=\"{BAR}\"/>\n"
             );
             shapes +=
                 &text(LABELS + length + 6.0, y + 13.5, "value", &format!("{value:.decimals$}"));
@@ -48,7 +49,8 @@ pub fn draw(results: &Value) -> String {
     shapes += &text(12.0, y + 16.0, "name", &format!("make bench, {date}, one CPU"));
     let height = y + 28.0;
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\n  \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" \
+         viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\n  \
          <title>The function beside others</title>\n  \
          <style>\n    \
          text {{ font: 13px system-ui, sans-serif; fill: #24292f }}\n    \

@@ -1,16 +1,15 @@
-//! `layergate clean` on a registry of 100,000 layers: how long it takes, its memory, and what it
-//! asks of DynamoDB and S3.
+//! `layergate clean` on a registry of 100,000 layers: its time, its memory, and its requests to
+//! DynamoDB and S3.
 
-use std::io::Read;
-use std::process::Stdio;
-use std::thread;
-use std::time::Duration;
+use std::fs::{self, File};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use layergate_bench::process::Process;
+use layergate_bench::process::{Ended, Process};
 use layergate_bench::stack::{Stack, address};
 use layergate_bench::{Result, image, report};
 use layergate_core::catalog::{Catalog, NewImage};
+use layergate_core::publish::Publishing;
+use layergate_core::role::Publisher;
 use layergate_core::types::{
     Descriptor, Digest, ImageId, ObjectKey, RegistryId, Repository, RepositoryName,
 };
@@ -22,8 +21,7 @@ use crate::meter::{Cost, Meter};
 
 const S3: &str = "AWS_ENDPOINT_URL_S3";
 
-/// 100,000 layers: ten repositories of 200 images, which have 50 layers each. No two have one in
-/// common.
+/// 100,000 layers: ten repositories of 200 images with 50 layers each. No two images share a layer.
 const REPOSITORIES: usize = 10;
 const IMAGES: usize = 200;
 const LAYERS: usize = 50;
@@ -34,16 +32,17 @@ const DELETED: usize = 10;
 /// How many images are written at once.
 const WRITERS: usize = 8;
 
-/// What a clean said, and what it took.
+/// What a clean printed, and what it used.
 struct Cleaned {
     said: Value,
     seconds: f64,
-    peak_rss_mib: f64,
+    /// In MiB.
+    peak_rss: f64,
     dynamodb: Cost,
     s3_requests: u64,
 }
 
-/// Measures; prints a table and gives the figures.
+/// Measures. Prints a table and returns the figures.
 pub fn run() -> Result<Value> {
     let mut stack = Stack::start(&[])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -59,9 +58,9 @@ pub fn run() -> Result<Value> {
     {
         meter.take()?;
         bucket.take();
-        let (said, seconds, peak_rss_mib) = clean(&stack, arguments)?;
+        let (said, Ended { seconds, peak_rss, .. }) = clean(&stack, arguments)?;
         let (dynamodb, s3_requests) = (meter.take()?, bucket.take());
-        rows.push((name, Cleaned { said, seconds, peak_rss_mib, dynamodb, s3_requests }));
+        rows.push((name, Cleaned { said, seconds, peak_rss, dynamodb, s3_requests }));
     }
     stack.process.stop()?;
     let garbage = REPOSITORIES * IMAGES / DELETED;
@@ -69,15 +68,17 @@ pub fn run() -> Result<Value> {
         let right = (garbage * LAYERS * expected, garbage * (LAYERS + 1) * expected);
         if (&cleaned.said["layers"], &cleaned.said["objects"]) != (&json!(right.0), &json!(right.1))
         {
-            return Err(
-                format!("{name}: {}, and not {right:?} layers and objects", cleaned.said).into()
-            );
+            return Err(format!(
+                "{name}: {} instead of {right:?} layers and objects",
+                cleaned.said
+            )
+            .into());
         }
     }
     Ok(print(&rows))
 }
 
-/// Publishes all images past the tool, and deletes some.
+/// Publishes all images with the library, and deletes some.
 async fn fill(stack: &Stack, bucket: &Bucket) -> Result<()> {
     let catalog = &catalog(stack)?;
     let registry =
@@ -93,7 +94,7 @@ async fn fill(stack: &Stack, bucket: &Bucket) -> Result<()> {
 }
 
 async fn write(
-    catalog: &Catalog,
+    catalog: &Catalog<Publisher>,
     bucket: &Bucket,
     repository: &Repository,
     n: usize,
@@ -115,39 +116,26 @@ async fn write(
     let digests: Vec<Digest> = image.layers.iter().map(|layer| layer.digest.clone()).collect();
     digests.iter().for_each(|digest| bucket.put(&ObjectKey::of_layer(registry, digest)));
     bucket.put(&ObjectKey::of_manifest(registry, &manifest));
-    let intent = catalog.announce(registry, digests).await?;
-    let published = layergate_core::publish::image(catalog, repository, &image, &intent).await;
+    let publishing = Publishing::announce(catalog, repository, digests).await?;
+    let published = publishing.image(&image).await;
     published.map_err(|error| format!("an image cannot be written: {error:?}"))?;
-    catalog.retire(&intent).await?;
+    publishing.end(false).await?;
     if n.is_multiple_of(DELETED) {
         catalog.delete_image(repository, &ImageId::Digest(manifest)).await?;
     }
     Ok(())
 }
 
-/// Runs the command; gives what it said, the seconds it took, and its peak RSS in MiB.
-fn clean(stack: &Stack, arguments: &[&str]) -> Result<(Value, f64, f64)> {
+/// Runs the command. Returns what it printed, and what it used.
+fn clean(stack: &Stack, arguments: &[&str]) -> Result<(Value, Ended)> {
     let arguments = [&["--output", "json", "clean", "--older-than", "0s"], arguments].concat();
+    let [output, errors] = ["clean.json", "clean.log"].map(|name| stack.folder.path().join(name));
     let mut command = stack.command(&arguments);
-    let mut process = Process::spawn(command.stdout(Stdio::piped()))?;
-    let mut peak = 0.0f64;
-    let status = loop {
-        if let Some(status) = process.child.try_wait()? {
-            break status;
-        }
-        // An error is the end of the process. Its peak only grows, so the last reading is the one.
-        peak = peak.max(process.memory("VmHWM").unwrap_or(0.0));
-        thread::sleep(Duration::from_millis(10));
-    };
-    let seconds = process.started.elapsed().as_secs_f64();
-    let (mut output, mut errors) = (String::new(), String::new());
-    if let (Some(stdout), Some(stderr)) = (&mut process.child.stdout, &mut process.child.stderr) {
-        stdout.read_to_string(&mut output)?;
-        stderr.read_to_string(&mut errors)?;
-    }
-    match status.success() {
-        true => Ok((serde_json::from_str(&output)?, seconds, peak)),
-        false => Err(format!("layergate clean: {errors}").into()),
+    command.stdout(File::create(&output)?).stderr(File::create(&errors)?);
+    let ended = Process::spawn(&mut command)?.finish()?;
+    match ended.success {
+        true => Ok((serde_json::from_str(&fs::read_to_string(output)?)?, ended)),
+        false => Err(format!("layergate clean: {}", fs::read_to_string(errors)?).into()),
     }
 }
 
@@ -165,13 +153,13 @@ fn print(rows: &[(&str, Cleaned)]) -> Value {
         "S3 requests",
     ];
     let cells = |(name, cleaned): &(&str, Cleaned)| {
-        let Cleaned { said, seconds, peak_rss_mib, dynamodb, s3_requests } = cleaned;
+        let Cleaned { said, seconds, peak_rss, dynamodb, s3_requests } = cleaned;
         vec![
             (*name).to_owned(),
             said["objects"].to_string(),
             said["layers"].to_string(),
             format!("{seconds:.1}"),
-            format!("{peak_rss_mib:.1}"),
+            format!("{peak_rss:.1}"),
             dynamodb.requests.to_string(),
             format!("{:.0}", dynamodb.read_units),
             format!("{:.0}", dynamodb.write_units),
@@ -181,9 +169,10 @@ fn print(rows: &[(&str, Cleaned)]) -> Value {
     report::table(&headings, &rows.iter().map(cells).collect::<Vec<_>>());
     let figures = rows.iter().map(|(name, cleaned)| {
         json!({
-            "name": name, "said": cleaned.said, "seconds": cleaned.seconds, "peak_rss_mib": cleaned.peak_rss_mib,
-            "dynamodb_requests": cleaned.dynamodb.requests, "read_units": cleaned.dynamodb.read_units,
-            "write_units": cleaned.dynamodb.write_units, "s3_requests": cleaned.s3_requests,
+            "name": name, "said": cleaned.said, "seconds": cleaned.seconds,
+            "peak_rss_mib": cleaned.peak_rss, "dynamodb_requests": cleaned.dynamodb.requests,
+            "read_units": cleaned.dynamodb.read_units, "write_units": cleaned.dynamodb.write_units,
+            "s3_requests": cleaned.s3_requests,
         })
     });
     figures.collect()

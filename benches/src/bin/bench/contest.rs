@@ -1,4 +1,4 @@
-//! The function beside the same function in other languages, a bare echo, and a bare request.
+//! The function beside the same function in other languages, an echo, and a bare request.
 
 use std::ffi::OsString;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::ready;
 const COLD_ROUNDS: usize = 25;
 const WARM_ROUNDS: usize = 10;
 pub const CALLS_A_ROUND: usize = 1000;
-/// Until caches are filled and code that is compiled while it runs is compiled.
+/// After these, caches are filled, and JavaScript is compiled.
 const CALLS_BEFORE: usize = 1000;
 
 const NO_CACHE: &[(&str, &str)] = &[("CACHE_SECONDS", "0")];
@@ -27,15 +27,15 @@ const NO_CACHE: &[(&str, &str)] = &[("CACHE_SECONDS", "0")];
 pub const OURS: &str = "layergate";
 pub const BEFORE: &str = "layergate, before";
 
-/// By how much the function may be worse than the one that it is compared with, as a ratio: what
-/// the machine alone makes of two runs.
+/// How much worse the function may be than the build that it is compared with, as a ratio. A
+/// smaller difference may come from the machine.
 const MOST_OF_BEFORE: f64 = 1.1;
 
 /// A function that is measured.
 struct Contestant {
     name: &'static str,
     function: Function,
-    /// What of it is deployed: a file or a folder.
+    /// The file or folder that would be deployed.
     deployed: PathBuf,
     figures: Figures,
 }
@@ -90,7 +90,7 @@ impl Contestant {
     }
 }
 
-/// Measures on CPU `cpu`; prints tables and gives the figures. `before` is another build of the
+/// Measures on CPU `cpu`. Prints tables and returns the figures. `before` is another build of the
 /// function, to compare this one with.
 pub fn run(cpu: usize, before: Option<PathBuf>) -> Result<Value> {
     let answers = Answers::serve()?;
@@ -150,7 +150,7 @@ pub fn run(cpu: usize, before: Option<PathBuf>) -> Result<Value> {
 fn contestants(before: Option<PathBuf>) -> Result<Vec<Contestant>> {
     let event = function::sample_event()?;
     let folder = paths::folder()?;
-    // The programs themselves: what is on the PATH may be a script that chooses one.
+    // The programs themselves. On the PATH may be a script that chooses one.
     let python = installed("python3", &["-c", "import sys; print(sys.executable)"])?;
     let node = installed("node", &["-p", "process.execPath"])?;
     let node = Function {
@@ -188,7 +188,7 @@ fn is_event(answer: &Value) -> bool {
     answer["requestContext"].is_object()
 }
 
-/// A line of the table; a figure that there is not, as the floor's size, is not a number.
+/// A line of the table. A figure that does not exist, such as the floor's size, is NaN.
 struct Row {
     name: &'static str,
     cold: f64,
@@ -235,14 +235,15 @@ impl Row {
 
     fn json(&self) -> Value {
         json!({
-            "name": self.name, "cold_ms": self.cold, "warm_p50_ms": self.p50, "warm_p99_ms": self.p99,
+            "name": self.name, "cold_ms": self.cold,
+            "warm_p50_ms": self.p50, "warm_p99_ms": self.p99,
             "cpu_s_per_10000": self.cpu, "requests_per_call": self.requests,
             "peak_rss_mib": self.peak, "deployed_mb": self.size,
         })
     }
 }
 
-/// Prints what was aimed at beside what was reached.
+/// Prints the targets beside the figures.
 fn targets(rows: &[Row]) -> Result<Value> {
     let row = |start: &str| {
         rows.iter()
@@ -265,8 +266,7 @@ fn targets(rows: &[Row]) -> Result<Value> {
     ))
 }
 
-/// Prints the function's figures beside those of the build that it is compared with, if there is
-/// one.
+/// Prints the function's figures beside those of the earlier build, if there is one.
 fn compare(rows: &[Row]) -> Value {
     let row = |name: &str| rows.iter().find(|row| row.name == name);
     let (Some(before), Some(after)) = (row(BEFORE), row(OURS)) else { return Value::Null };
@@ -289,7 +289,7 @@ fn compare(rows: &[Row]) -> Value {
     }))
 }
 
-/// In megabytes, of a file or of all files in a folder.
+/// The size of a file, or of all files in a folder, in megabytes.
 fn size(path: &Path) -> Result<f64> {
     let missing = |error| format!("{}: {error}", path.display());
     let metadata = fs::symlink_metadata(path).map_err(missing)?;

@@ -1,4 +1,4 @@
-//! CNCF distribution's registry, caching nothing in memory.
+//! CNCF Distribution's registry, with the settings of Debian's package `docker-registry`.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,17 +9,22 @@ use std::thread;
 
 use layergate_bench::process::Process;
 use layergate_bench::stack::Stack;
-use layergate_bench::{Result, image};
+use layergate_bench::{Result, image, paths};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-/// The root directory that it is given in the bucket.
-const ROOT: &str = "distribution";
+use crate::skopeo::{self, Pull};
+
+/// Its name in tables.
+pub const NAME: &str = "CNCF Distribution";
+
+/// Its bucket in the embedded S3. layergate has another one.
+const BUCKET: &str = "distribution";
 
 /// What a registry stores, and where.
 pub struct Storage {
-    /// The registry's own words for it.
-    driver: Value,
+    driver: &'static str,
+    settings: Value,
     /// The folder that all of it is in. The embedded S3 keeps an object in a file of its key's
     /// name.
     folder: PathBuf,
@@ -31,24 +36,43 @@ pub struct Registry {
     pub address: SocketAddr,
 }
 
+/// How both sides of a comparison on S3 are configured.
+pub fn describe() -> Result<String> {
+    let output = Command::new("docker-registry").arg("--version").output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let version = text.split_ascii_whitespace().last().unwrap_or_default();
+    Ok(format!(
+        "{NAME} {version} has the settings of Debian's package: it caches descriptors in memory.\n\
+         layergate local caches nothing. Both store in the same embedded S3, each in a bucket of \
+         its own."
+    ))
+}
+
 impl Registry {
     /// Starts it.
     pub fn start(storage: &Storage) -> Result<Self> {
         Self::configured(storage, Value::Null)
     }
 
-    /// Starts it as a pull through cache of the registry at `upstream`.
+    /// Starts it as a pull-through cache of the registry at `upstream`.
     pub fn proxy(storage: &Storage, upstream: SocketAddr) -> Result<Self> {
         Self::configured(storage, json!({"remoteurl": format!("http://{upstream}")}))
     }
 
+    /// Source of the settings: `/etc/docker/registry/config.yml` of Debian's package. Only the
+    /// storage and the address are others, and the users' passwords are left out.
     fn configured(storage: &Storage, proxy: Value) -> Result<Self> {
         let mut configuration = json!({
             "version": "0.1",
-            "log": {"level": "info", "accesslog": {"disabled": true}},
-            "storage": storage.driver,
-            "http": {"addr": "127.0.0.1:0"},
+            "log": {"fields": {"service": "registry"}},
+            "storage": {
+                "cache": {"blobdescriptor": "inmemory"},
+                "delete": {"enabled": true},
+            },
+            "http": {"addr": "127.0.0.1:0", "headers": {"X-Content-Type-Options": ["nosniff"]}},
+            "health": {"storagedriver": {"enabled": true, "interval": "10s", "threshold": 3}},
         });
+        configuration["storage"][storage.driver] = storage.settings.clone();
         if !proxy.is_null() {
             configuration["proxy"] = proxy;
         }
@@ -76,108 +100,58 @@ impl Registry {
 }
 
 impl Storage {
-    /// In the stack's bucket, with S3 at `s3`. The registry redirects to it.
-    pub fn in_s3(stack: &Stack, s3: SocketAddr) -> Self {
+    /// In a bucket of its own in the stack's S3, which the registry reaches at `s3`. The registry
+    /// redirects there.
+    pub fn in_s3(stack: &Stack, s3: SocketAddr) -> Result<Self> {
+        let folder = stack.folder.path().join("data/s3").join(BUCKET);
+        fs::create_dir_all(&folder)?;
         let environment = &stack.environment;
-        let driver = json!({
-            "s3": {
-                "accesskey": environment["AWS_ACCESS_KEY_ID"],
-                "secretkey": environment["AWS_SECRET_ACCESS_KEY"],
-                "region": environment["AWS_REGION"],
-                "regionendpoint": format!("http://{s3}"),
-                "bucket": environment["BUCKET_NAME"],
-                "rootdirectory": format!("/{ROOT}"),
-                "secure": false,
-            },
-            "maintenance": {"uploadpurging": {"enabled": false}},
+        let settings = json!({
+            "accesskey": environment["AWS_ACCESS_KEY_ID"],
+            "secretkey": environment["AWS_SECRET_ACCESS_KEY"],
+            "region": environment["AWS_REGION"],
+            "regionendpoint": format!("http://{s3}"),
+            "bucket": BUCKET,
+            "secure": false,
         });
-        let bucket = stack.folder.path().join("data/s3").join(&environment["BUCKET_NAME"]);
-        Self { driver, folder: bucket.join(ROOT) }
+        Ok(Self { driver: "s3", settings, folder })
     }
 
     /// In a folder. The registry sends the bytes itself.
     pub fn in_folder(folder: PathBuf) -> Self {
-        let driver = json!({
-            "filesystem": {"rootdirectory": folder},
-            "maintenance": {"uploadpurging": {"enabled": false}},
-        });
-        Self { driver, folder }
+        Self { driver: "filesystem", settings: json!({"rootdirectory": folder}), folder }
     }
 
-    /// Lays what an OCI layout has, an image or an index, into it in the form that the registry
-    /// stores it in, so that nothing has to push it.
-    pub fn give(&self, layout: &Path, repository: &str, tag: &str) -> Result<()> {
-        let gift = Gift {
-            layout,
-            blobs: self.root().join("blobs"),
-            repository: self.repository(repository),
+    /// Stores the image or index of an OCI layout: skopeo pushes it to a registry on this storage.
+    ///
+    /// On S3, skopeo pushes it to a registry on files, and a registry on S3 caches it from there.
+    /// Pushing to S3 is not possible: the embedded S3 lists the parts of an upload without the
+    /// member `IsTruncated`, and Distribution fails without it.
+    pub fn add(&self, layout: &Path, repository: &str, tag: &str) -> Result<()> {
+        if self.driver == "filesystem" {
+            let registry = Registry::start(self)?;
+            return skopeo::push(layout, registry.address, &format!("{repository}:{tag}"));
+        }
+        let folder = tempfile::tempdir_in(paths::folder()?)?;
+        let files = Self::in_folder(folder.path().join("files"));
+        files.add(layout, repository, tag)?;
+        let source = Registry::start(&files)?;
+        let proxy = Registry::proxy(self, source.address)?;
+        let pull = Pull {
+            root: image::root(layout)?,
+            blobs: image::blobs(layout)?,
+            folder: folder.path().join("pulled"),
         };
-        let root = image::root(layout)?;
-        gift.add_manifest(&root)?;
-        gift.link(&format!("_manifests/tags/{tag}/current"), &root)?;
-        gift.link(&format!("_manifests/tags/{tag}/index/{}", as_path(&root)), &root)
-    }
-
-    /// Whether it has a layer of a repository.
-    pub fn has(&self, repository: &str, layer: &str) -> bool {
-        self.repository(repository).join("_layers").join(as_path(layer)).join("link").exists()
-    }
-
-    fn repository(&self, name: &str) -> PathBuf {
-        self.root().join("repositories").join(name)
-    }
-
-    fn root(&self) -> PathBuf {
-        self.folder.join("docker/registry/v2")
-    }
-}
-
-/// A layout, and where its blobs go and the links to them.
-struct Gift<'a> {
-    layout: &'a Path,
-    blobs: PathBuf,
-    repository: PathBuf,
-}
-
-impl Gift<'_> {
-    /// Adds a manifest and what it names.
-    fn add_manifest(&self, manifest_digest: &str) -> Result<()> {
-        let manifest: Value = serde_json::from_slice(&self.add_blob(manifest_digest)?)?;
-        self.link(&format!("_manifests/revisions/{}", as_path(manifest_digest)), manifest_digest)?;
-        let elements =
-            |member: &str| manifest[member].as_array().map(Vec::as_slice).unwrap_or_default();
-        for image in elements("manifests") {
-            self.add_manifest(digest(image)?)?;
-        }
-        for layer in elements("layers").iter().chain(manifest.get("config")) {
-            let digest = digest(layer)?;
-            self.add_blob(digest)?;
-            self.link(&format!("_layers/{}", as_path(digest)), digest)?;
-        }
+        let image = format!("{repository}:{tag}");
+        pull.twice(proxy.address, &image, |blob| Ok(self.has(repository, blob)))?;
         Ok(())
     }
 
-    /// Adds a blob; gives its bytes.
-    fn add_blob(&self, digest: &str) -> Result<Vec<u8>> {
-        let bytes = fs::read(self.layout.join("blobs").join(as_path(digest)))?;
-        let (algorithm, hex) = digest.split_once(':').ok_or("a digest without its algorithm")?;
-        let folder = self.blobs.join(algorithm).join(&hex[..2]).join(hex);
-        fs::create_dir_all(&folder)?;
-        fs::write(folder.join("data"), &bytes)?;
-        Ok(bytes)
+    /// Whether a repository has a layer, a configuration or a manifest.
+    pub fn has(&self, repository: &str, digest: &str) -> bool {
+        let repository = self.folder.join("docker/registry/v2/repositories").join(repository);
+        ["_layers", "_manifests/revisions"].iter().any(|folder| {
+            repository.join(folder).join(digest.replace(':', "/")).join("link").exists()
+        })
     }
-
-    fn link(&self, path: &str, digest: &str) -> Result<()> {
-        let folder = self.repository.join(path);
-        fs::create_dir_all(&folder)?;
-        Ok(fs::write(folder.join("link"), digest)?)
-    }
-}
-
-fn digest(descriptor: &Value) -> Result<&str> {
-    descriptor["digest"].as_str().ok_or_else(|| "a descriptor without a digest".into())
-}
-
-fn as_path(digest: &str) -> String {
-    digest.replace(':', "/")
 }

@@ -1,5 +1,5 @@
-//! What nothing can be faster than: the canned answer, fetched over and over on a connection that
-//! is kept.
+//! The floor: a client that fetches the stand-in's answer again and again on an open connection. No
+//! function can be faster.
 
 use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,7 +14,7 @@ use layergate_bench::statistics::milliseconds;
 use crate::answers::Answers;
 use crate::contest::{CALLS_A_ROUND, Figures};
 
-/// A client on a thread of its own, on the CPU that functions are measured on.
+/// The client, on a thread of its own, on the CPU of the measured functions.
 pub struct Floor {
     work: Sender<()>,
     done: Receiver<Result<(Vec<f64>, Duration)>>,
@@ -60,7 +60,7 @@ fn requests(
     for _ in 0..CALLS_A_ROUND {
         let started = Instant::now();
         connection.send_bytes(request)?;
-        connection.receive()?.ok_or("the canned answer's server closed")?;
+        connection.receive()?.ok_or("the stand-in closed a connection")?;
         latencies.push(milliseconds(started.elapsed()));
     }
     Ok((latencies, process::own_cpu_time()? - cpu))

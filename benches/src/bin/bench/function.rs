@@ -1,4 +1,4 @@
-//! A function, started as Lambda's runtime starts it.
+//! A function that is started as Lambda starts it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,15 +12,15 @@ use serde_json::Value;
 
 use crate::runtime_api::RuntimeApi;
 
-/// The system's certificates, which a function on Lambda has too and has to get past.
+/// The system's certificates. A function on Lambda reads its own copy of them, too.
 const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// In the folder of the runs: all authorities that functions trust, and the one that is not the
-/// system's.
+/// Files in the folder of the runs: all certificate authorities that functions trust, and the one
+/// that is not the system's.
 const ROOTS_FILE: &str = "roots.pem";
 const AUTHORITY_FILE: &str = "authority.pem";
 
-/// A function that gets one event over and over.
+/// A function that gets the same event again and again.
 pub struct Function {
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
@@ -29,13 +29,13 @@ pub struct Function {
 }
 
 impl Function {
-    /// `is_right` judges each answer.
+    /// `is_right` checks each answer.
     pub fn new(program: PathBuf, event: &Value, is_right: fn(&Value) -> bool) -> Result<Self> {
         let api = RuntimeApi::serve(event.to_string(), is_right)?;
         Ok(Self { program, arguments: Vec::new(), environment: &[], api })
     }
 
-    /// The function that this project is, called for a layer of the sample image.
+    /// This project's function, called for a layer of the sample image.
     pub fn ours(environment: &'static [(&'static str, &'static str)]) -> Result<Self> {
         Ok(Self {
             environment,
@@ -68,9 +68,9 @@ impl Function {
                     "TOKEN_KEY_ID",
                     "arn:aws:kms:us-east-1:222222222222:key/5f1e1a0c-7d32-4b6e-9f55-0f6f5f2a8e11",
                 ),
-                ("NODE_NO_WARNINGS", "1"), // of versions of Node that a later SDK will not take
+                ("NODE_NO_WARNINGS", "1"), // that a later SDK will not support this Node
             ])
-            // Each SDK's own way to be told of an authority.
+            // Each SDK has its own variable for the certificate authorities.
             .env("SSL_CERT_FILE", folder.join(ROOTS_FILE))
             .env("AWS_CA_BUNDLE", folder.join(ROOTS_FILE))
             .env("NODE_EXTRA_CA_CERTS", folder.join(AUTHORITY_FILE))
@@ -81,7 +81,8 @@ impl Function {
         Process::spawn_on(cpu, &mut command)
     }
 
-    /// From the start of a process, whose event waits, until its first answer is there.
+    /// Starts a process while an event waits for it. Returns the time from the start to the first
+    /// answer.
     pub fn first_answer(&self, cpu: usize, endpoint: &str) -> Result<(Duration, Process)> {
         self.api.expect_process(1);
         let process = self.spawn(cpu, endpoint)?;
@@ -90,7 +91,7 @@ impl Function {
     }
 }
 
-/// Has functions trust the system's authorities, and one more.
+/// Writes the certificate authorities that functions trust: the system's, and one more.
 pub fn trust(authority: &str) -> Result<()> {
     let roots = fs::read_to_string(ROOTS).map_err(|error| format!("{ROOTS}: {error}"))?;
     let folder = paths::folder()?;
@@ -103,7 +104,7 @@ pub fn sample_event() -> Result<Value> {
     Ok(serde_json::from_slice(&fs::read("events/rest/OK.json")?)?)
 }
 
-/// Whether an answer gives a URL.
+/// Whether an answer has a presigned URL.
 pub fn is_url(answer: &Value) -> bool {
     let body = answer["body"].as_str().unwrap_or_default();
     answer["statusCode"] == 200 && body.contains("downloadUrl") && body.contains("X-Amz-Signature=")

@@ -1,4 +1,4 @@
-//! What commands and calls cost in DynamoDB, by how many images the repository has.
+//! What commands and calls cost in DynamoDB, by the number of images in the repository.
 
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -7,36 +7,37 @@ use layergate_bench::{Result, image, paths, report};
 use layergate_core::aws::{self, Patience};
 use layergate_core::catalog::{Catalog, Consistency, NewImage};
 use layergate_core::config::Config;
+use layergate_core::publish::Publishing;
+use layergate_core::role::{Publisher, Role};
 use layergate_core::types::{
     AccountId, Descriptor, Digest, ImageTag, RegistryId, Repository, RepositoryName,
 };
-use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use crate::function::{self, Function};
 use crate::meter::{Cost, Meter};
 
-/// How many images the repository has besides those that the commands publish and delete.
+/// How many images the repository has, without those that the commands publish and delete.
 const SIZES: [usize; 3] = [10, 1_000, 10_000];
 
-/// The variable that points the tool and the catalog at DynamoDB.
+/// The variable with DynamoDB's endpoint for the tool and the catalog.
 pub const DYNAMODB: &str = "AWS_ENDPOINT_URL_DYNAMODB";
 
 const REPOSITORY: &str = "growth";
 const LAYERS: usize = 5;
-/// All images have these.
+/// How many of the layers all images share.
 const SHARED_LAYERS: usize = 3;
 
-/// How many images are written at once when the repository is filled.
+/// How many images are written at once to fill the repository.
 const WRITERS: usize = 8;
 
-/// How much more units may be consumed at one size than at another, as a share.
+/// How many more units one size may consume than another, as a share.
 const MOST_MORE_UNITS: f64 = 0.1;
 
-/// A command or a call, and what it consumed at each size.
+/// A command or a call, and its cost at each size.
 type Row = (&'static str, Vec<Cost>);
 
-/// Measures with the function on CPU `cpu`; prints tables and gives the figures.
+/// Measures with the function on CPU `cpu`. Prints tables and returns the figures.
 pub fn run(cpu: usize) -> Result<Value> {
     function::trust("")?;
     let mut stack = Stack::start(&[])?;
@@ -61,17 +62,17 @@ pub fn run(cpu: usize) -> Result<Value> {
     Ok(print(&rows))
 }
 
-/// Makes sure that the embedded DynamoDB counts units as DynamoDB documents, where the count is
-/// easily told.
+/// Checks that the embedded DynamoDB counts units as DynamoDB documents, with three requests whose
+/// units are easy to know.
 async fn check(stack: &Stack, meter: &Meter, repository: &Repository) -> Result<()> {
-    let catalog = catalog(stack)?;
+    let catalog = catalog::<Publisher>(stack)?;
     let is = |operation: &str, read_units, write_units| -> Result<()> {
         let (cost, right) = (meter.take()?, Cost { requests: 1, read_units, write_units });
         match cost == right {
             true => Ok(()),
             false => {
-                Err(format!("{operation}: the embedded DynamoDB says {cost:?}, not {right:?}")
-                    .into())
+                let count = format!("the embedded DynamoDB counts {cost:?}, not {right:?}");
+                Err(format!("{operation}: {count}").into())
             }
         }
     };
@@ -120,11 +121,12 @@ impl Growth {
     fn command(&self, arguments: &[&str]) -> Result<Cost> {
         self.meter.take()?;
         let ran = self.stack.run(arguments);
-        let cost = self.meter.take()?; // first, because it knows better why a command failed
+        let cost = self.meter.take()?; // first, because its error says better why a command failed
         ran.map(|()| cost)
     }
 
-    /// Calls the function for a layer that all images reference, and for one that nobody published.
+    /// Calls the function for a layer that all images reference, and for one that was never
+    /// published.
     fn calls(&self, referenced: &Digest) -> Result<Vec<(&'static str, Cost)>> {
         let [url, _] = self.two_calls(&referenced.to_string(), function::is_url)?;
         let absent = format!("sha256:{:064x}", 0);
@@ -158,7 +160,7 @@ fn is_layers_not_found(answer: &Value) -> bool {
         && answer["body"].as_str().unwrap_or_default().contains("LayersNotFoundException")
 }
 
-/// The layers of an image of the number `n`.
+/// The content of the layers of image number `n`.
 fn layers(n: usize) -> Vec<String> {
     let content = |layer| match layer < SHARED_LAYERS {
         true => format!("layer {layer} of all images\n"),
@@ -171,12 +173,12 @@ fn slices(layers: &[String]) -> Vec<&[u8]> {
     layers.iter().map(String::as_bytes).collect()
 }
 
-/// Fills the repository, past the tool, which would take hours.
+/// Fills the repository with the library. With the tool, this would take hours.
 struct Filler {
-    catalog: Catalog,
+    catalog: Catalog<Publisher>,
     repository: Repository,
     shared: Vec<Descriptor>,
-    /// How many images it has written.
+    /// How many images were written.
     images: usize,
 }
 
@@ -197,7 +199,7 @@ impl Filler {
         Ok(Self { catalog, repository, shared, images: 0 })
     }
 
-    /// Until the repository has so many images.
+    /// Writes images until the repository has this many.
     async fn fill(&mut self, size: usize) -> Result<()> {
         let filler = &*self;
         let images = (filler.images..size).map(async |n| filler.write(n).await);
@@ -221,28 +223,24 @@ impl Filler {
             upstream: None,
         };
         let failed = |error| format!("an image cannot be written: {error:?}");
-        let catalog = &self.catalog;
         let digests = image.layers.iter().map(|layer| layer.digest.clone());
-        let intent = catalog.announce(&self.repository.registry, digests).await?;
-        layergate_core::publish::image(catalog, &self.repository, &image, &intent)
-            .await
-            .map_err(failed)?;
-        catalog.retire(&intent).await?;
+        let publishing = Publishing::announce(&self.catalog, &self.repository, digests).await?;
+        publishing.image(&image).await.map_err(failed)?;
         let tag = ImageTag::parse(&format!("filled-in-{n}")).map_err(|_| "a tag is wrong")?;
-        Ok(self.catalog.tag_image(&self.repository, &image.digest, &tag).await.map_err(failed)?)
+        publishing.tag(&image.digest, &tag).await.map_err(failed)?;
+        Ok(publishing.end(false).await?)
     }
 }
 
-/// A layer of these bytes.
+/// The descriptor of a layer with this content.
 pub fn layer(content: &str) -> Result<Descriptor> {
-    let hex: String =
-        digest(&SHA256, content.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect();
-    let digest = Digest::parse(&format!("sha256:{hex}")).map_err(|_| "a digest is wrong")?;
+    let digest = image::digest_of(content.as_bytes());
+    let digest = Digest::parse(&digest).map_err(|_| "a digest is wrong")?;
     Ok(Descriptor { digest, size: content.len() as u64, media_type: image::LAYER.to_owned() })
 }
 
 /// The stack's catalog.
-pub fn catalog(stack: &Stack) -> Result<Catalog> {
+pub fn catalog<R: Role>(stack: &Stack) -> Result<Catalog<R>> {
     let environment = &stack.environment;
     let config = Config::from_env(|name| environment.get(name).cloned())?;
     let [id, secret] =
@@ -267,7 +265,7 @@ fn print(rows: &[Row]) -> Value {
         });
         [(*name).to_owned()].into_iter().chain(figures).collect()
     };
-    println!("DynamoDB's part of a command or a call, by how many images the repository has\n");
+    println!("Requests to DynamoDB of a command or a call, by the images in the repository\n");
     let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
     report::table(&headings, &rows.iter().map(cells).collect::<Vec<_>>());
 

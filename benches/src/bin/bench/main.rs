@@ -1,15 +1,16 @@
-//! `make bench`: the function beside others, what commands and calls cost as a repository grows, a
-//! clean of a large registry, the local stack beside CNCF's registry, a large publish, pulls, and
-//! pulls through.
+//! `make bench` measures the function beside others, the cost of commands and calls as a repository
+//! grows, a clean of a large registry, the local stack beside CNCF Distribution's registry, a large
+//! publish, pulls, and pulls through a cache.
 //!
-//! Prints tables, and writes the figures as JSON and the chart `benches/bench.svg`. The variable
-//! `PART` chooses one part; `BEFORE` is another build of the function, to compare this one with.
+//! It prints tables, and writes the figures as JSON and the chart `benches/bench.svg`. The variable
+//! `PART` chooses one part. `BEFORE` is another build of the function, to compare this one with.
 
 mod answers;
 mod bucket;
 mod chart;
 mod clean;
 mod contest;
+mod counter;
 mod distribution;
 mod floor;
 mod function;
@@ -69,7 +70,7 @@ fn run() -> Result<()> {
         results["clean"] = clean::run()?;
     }
     if is_wanted("local") {
-        // Known only if the function was measured.
+        // This is known only if the function was measured.
         let requests_per_call = results["function"]["rows"][0]["requests_per_call"].as_f64();
         results["local"] = local::run(requests_per_call)?;
     }
@@ -87,7 +88,7 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// A variable that is set to something.
+/// A variable's value, if it is not empty.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

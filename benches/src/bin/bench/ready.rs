@@ -1,4 +1,4 @@
-//! What it is worth to make the connection to DynamoDB ready during init, measured both ways.
+//! The time that is saved if the function connects to DynamoDB during init, measured both ways.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::function::Function;
 
 const ROUNDS: usize = 25;
 
-/// The function in one of Lambda's ways to start it, and the times of its first answers in
+/// The function with one of Lambda's initialization types, and the times of its first answers in
 /// milliseconds.
 struct Variant {
     name: &'static str,
@@ -33,7 +33,7 @@ impl Variant {
     }
 }
 
-/// Measures on CPU `cpu`, with DynamoDB at `endpoint`; prints a table and gives the figures.
+/// Measures on CPU `cpu`, with DynamoDB at `endpoint`. Prints a table and returns the figures.
 pub fn run(cpu: usize, endpoint: &str) -> Result<Value> {
     let mut variants = [
         Variant::new("no", &[("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")])?,
@@ -50,11 +50,8 @@ pub fn run(cpu: usize, endpoint: &str) -> Result<Value> {
         }
     }
     println!("layergate's first answer over TLS, medians of {ROUNDS}\n");
-    let headings = [
-        "connection made ready during init",
-        "ms from start, event waits",
-        "ms from event, init is over",
-    ];
+    let headings =
+        ["connects during init", "ms from start, event waits", "ms from event, init is over"];
     let cells = variants.iter().map(|variant| {
         let times =
             [&variant.from_start, &variant.after_init].map(|times| format!("{:.1}", median(times)));
@@ -71,7 +68,7 @@ pub fn run(cpu: usize, endpoint: &str) -> Result<Value> {
     Ok(figures.collect())
 }
 
-/// From an event that comes once the process waits for it until its answer.
+/// Sends an event when the process already waits for it. Returns the time until the answer.
 fn after_init(function: &Function, cpu: usize, endpoint: &str) -> Result<Duration> {
     function.api.expect_process(0);
     let _process = function.spawn(cpu, endpoint)?;

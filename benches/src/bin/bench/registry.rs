@@ -1,5 +1,5 @@
-//! The registry protocol: the local stack beside CNCF distribution's registry on the same S3,
-//! request by request and in whole pulls.
+//! The registry protocol: the local stack beside CNCF Distribution's registry on the same S3.
+//! Measures single requests and whole pulls.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -10,7 +10,8 @@ use layergate_bench::statistics::{median, milliseconds};
 use layergate_bench::{Result, image, report};
 use serde_json::{Value, json};
 
-use crate::distribution::{Registry, Storage};
+use crate::counter::{S3Requests, head};
+use crate::distribution::{self, Registry, Storage};
 use crate::skopeo;
 
 const IMAGE: &str = "registry";
@@ -18,12 +19,18 @@ const TAG: &str = "1.0";
 const LAYERS: usize = 40;
 const LAYER_BYTES: usize = 256 * 1024;
 
-/// Contestants take turns, so many times.
+/// The two registries take turns, this many times.
 const ROUNDS: usize = 10;
 const REQUESTS_A_ROUND: usize = 100;
 const PULLS: usize = 10;
 
-const NAMES: [&str; 2] = ["layergate local", "distribution's registry"];
+const NAMES: [&str; 2] = ["layergate local", distribution::NAME];
+
+/// A kind of request: its name, the path of each request, and the digest of its content.
+struct Kind {
+    name: &'static str,
+    requests: Vec<(String, String)>,
+}
 
 /// A registry, and the connections of a client that pulls from it.
 struct Client {
@@ -33,10 +40,10 @@ struct Client {
     to_s3: Connection<TcpStream>,
 }
 
-/// From the sending of a request: until it was answered, and until the content was there.
+/// From sending a request: until the registry's answer, and until the content has arrived.
 type Times = (Duration, Duration);
 
-/// Measures; prints tables and gives the figures.
+/// Measures. Prints tables and returns the figures.
 pub fn run() -> Result<Value> {
     let stack = Stack::start(&[])?;
     let folder = stack.folder.path().join("image");
@@ -45,36 +52,42 @@ pub fn run() -> Result<Value> {
     let path = folder.to_str().ok_or("the folder's name is not text")?;
     stack.run(&["publish", "--create-repository", path, &format!("{IMAGE}:{TAG}")])?;
     let s3 = address(&stack.environment, "AWS_ENDPOINT_URL_S3")?;
-    let storage = Storage::in_s3(&stack, s3);
-    storage.give(&folder, IMAGE, TAG)?;
+    let storage = Storage::in_s3(&stack, s3)?;
+    storage.add(&folder, IMAGE, TAG)?;
     let registry = Registry::start(&storage)?;
 
+    let kinds = kinds(&manifest, &layers);
     let addresses = [stack.address, registry.address];
-    let requests = requests(addresses, s3, &manifest, &layers)?;
+    let requests = requests(&kinds, addresses, s3)?;
+    let s3_requests = s3_requests(&kinds, &stack, s3)?;
     let pulls = pulls(&stack, addresses, &manifest)?;
     stack.process.stop()?;
-    Ok(json!({"requests": requests, "pulls": pulls}))
+    Ok(json!({"requests": requests, "s3_requests": s3_requests, "pulls": pulls}))
+}
+
+fn kinds(manifest: &str, layers: &[String]) -> [Kind; 3] {
+    let manifests = |name, reference: &str| Kind {
+        name,
+        requests: vec![(format!("/v2/{IMAGE}/manifests/{reference}"), manifest.to_owned())],
+    };
+    let blob = |layer: &String| (format!("/v2/{IMAGE}/blobs/{layer}"), layer.clone());
+    [
+        manifests("manifest by tag", TAG),
+        manifests("manifest by digest", manifest),
+        Kind { name: "blob", requests: layers.iter().map(blob).collect() },
+    ]
 }
 
 /// Single requests, one after the other.
-fn requests(
-    addresses: [SocketAddr; 2],
-    s3: SocketAddr,
-    manifest: &str,
-    layers: &[String],
-) -> Result<Value> {
+fn requests(kinds: &[Kind], addresses: [SocketAddr; 2], s3: SocketAddr) -> Result<Value> {
     let mut clients = [Client::connect(addresses[0], s3)?, Client::connect(addresses[1], s3)?];
-    let kinds = [("manifest by tag", TAG), ("manifest by digest", manifest), ("blob", "")];
     let (mut rows, mut figures, mut targets) = (Vec::new(), Vec::new(), Vec::new());
-    for (kind, reference) in kinds {
+    for Kind { name: kind, requests } in kinds {
         let mut times = [Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
             for (client, times) in clients.iter_mut().zip(&mut times) {
-                for layer in layers.iter().cycle().take(REQUESTS_A_ROUND) {
-                    times.push(match kind {
-                        "blob" => client.get(&format!("/v2/{IMAGE}/blobs/{layer}"), layer)?,
-                        _ => client.get(&format!("/v2/{IMAGE}/manifests/{reference}"), manifest)?,
-                    });
+                for (path, digest) in requests.iter().cycle().take(REQUESTS_A_ROUND) {
+                    times.push(client.get(path, digest)?);
                 }
             }
         }
@@ -90,23 +103,35 @@ fn requests(
                 format!("{answer:.2}"),
                 format!("{content:.2}"),
             ]);
-            figures.push(
-                json!({"request": kind, "of": name, "answer_p50_ms": answer, "content_p50_ms": content}),
-            );
+            figures.push(json!({
+                "request": kind, "of": name, "answer_p50_ms": answer, "content_p50_ms": content,
+            }));
         }
-        targets.push((format!("{kind}: answer / the registry's"), ours[0] / theirs[0], 1.0));
-        targets.push((
-            format!("{kind}: until its content is there / the registry's"),
-            ours[1] / theirs[1],
-            1.0,
-        ));
+        for (n, until) in ["answer", "until its content is there"].iter().enumerate() {
+            let name = format!("{kind}: {until} / {}", distribution::NAME);
+            targets.push((name, ours[n] / theirs[n], 1.0));
+        }
     }
     println!(
         "Requests to a registry, one after the other: medians of {} of each kind\n",
         ROUNDS * REQUESTS_A_ROUND
     );
+    println!("{}\n", distribution::describe()?);
     report::table(&["", "answer, ms", "until its content is there, ms"], &rows);
     Ok(json!({"rows": figures, "targets": report::targets(&targets)}))
+}
+
+/// Counts the other registry's requests to S3.
+fn s3_requests(kinds: &[Kind], stack: &Stack, s3: SocketAddr) -> Result<Value> {
+    let (mut rows, mut figures) = (Vec::new(), Vec::new());
+    for Kind { name, requests } in kinds {
+        let S3Requests { all, listings } = S3Requests::count(stack, s3, &requests[0].0)?;
+        rows.push(vec![(*name).to_owned(), format!("{all:.2}"), format!("{listings:.2}")]);
+        figures.push(json!({"request": name, "s3_requests": all, "listings": listings}));
+    }
+    println!("Requests of {} to S3 for one answer\n", distribution::NAME);
+    report::table(&["", "requests", "of these, listings"], &rows);
+    Ok(figures.into())
 }
 
 impl Client {
@@ -114,11 +139,11 @@ impl Client {
         Ok(Self { registry, to_registry: connect(registry)?, s3, to_s3: connect(s3)? })
     }
 
-    /// Gets what has this digest, from S3 if the registry redirects there.
+    /// Gets the content with this digest, from S3 if the registry redirects there.
     fn get(&mut self, path: &str, digest: &str) -> Result<Times> {
         let sent = Instant::now();
         self.to_registry.send(&head(self.registry, path), b"")?;
-        let answer = self.to_registry.receive()?.ok_or("the registry closed")?;
+        let answer = self.to_registry.receive()?.ok_or("the registry closed a connection")?;
         let answered = sent.elapsed();
         let content = match answer.word(1) {
             "200" => answer.body,
@@ -127,7 +152,7 @@ impl Client {
                 let location = answer.header("location").and_then(|url| url.strip_prefix(&start));
                 let location = location.ok_or("a redirect leads elsewhere than to S3")?;
                 self.to_s3.send(&head(self.s3, location), b"")?;
-                let answer = self.to_s3.receive()?.ok_or("S3 closed")?;
+                let answer = self.to_s3.receive()?.ok_or("S3 closed a connection")?;
                 match answer.word(1) {
                     "200" => answer.body,
                     _ => return Err(format!("S3, for {path}: {}", answer.head).into()),
@@ -138,28 +163,19 @@ impl Client {
         let times = (answered, sent.elapsed());
         match image::digest_of(content) == digest {
             true => Ok(times),
-            false => Err(format!("{path}: the content is another").into()),
+            false => Err(format!("{path}: the content has another digest").into()),
         }
     }
-}
-
-/// The head of a GET request; a signed URL is good for this host alone.
-fn head(host: SocketAddr, path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {}", image::MANIFEST)
 }
 
 /// Whole pulls by skopeo.
 fn pulls(stack: &Stack, addresses: [SocketAddr; 2], manifest: &str) -> Result<Value> {
     let image = format!("{IMAGE}:{TAG}");
+    let folder = stack.folder.path().join("pulled");
     let mut seconds = [Vec::new(), Vec::new()];
     for _ in 0..PULLS {
         for (address, seconds) in addresses.iter().zip(&mut seconds) {
-            seconds.push(skopeo::pull(
-                *address,
-                &image,
-                manifest,
-                &stack.folder.path().join("pulled"),
-            )?);
+            seconds.push(skopeo::pull(*address, &image, manifest, &folder)?);
         }
     }
     let [ours, theirs] = seconds.each_ref().map(|seconds| median(seconds));
@@ -169,6 +185,7 @@ fn pulls(stack: &Stack, addresses: [SocketAddr; 2], manifest: &str) -> Result<Va
     );
     let row = |(name, seconds): (&&str, f64)| vec![(*name).to_owned(), format!("{seconds:.3}")];
     report::table(&["", "seconds"], &NAMES.iter().zip([ours, theirs]).map(row).collect::<Vec<_>>());
-    let targets = report::targets(&[("pull / the registry's".to_owned(), ours / theirs, 1.0)]);
-    Ok(json!({"seconds": ours, "registry_seconds": theirs, "targets": targets}))
+    let target = format!("pull / {}", distribution::NAME);
+    let targets = report::targets(&[(target, ours / theirs, 1.0)]);
+    Ok(json!({"seconds": ours, "distribution_seconds": theirs, "targets": targets}))
 }

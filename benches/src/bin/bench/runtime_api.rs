@@ -1,29 +1,29 @@
-//! The Lambda service's side of the Runtime API, with a clock.
+//! Lambda's side of the Runtime API. It measures each call.
 //!
 //! Source: [Runtime API](https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use layergate_bench::Result;
-use layergate_bench::http::Connection;
+use layergate_bench::http::{self, Connection};
 use serde_json::Value;
 
 const NEXT: &str = "/2018-06-01/runtime/invocation/next";
 const REQUEST_ID: &str = "5f1e1a0c-7d32-4b6e-9f55-0f6f5f2a8e11";
+const FUNCTION_ARN: &str = "arn:aws:lambda:us-east-1:222222222222:function:f";
 
-/// Longer than any call of any of the functions may take.
+/// No call of any of the functions may take longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a function is told that a call may take: the longest that Lambda has.
+/// The time limit of a call that the function is told: the longest that Lambda allows.
 const TIME_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// When an event was handed out, and when its answer was there.
+/// When an event was sent, and when its answer arrived.
 pub type Call = (Instant, Instant);
 
-/// Hands an event to one function, over and over.
+/// Sends the same event to one function, again and again.
 pub struct RuntimeApi {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -38,9 +38,9 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Which process is being served: connections of an earlier one are dead.
+    /// The number of the process that is served. Connections of earlier ones are dead.
     process: u64,
-    /// Whether it asks for an event and has none.
+    /// Whether the process waits for an event.
     is_idle: bool,
     to_do: usize,
     started: Option<Instant>,
@@ -49,38 +49,30 @@ struct State {
 }
 
 impl RuntimeApi {
-    /// `is_right` judges each answer.
+    /// `is_right` checks each answer.
     pub fn serve(event: String, is_right: fn(&Value) -> bool) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
         let event = Mutex::new(event);
         let shared =
             Arc::new(Shared { event, is_right, state: Mutex::default(), changed: Condvar::new() });
         let server = shared.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let process = server.lock().process;
-                let server = server.clone();
-                thread::spawn(move || server.serve(stream, process));
-            }
-        });
+        let address = http::listen(move |stream| server.serve(stream))?;
         Ok(Self { address, shared })
     }
 
-    /// Expects a new process, which is to get so many events at first.
+    /// Expects a new process, which will get this many events at first.
     pub fn expect_process(&self, calls: usize) {
         let mut state = self.shared.lock();
         *state = State { process: state.process + 1, to_do: calls, ..State::default() };
         self.shared.changed.notify_all();
     }
 
-    /// Hands out so many events more.
+    /// Sends this many more events.
     pub fn offer(&self, calls: usize) {
         self.shared.lock().to_do = calls;
         self.shared.changed.notify_all();
     }
 
-    /// Hands out another event, once, and waits until it is answered. Returns how long that took.
+    /// Sends another event, once, and waits for the answer. Returns how long that took.
     pub fn call(&self, event: String) -> Result<Duration> {
         *self.shared.event() = event;
         self.offer(1);
@@ -98,7 +90,7 @@ impl RuntimeApi {
         }
     }
 
-    /// Waits until all events that were offered are answered.
+    /// Waits until all events of [`Self::offer`] are answered.
     pub fn finished(&self) -> Result<Vec<Call>> {
         let waiting = |state: &mut State| {
             state.failure.is_none() && (state.to_do > 0 || state.started.is_some())
@@ -122,40 +114,39 @@ impl Shared {
         self.event.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(&self, stream: TcpStream, process: u64) {
-        // An error is the end of the connection, as when its process was ended.
-        let _ = stream.set_nodelay(true);
+    fn serve(&self, stream: TcpStream) -> Result<()> {
+        let process = self.lock().process;
         let mut connection = Connection::new(stream);
-        while let Ok(Some(request)) = connection.receive() {
+        while let Some(request) = connection.receive()? {
             let arrived = Instant::now();
-            let sent = if request.word(1) == NEXT {
+            if request.word(1) == NEXT {
                 if !self.next(process) {
-                    return;
+                    break;
                 }
                 let deadline = SystemTime::now() + TIME_LIMIT;
                 let deadline = deadline.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
                 let head = format!(
                     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
-                     Lambda-Runtime-Aws-Request-Id: {REQUEST_ID}\r\nLambda-Runtime-Deadline-Ms: {deadline}\r\n\
+                     Lambda-Runtime-Aws-Request-Id: {REQUEST_ID}\r\n\
+                     Lambda-Runtime-Deadline-Ms: {deadline}\r\n\
                      Lambda-Runtime-Trace-Id: Root=1-6740a1b2-0123456789abcdef01234567\r\n\
-                     Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:222222222222:function:f"
+                     Lambda-Runtime-Invoked-Function-Arn: {FUNCTION_ARN}"
                 );
-                connection.send(&head, self.event().as_bytes())
+                connection.send(&head, self.event().as_bytes())?;
             } else {
                 let answer = serde_json::from_slice(request.body).unwrap_or(Value::Null);
                 let right = request.word(1).ends_with("/response") && (self.is_right)(&answer);
                 let failure = (!right).then(|| format!("{}: {answer}", request.word(1)));
                 self.answered(process, arrived, failure);
-                connection.send("HTTP/1.1 202 Accepted\r\nContent-Type: application/json", b"{}")
-            };
-            if sent.is_err() {
-                return;
+                connection
+                    .send("HTTP/1.1 202 Accepted\r\nContent-Type: application/json", b"{}")?;
             }
         }
+        Ok(())
     }
 
-    /// Waits for an event to hand out, and starts the clock; `false` if that process is no longer
-    /// served.
+    /// Waits until there is an event to send, and notes the time. `false` if that process is no
+    /// longer served.
     fn next(&self, process: u64) -> bool {
         let mut state = self.lock();
         if state.process == process && state.to_do == 0 {
@@ -182,7 +173,7 @@ impl Shared {
         if let Some(started) = state.started.take() {
             state.calls.push((started, arrived));
         }
-        state.failure = state.failure.take().or(failure); // the first, until it is read
+        state.failure = state.failure.take().or(failure); // keep the first one until it is read
         if state.to_do == 0 || state.failure.is_some() {
             self.changed.notify_all();
         }

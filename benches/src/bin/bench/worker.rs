@@ -1,4 +1,4 @@
-//! The worker: its memory while it fetches an image's layers from an upstream registry.
+//! The worker's memory while it fetches an image's layers from an upstream registry.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use layergate_bench::process::Process;
 use layergate_bench::stack::Stack;
 use layergate_bench::{Result, image, paths, report};
 use layergate_core::catalog::Catalog;
+use layergate_core::role::Puller;
 use layergate_core::types::{Digest, ImageId, ImageTag, Repository, Wanted};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
@@ -17,22 +18,23 @@ use crate::growth::catalog;
 use crate::pull_through::{NAME, TAG, create_rule, is_stored, repository};
 use crate::runtime_api::RuntimeApi;
 
-/// How many layers the images have, and how many MiB each of them.
+/// For each image: how many layers it has, and how many MiB each layer has.
 const IMAGES: [(usize, usize); 3] = [(20, 10), (1, 200), (1, 1024)];
 
-/// Four parts of 8 MiB are in its memory at most, and what they are sent in.
+/// The largest allowed peak RSS, in MiB. At most four parts of 8 MiB are in its memory, with the
+/// buffers that send them.
 const MOST_MEMORY: f64 = 64.0;
 
-/// What fetching an image took.
+/// What fetching an image used.
 struct Fetched {
     seconds: f64,
-    /// Before the first event, in MiB.
+    /// Peak RSS before the first event, in MiB.
     idle_rss: f64,
-    /// At the end, in MiB.
+    /// Peak RSS at the end, in MiB.
     peak_rss: f64,
 }
 
-/// Measures; prints tables and gives the figures.
+/// Measures. Prints tables and returns the figures.
 pub fn run() -> Result<Value> {
     let fetched = IMAGES.map(|(layers, mebibytes)| fetch(layers, mebibytes));
     let fetched = fetched.into_iter().collect::<Result<Vec<_>>>()?;
@@ -58,13 +60,13 @@ pub fn run() -> Result<Value> {
     Ok(json!({"rows": figures.collect::<Vec<_>>(), "targets": targets}))
 }
 
-/// Has a new process of the worker fetch an image: the manifest, and then each layer.
+/// Starts a new worker, which fetches an image: the manifest, and then each layer.
 fn fetch(layers: usize, mebibytes: usize) -> Result<Fetched> {
     let stack = Stack::start(&[])?;
     let folder = stack.folder.path();
     let storage = Storage::in_folder(folder.join("upstream"));
     let layers = image::write_random(&folder.join("layout"), layers, mebibytes * image::MIB)?;
-    storage.give(&folder.join("layout"), NAME, TAG)?;
+    storage.add(&folder.join("layout"), NAME, TAG)?;
     let upstream = Registry::start(&storage)?;
     create_rule(&stack, upstream.address, "wait")?;
 
@@ -111,22 +113,23 @@ fn log(stack: &Stack) -> PathBuf {
     stack.folder.path().join("worker.log")
 }
 
-/// What the API's function does before it invokes the worker.
+/// Takes leases, as the API's function does before it invokes the worker.
 struct Leases {
-    catalog: Catalog,
+    catalog: Catalog<Puller>,
     runtime: Runtime,
     repository: Repository,
 }
 
 impl Leases {
-    /// Takes the lease; gives the event for the worker. `name` is how the event names what is
-    /// wanted.
+    /// Takes a lease. Returns the event for the worker. `name` is the event's member that names the
+    /// image or layer, and its value.
     fn take(&self, wanted: &Wanted, name: (&str, &str)) -> Result<String> {
         let lease_id = self.runtime.block_on(self.catalog.lease(&self.repository, wanted))?;
-        let lease_id = lease_id.ok_or("somebody else has the lease")?;
+        let lease_id = lease_id.ok_or("another process has the lease")?;
         let Repository { registry, name: repository } = &self.repository;
         let mut fill = json!({
-            "registryId": registry.to_string(), "repositoryName": repository.to_string(), "leaseId": lease_id.to_string(),
+            "registryId": registry.to_string(), "repositoryName": repository.to_string(),
+            "leaseId": lease_id.to_string(),
         });
         fill[name.0] = name.1.into();
         Ok(json!({"fill": fill}).to_string())

@@ -1,37 +1,36 @@
-//! Calls of GetDownloadUrlForLayer, and what their answers say.
+//! Calls of ECR's GetDownloadUrlForLayer, and what their answers say.
 
 use layergate_bench::Result;
 use layergate_bench::http::{Message, connect, message};
 use layergate_bench::stack::{Stack, TARGET};
 use serde_json::{Value, json};
 
-use crate::{Outcome, REPOSITORY};
+use crate::REPOSITORY;
+use crate::layer::Outcome;
 
 const GET_TOKEN: &str = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
 
 /// A call for a layer's URL.
 pub fn call(digest: &str) -> Vec<u8> {
-    message(
-        &head(TARGET),
-        json!({"repositoryName": REPOSITORY, "layerDigest": digest}).to_string().as_bytes(),
-    )
+    let body = json!({"repositoryName": REPOSITORY, "layerDigest": digest});
+    message(&head(TARGET), body.to_string().as_bytes())
 }
 
-/// Asks for the credentials that let into the registry.
+/// Gets credentials for the registry.
 pub fn credentials(stack: &Stack) -> Result<String> {
     let mut connection = connect(stack.address)?;
     connection.send(&head(GET_TOKEN), b"{}")?;
     let answer = connection.receive()?.ok_or("the stack closed a connection")?;
     let body: Value = serde_json::from_slice(answer.body)?;
     let credentials = body["authorizationData"][0]["authorizationToken"].as_str();
-    credentials.map(str::to_owned).ok_or_else(|| "the stack gives no token".into())
+    credentials.map(str::to_owned).ok_or_else(|| "the stack's answer has no token".into())
 }
 
 fn head(target: &str) -> String {
     format!("POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: {target}")
 }
 
-/// What an answer says; `None` for one that is not well-formed, or a fault.
+/// What an answer says. `None` if it is not well-formed, or is a server error.
 pub fn outcome(answer: &Message, digest: &str) -> Option<Outcome> {
     let body: Value = serde_json::from_slice(answer.body).ok()?;
     let members = body.as_object().filter(|members| members.len() == 2)?;

@@ -1,16 +1,18 @@
-//! `make load`: 100,000 calls or more, for two minutes or more, at 64 connections on `layergate
-//! local`, with publishes and deletes beside them, and cleans that take whatever nobody needs,
-//! however young. The calls are ECR's and the registry's in turn.
+//! `make load`: at least 100,000 calls in at least two minutes, at 64 connections, on `layergate
+//! local`. At the same time, images are published and deleted, and unused layers are cleaned, also
+//! young ones. The calls go to ECR's API and to the registry in turn.
 //!
-//! Every answer is checked for its form and against what was true while it was asked for: a layer
-//! that is referenced throughout is always given, one that nobody ever published is never found,
-//! and one that is published and deleted over and over is given or refused by what was true at that
-//! time, either way only while that is being changed. The same holds for images and their tags. A
-//! repository that is not granted is always denied, and nobody gets in without a good token. In the
-//! end, what is referenced is pulled, and its digest verified.
+//! The form of every answer is checked, and whether it was true at that time. A layer that is
+//! always referenced must get a URL. A layer that nobody published must not be found. A layer that
+//! is published and deleted again and again may be refused only while it is deleted, and found only
+//! while it is published; during a change, both answers are right. The same holds for images and
+//! their tags. Without a grant, the caller must be denied. Without a valid token, the caller must
+//! get the challenge to log in. At the end, each referenced layer is pulled and verified.
 
 mod ecr;
+mod layer;
 mod registry;
+mod tally;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,14 +20,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use layergate_bench::http::{Message, connect};
+use layergate_bench::http::connect;
 use layergate_bench::stack::{Stack, address};
-use layergate_bench::statistics::{median, milliseconds, percentile};
-use layergate_bench::{Result, image, paths, report};
-use ring::digest::{SHA256, digest};
-use serde_json::{Value, json};
+use layergate_bench::statistics::milliseconds;
+use layergate_bench::{Result, image, report};
+use serde_json::Value;
 
-/// Calls are made until so many are, and for so long.
+use layer::{CHANGING, Knowledge, Layer, PUBLISHED, REFERENCED};
+use tally::{Asked, Beside, Question, Sample, Tally};
+
+/// There are at least this many calls, for at least this time.
 const CALLS: usize = 100_000;
 const DURATION: Duration = Duration::from_secs(120);
 const CONNECTIONS: usize = 64;
@@ -35,118 +39,15 @@ const CALLER: &str = "222222222222";
 const REPOSITORY: &str = "load";
 const PRIVATE: &str = "private";
 
-/// Layers of the image that stays, and of each that comes and goes.
+/// How many layers the image has that stays, and how many images come and go.
 const STEADY_LAYERS: usize = 8;
 const CHANGING_IMAGES: usize = 4;
 
-/// The run is given up after this.
+/// After this time, the run ends without all calls.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Memory settles in the first minute. Its medians in the quarter minute after that, and in the
-/// last one, are compared.
-const SETTLED: Duration = Duration::from_secs(60);
-const WINDOW: Duration = Duration::from_secs(15);
-
-/// How long there is no clean after a clean.
+/// The time between two cleans.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// By how much it may grow in between, in MiB: the noise of the allocator, and what the embedded
-/// DynamoDB remembers of transactions for ten minutes, as DynamoDB does to know a repetition.
-/// Measured over 11,000 publishes and deletes, that is 2 KiB for each; and when the table of them
-/// doubles, 0.55 KiB for each so far, which in this run comes to 1.5 KiB for each in between.
-const NOISE_MIB: f64 = 1.0;
-const CHANGE_MIB: f64 = 4.0 / 1024.0;
-
-/// A layer to ask for, and what is known of it.
-struct Layer {
-    digest: String,
-    knowledge: Knowledge,
-}
-
-enum Knowledge {
-    Referenced,
-    NeverPublished,
-    /// The flags below, and above them how often they were set.
-    Changing(AtomicU64),
-}
-
-/// What is being asked for is being changed.
-const CHANGING: u64 = 1;
-/// It is referenced.
-const REFERENCED: u64 = 2;
-/// It was published, now or before.
-const PUBLISHED: u64 = 4;
-/// Each step makes the number one that it never was, so that two equal readings have no change
-/// between them.
-const STEP: u64 = 8;
-
-/// What is asked, and by which layer's knowledge the answer is judged.
-struct Question {
-    message: Vec<u8>,
-    layer: usize,
-    asked: Asked,
-}
-
-enum Asked {
-    /// ECR's API for the layer's URL.
-    Ecr,
-    /// The registry.
-    Registry(registry::Request),
-}
-
-/// What an answer says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Given,
-    NotFound,
-    Inaccessible,
-    /// There is no such image, now: it may have been deleted.
-    NoImage,
-    Denied,
-    Unauthorized,
-}
-
-impl Layer {
-    fn reading(&self) -> u64 {
-        match &self.knowledge {
-            Knowledge::Referenced => REFERENCED | PUBLISHED,
-            Knowledge::NeverPublished => 0,
-            Knowledge::Changing(number) => number.load(Ordering::SeqCst),
-        }
-    }
-
-    fn set(&self, flags: u64) {
-        if let Knowledge::Changing(number) = &self.knowledge {
-            let next = (number.load(Ordering::SeqCst) / STEP + 1) * STEP + flags;
-            number.store(next, Ordering::SeqCst);
-        }
-    }
-}
-
-/// Whether an answer says what was true while it was asked for, from the first reading to the
-/// second.
-fn is_true(outcome: Outcome, before: u64, after: u64) -> bool {
-    let is_changing = before != after || before & CHANGING != 0;
-    match outcome {
-        Outcome::Given => is_changing || before & REFERENCED != 0,
-        // After it was deleted, a clean may remove its record.
-        Outcome::NotFound => is_changing || before & REFERENCED == 0,
-        // Its first publishing makes it referenced at once; after that it may come and go.
-        Outcome::Inaccessible => {
-            after & PUBLISHED != 0 && (is_changing || before & REFERENCED == 0)
-        }
-        Outcome::NoImage => is_changing || before & REFERENCED == 0,
-        // Whatever is published.
-        Outcome::Denied | Outcome::Unauthorized => true,
-    }
-}
-
-/// The stack at a moment.
-struct Sample {
-    time: Duration,
-    memory_mib: f64,
-    changes: usize,
-}
 
 /// What all threads share.
 struct Run<'a> {
@@ -158,16 +59,6 @@ struct Run<'a> {
     cleans: AtomicUsize,
     over: AtomicBool,
     started: Instant,
-}
-
-#[derive(Default)]
-struct Tally {
-    latencies: Vec<f64>,
-    of_registry: usize,
-    given: usize,
-    refusals: usize,
-    while_changing: usize,
-    wrong: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -210,7 +101,7 @@ fn run() -> Result<bool> {
     for n in 0..CHANGING_IMAGES {
         let folder = stack.folder.path().join(format!("changing-{n}"));
         let own = format!("a layer that comes and goes, {n}\n");
-        // The shared layers stay referenced whatever happens to this image.
+        // The steady image shares the two other layers, so they stay referenced.
         let digests = image::write(&folder, &[own.as_bytes(), content[0], content[1]])?;
         let digest = digests.into_iter().next().ok_or("an image without layers")?;
         let root = image::root(&folder)?;
@@ -263,17 +154,17 @@ fn run() -> Result<bool> {
     })?;
     let seconds = run.started.elapsed().as_secs_f64();
     let pulled = run.pull()?;
-    let counts = [run.changes.into_inner(), run.cleans.into_inner(), pulled];
+    let (changes, cleans) = (run.changes.into_inner(), run.cleans.into_inner());
     stack.process.stop()?;
-    judge(&tallies, counts, &samples, seconds, &machine)
+    tally::judge(&tallies, &Beside { changes, cleans, pulled, samples }, seconds, &machine)
 }
 
 impl Run<'_> {
-    /// Makes calls until all are made.
+    /// Makes calls until the run ends.
     fn call(&self, caller: usize) -> Result<Tally> {
         let mut connection = connect(self.stack.address)?;
         let mut tally = Tally::default();
-        // Each caller starts at another question, or all would ask for the same one at once.
+        // Each caller starts at another question. Otherwise, all would ask the same one at once.
         let mut turn = caller;
         while self.goes_on() {
             turn += 1;
@@ -295,7 +186,7 @@ impl Run<'_> {
         (made < CALLS || elapsed < DURATION) && elapsed < PATIENCE
     }
 
-    /// Publishes and deletes, one image after the other, until the calls are made.
+    /// Publishes and deletes one image after the other until the run ends.
     fn change(&self, first: usize) -> Result<()> {
         for n in (0..CHANGING_IMAGES).cycle() {
             if self.over.load(Ordering::SeqCst) {
@@ -316,7 +207,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Cleans, one time after the other, until the calls are made.
+    /// Cleans again and again until the run ends.
     fn clean(&self) -> Result<()> {
         while !self.over.load(Ordering::SeqCst) {
             self.stack.run(&["clean", "--older-than", "0s"])?;
@@ -326,7 +217,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Pulls what is referenced now, and verifies it. Gives how many layers that are.
+    /// Pulls and verifies all layers that are referenced now. Returns how many there are.
     fn pull(&self) -> Result<usize> {
         let s3 = address(&self.stack.environment, "AWS_ENDPOINT_URL_S3")?;
         let mut pulled = 0;
@@ -341,17 +232,16 @@ impl Run<'_> {
                 .ok_or("no URL for a layer that is referenced")?;
             let mut connection = connect(s3)?;
             connection.send(&format!("GET /{path} HTTP/1.1\r\nHost: {host}"), b"")?;
-            let bytes = connection.receive()?.ok_or("S3 closed a connection")?.body.to_vec();
-            let hex: String =
-                digest(&SHA256, &bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect();
-            if layer.digest != format!("sha256:{hex}") {
-                return Err(format!("{} was pulled, and is something else", layer.digest).into());
+            let answer = connection.receive()?.ok_or("S3 closed a connection")?;
+            if layer.digest != image::digest_of(answer.body) {
+                return Err(format!("{}: the content has another digest", layer.digest).into());
             }
             pulled += 1;
         }
         Ok(pulled)
     }
 
+    /// Takes samples until the run ends.
     fn observe(&self) -> Result<Vec<Sample>> {
         let mut samples = Vec::new();
         while !self.over.load(Ordering::SeqCst) {
@@ -369,121 +259,4 @@ impl Run<'_> {
 fn publish(stack: &Stack, folder: &Path, repository: &str, tag: &str) -> Result<()> {
     let folder = folder.to_str().ok_or("the folder's name is not text")?;
     stack.run(&["publish", "--create-repository", folder, &format!("{repository}:{tag}")])
-}
-
-impl Question {
-    /// What an answer says; `None` for one that cannot be right.
-    fn outcome(&self, layer: &Layer, answer: &Message) -> Option<Outcome> {
-        match &self.asked {
-            Asked::Ecr => ecr::outcome(answer, &layer.digest),
-            Asked::Registry(request) => {
-                registry::outcome(answer, request).filter(|outcome| request.allows(*outcome))
-            }
-        }
-    }
-
-    /// Its first line, which has no credentials.
-    fn first_line(&self) -> String {
-        let first = self.message.split(|byte| *byte == b'\r').next().unwrap_or_default();
-        String::from_utf8_lossy(first).into_owned()
-    }
-}
-
-impl Tally {
-    fn note(
-        &mut self,
-        question: &Question,
-        layer: &Layer,
-        answer: &Message,
-        before: u64,
-        after: u64,
-    ) {
-        let outcome = question.outcome(layer, answer);
-        match outcome {
-            Some(Outcome::Given) => self.given += 1,
-            Some(_) => self.refusals += 1,
-            None => {}
-        }
-        if matches!(question.asked, Asked::Registry(_)) {
-            self.of_registry += 1;
-        }
-        if before != after || before & CHANGING != 0 {
-            self.while_changing += 1;
-        }
-        if !outcome.is_some_and(|outcome| is_true(outcome, before, after)) {
-            let status = answer.word(1);
-            // The body of a 200 may have a URL, which is a credential.
-            let body =
-                String::from_utf8_lossy(if status == "200" { b"(not shown)" } else { answer.body });
-            let (asked, digest) = (question.first_line(), &layer.digest);
-            self.wrong.push(format!("{asked}, {digest}: {status} {body}, at {before} to {after}"));
-        }
-    }
-}
-
-fn judge(
-    tallies: &[Tally],
-    [changes, cleans, pulled]: [usize; 3],
-    samples: &[Sample],
-    seconds: f64,
-    machine: &Value,
-) -> Result<bool> {
-    let latencies: Vec<f64> =
-        tallies.iter().flat_map(|tally| tally.latencies.iter().copied()).collect();
-    let sum = |count: fn(&Tally) -> usize| tallies.iter().map(count).sum::<usize>();
-    let wrong = sum(|tally| tally.wrong.len());
-    let around = |start: Duration| -> Vec<&Sample> {
-        samples.iter().filter(|sample| (start..start + WINDOW).contains(&sample.time)).collect()
-    };
-    let windows = [around(SETTLED), around(Duration::from_secs_f64(seconds) - WINDOW)];
-    let [early, late] = windows
-        .each_ref()
-        .map(|window| median(&window.iter().map(|sample| sample.memory_mib).collect::<Vec<_>>()));
-    let [first, last] = windows
-        .each_ref()
-        .map(|window| window.get(window.len() / 2).map_or(0, |sample| sample.changes));
-    let (growth, most_growth) =
-        (late - early, NOISE_MIB + CHANGE_MIB * last.saturating_sub(first) as f64);
-    let rows = [
-        ("calls", latencies.len().to_string()),
-        ("connections", CONNECTIONS.to_string()),
-        ("publishes and deletes beside them", changes.to_string()),
-        ("cleans beside them", cleans.to_string()),
-        ("seconds", format!("{seconds:.1}")),
-        ("calls / s", format!("{:.0}", latencies.len() as f64 / seconds)),
-        ("p50, ms", format!("{:.1}", median(&latencies))),
-        ("p99, ms", format!("{:.1}", percentile(&latencies, 99.0))),
-        ("requests to the registry among them", sum(|tally| tally.of_registry).to_string()),
-        ("given", sum(|tally| tally.given).to_string()),
-        ("refused", sum(|tally| tally.refusals).to_string()),
-        (
-            "answers while what they are about was being changed",
-            sum(|tally| tally.while_changing).to_string(),
-        ),
-        ("wrong answers", wrong.to_string()),
-        ("layers pulled and verified in the end", pulled.to_string()),
-        ("RSS after the first minute, MiB", format!("{early:.1}")),
-        ("RSS at the end, MiB", format!("{late:.1}")),
-        ("growth, MiB", format!("{growth:.1}")),
-        (
-            "growth at most, for so many publishes, deletes and cleans, MiB",
-            format!("{most_growth:.1}"),
-        ),
-    ];
-    report::table(&["", ""], &rows.map(|(name, figure)| vec![name.to_owned(), figure]));
-    for wrong in tallies.iter().flat_map(|tally| &tally.wrong).take(10) {
-        println!("wrong: {wrong}");
-    }
-    let results = json!({
-        "machine": machine, "calls": latencies.len(), "connections": CONNECTIONS, "changes": changes, "cleans": cleans,
-        "seconds": seconds, "p50_ms": median(&latencies), "p99_ms": percentile(&latencies, 99.0),
-        "wrong": wrong, "rss_mib": samples.iter().map(|sample| (sample.time.as_secs_f64(), sample.memory_mib)).collect::<Vec<_>>(),
-    });
-    std::fs::write(paths::folder()?.join("load.json"), format!("{results}\n"))?;
-
-    // Each changing image came and went.
-    let has_changed = changes >= 2 * CHANGING_IMAGES && cleans > 1 && pulled >= STEADY_LAYERS;
-    let holds = latencies.len() >= CALLS && wrong == 0 && growth <= most_growth && has_changed;
-    println!("{}", if holds { "It holds." } else { "It does not hold." });
-    Ok(holds)
 }

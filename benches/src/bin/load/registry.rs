@@ -3,27 +3,31 @@
 use layergate_bench::http::{Message, message};
 use serde_json::Value;
 
-use crate::{Asked, Layer, Outcome, PRIVATE, Question, REPOSITORY};
+use crate::layer::{Layer, Outcome};
+use crate::tally::{Asked, Question};
+use crate::{PRIVATE, REPOSITORY};
 
-/// An image: its tag, the digest of its manifest, and which layer's coming and going is its own.
+/// An image.
 pub struct Image {
     pub tag: String,
+    /// Its manifest's digest.
     pub digest: String,
+    /// The number of a layer that is published and deleted with the image.
     pub layer: usize,
 }
 
 /// What a request is for.
 pub enum Request {
-    /// The content of this digest.
+    /// The content with this digest.
     Content(String),
-    /// Whether a repository has this tag.
+    /// The list of tags, which may have this one.
     Tag(String),
-    /// Something that cannot be had, whatever is published: this comes of it.
+    /// A request that is always refused in this way.
     Refused(Outcome),
 }
 
-/// Requests for each image, whichever way it can be asked for, for each layer, and for what cannot
-/// be had. The last of the layers that nobody published has the number `absent`.
+/// Requests for each image by its tag and by its digest, for each layer, for the list of tags, and
+/// requests that are refused. `absent` is the number of a layer that nobody published.
 pub fn questions(
     images: &[Image],
     layers: &[Layer],
@@ -67,7 +71,7 @@ pub fn questions(
             questions.push(get(&path, &token, 0, Request::Refused(Outcome::Denied)));
         }
     }
-    // Another character near the end is another MAC.
+    // Another character near the end is a wrong MAC.
     let at = credentials.len() - 8;
     let other = if credentials[at..].starts_with('A') { "B" } else { "A" };
     let forged = format!("{}{other}{}", &credentials[..at], &credentials[at + 1..]);
@@ -79,7 +83,8 @@ pub fn questions(
 }
 
 impl Request {
-    /// Whether an answer that says this can be right; whether it is, depends on what is published.
+    /// Whether this outcome is possible for the request. Whether it is true also depends on what is
+    /// published.
     pub fn allows(&self, outcome: Outcome) -> bool {
         match self {
             Self::Refused(expected) => outcome == *expected,
@@ -88,7 +93,7 @@ impl Request {
     }
 }
 
-/// What an answer says; `None` for one that is not well-formed, or a fault.
+/// What an answer says. `None` if it is not well-formed, or is a server error.
 pub fn outcome(answer: &Message, request: &Request) -> Option<Outcome> {
     if let ("307", Request::Content(digest)) = (answer.word(1), request) {
         let hex = digest.strip_prefix("sha256:")?;
