@@ -154,7 +154,7 @@ impl Authorization {
                 realm.query_pairs_mut().append_pair(name, &value);
             }
         }
-        let realm = Target::new(realm).ok_or_else(|| unusable("has an invalid URL"))?;
+        let realm = Target::new(realm)?;
         let mut request = Request::new(Empty::new());
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(credentials) = &self.credentials {

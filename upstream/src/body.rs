@@ -139,7 +139,9 @@ impl Gzip {
     /// The last decoded bytes. Fails if the encoded ones are incomplete.
     fn finish(&mut self) -> Result<Bytes, Error> {
         let finished = self.decoder.try_finish();
-        finished.map_err(|_| Error::Unavailable("it sent too few bytes".to_owned()))?;
+        finished.map_err(|_| {
+            Error::Unavailable("its gzip encoding is incomplete or has a wrong checksum".to_owned())
+        })?;
         Ok(std::mem::take(self.decoder.get_mut()).into())
     }
 }

@@ -33,7 +33,7 @@ use url::Origin;
 
 use self::authorization::{Authorization, Scope};
 use self::body::Body;
-use self::target::Target;
+use self::target::{Target, not_a_url};
 use layergate_core::publish::Verifier;
 use layergate_core::types::{Digest, DownloadUrl, ImageTag};
 
@@ -217,15 +217,14 @@ impl Upstream {
     /// redirect.
     async fn follow(&self, wanted: &Wanted) -> Result<Answer, Error> {
         let url = self.base.join(&wanted.path).map_err(|_| not_a_url())?;
-        let mut target = Target::new(url).ok_or_else(not_a_url)?;
+        let mut target = Target::new(url)?;
         for hop in 0..=MOST_HOPS {
             let (response, is_authorized) = self.ask(&target, wanted).await?;
             if !is_redirect(response.status()) {
                 let redirect = (hop > 0 && !is_authorized).then(|| target.download_url());
                 return Ok(Answer { response, redirect });
             }
-            let location = response.headers().get(LOCATION);
-            target = location.and_then(|value| target.redirect(value)).ok_or_else(not_a_url)?;
+            target = target.redirect(response.headers().get(LOCATION).ok_or_else(not_a_url)?)?;
         }
         Err(Error::RedirectLoop)
     }
@@ -329,10 +328,6 @@ fn request(wanted: &Wanted, authorization: Option<HeaderValue>) -> Request<Empty
         headers.insert(AUTHORIZATION, authorization);
     }
     request
-}
-
-fn not_a_url() -> Error {
-    Error::Unavailable("it redirected to an invalid URL".to_owned())
 }
 
 fn is_redirect(status: StatusCode) -> bool {

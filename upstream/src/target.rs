@@ -6,6 +6,8 @@ use http::{HeaderValue, uri};
 use layergate_core::types::DownloadUrl;
 use url::{Position, Url};
 
+use super::error::{Danger, Error};
+
 /// A URL to request. Its `Debug` hides the URL, which may be signed.
 pub struct Target {
     /// The parsed URL. It decides which server gets the request.
@@ -16,27 +18,32 @@ pub struct Target {
 }
 
 impl Target {
-    /// The URL as the parser writes it; `None` if it has no host.
-    pub fn new(url: Url) -> Option<Self> {
-        let path_and_query = url[Position::BeforePath..Position::AfterQuery].parse().ok()?;
+    /// The URL as the parser writes it. Fails if its scheme is not http or https.
+    pub fn new(url: Url) -> Result<Self, Error> {
+        let path_and_query = &url[Position::BeforePath..Position::AfterQuery];
+        let path_and_query = path_and_query.parse().map_err(|_| not_a_url())?;
         Self::with(url, path_and_query)
     }
 
-    fn with(url: Url, path_and_query: PathAndQuery) -> Option<Self> {
+    fn with(url: Url, path_and_query: PathAndQuery) -> Result<Self, Error> {
+        if !matches!(url.scheme(), "http" | "https") {
+            let host = url.host_str().unwrap_or("nowhere").to_owned();
+            return Err(Error::Forbidden { host, reason: Danger::NoTls });
+        }
         let uri = uri::Builder::new()
             .scheme(url.scheme())
             .authority(&url[Position::BeforeHost..Position::AfterPort])
             .path_and_query(path_and_query)
             .build();
-        Some(Self { url, uri: uri.ok()? })
+        Ok(Self { url, uri: uri.map_err(|_| not_a_url())? })
     }
 
-    /// The target of a redirect with this `Location`; `None` if that is not a URL.
+    /// The target of a redirect with this `Location`. Fails if that is not a URL of http or https.
     ///
     /// Source: [RFC 9110, 10.2.2](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.2).
-    pub fn redirect(&self, location: &HeaderValue) -> Option<Self> {
-        let location = std::str::from_utf8(location.as_bytes()).ok()?.trim();
-        let url = self.url.join(location).ok()?;
+    pub fn redirect(&self, location: &HeaderValue) -> Result<Self, Error> {
+        let location = std::str::from_utf8(location.as_bytes()).map_err(|_| not_a_url())?.trim();
+        let url = self.url.join(location).map_err(|_| not_a_url())?;
         match as_written(location) {
             Some(path_and_query) => Self::with(url, path_and_query),
             None => Self::new(url),
@@ -57,6 +64,11 @@ impl Target {
     pub fn download_url(&self) -> DownloadUrl {
         DownloadUrl::new(self.uri.to_string())
     }
+}
+
+/// The error for a redirect to what is not a URL.
+pub fn not_a_url() -> Error {
+    Error::Unavailable("it redirected to an invalid URL".to_owned())
 }
 
 /// Path and query of a location, unchanged. `None` if they depend on the URL before, or if they
@@ -144,7 +156,7 @@ mod tests {
         ];
         for location in locations {
             let value = HeaderValue::from_bytes(location.as_bytes()).unwrap();
-            let Some(target) = from.redirect(&value) else { continue };
+            let Ok(target) = from.redirect(&value) else { continue };
             assert_eq!(target.uri().host(), target.url().host_str(), "{location}");
             assert_eq!(target.uri().scheme_str(), Some(target.url().scheme()), "{location}");
         }
@@ -153,9 +165,15 @@ mod tests {
     #[test]
     fn what_is_not_a_url_is_refused() {
         let from = Target::new(Url::parse("https://registry.example/v2/").unwrap()).unwrap();
-        for location in [&b"https://"[..], b"https://a b/", b"https://[::1", b"\xff", b"mailto:a"] {
+        for location in [&b"https://"[..], b"https://a b/", b"https://[::1", b"\xff"] {
             let value = HeaderValue::from_bytes(location).unwrap();
-            assert!(from.redirect(&value).is_none(), "{location:?}");
+            assert_eq!(from.redirect(&value).err(), Some(not_a_url()), "{location:?}");
+        }
+        for location in ["mailto:a", "file:///etc/passwd", "ftp://evil.example/"] {
+            let refused = from.redirect(&HeaderValue::from_static(location)).err();
+            let is_refused =
+                matches!(refused, Some(Error::Forbidden { reason: Danger::NoTls, .. }));
+            assert!(is_refused, "{location}: {refused:?}");
         }
     }
 }
