@@ -122,6 +122,12 @@ impl ConfigError {
     pub fn no_region() -> Self {
         error("AWS_REGION", "is not set; it must be an AWS region's name".to_owned())
     }
+
+    /// A variable does not name an HTTP proxy.
+    pub(crate) fn not_a_proxy(variable: &'static str) -> Self {
+        let problem = "must be the URL of an HTTP proxy, such as http://proxy.example:3128";
+        error(variable, problem.to_owned())
+    }
 }
 
 const REGISTRY_MEANING: &str = "a registry's id, the twelve digits of an AWS account";

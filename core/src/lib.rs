@@ -11,6 +11,7 @@ pub mod clean;
 pub mod config;
 pub mod fault;
 pub mod logging;
+pub mod proxy;
 pub mod publish;
 pub mod role;
 pub mod store;

@@ -30,6 +30,7 @@ use layergate_core::fault::Fault;
 use layergate_core::role::Publisher;
 use layergate_core::store::create_bucket_if_missing;
 use layergate_core::types::RegistryId;
+use layergate_upstream::Http;
 use layergate_worker::Worker;
 
 use super::{GRACE, LocalError, listen, without_delay};
@@ -123,7 +124,8 @@ impl Engines {
             invocations: TaskTracker::new(),
             stop,
         };
-        let worker = Worker::new(&engines.sdk_config(), &engines.config());
+        // The user's machine may need a proxy to reach other registries.
+        let worker = Worker::new(&engines.sdk_config(), &engines.config(), Http::through_proxies);
         let lambda = Lambda::new(worker, engines.invocations.clone(), engines.stop.clone());
         let router = Router::new().fallback(async move |request| lambda.answer(request).await);
         let (lambda_url, lambda) = serve_hidden(router, &engines.stop, "Lambda").await?;

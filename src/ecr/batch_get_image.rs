@@ -153,6 +153,7 @@ fn upstream(failure: FillFailure) -> (&'static str, String) {
         FillFailure::AccessDenied | FillFailure::SecretUnusable | FillFailure::NoRule => {
             "UpstreamAccessDenied"
         }
+        FillFailure::NameInvalid => "ImageNotFound",
         FillFailure::TooManyRequests => "UpstreamTooManyRequests",
         _ => "UpstreamUnavailable",
     };

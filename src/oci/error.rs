@@ -150,6 +150,7 @@ impl Error {
             // Not one of the 5xx: an upstream's failure must not look like one of this service.
             Self::Upstream(failure) => match failure {
                 FillFailure::NotFound => ("BLOB_UNKNOWN", StatusCode::NOT_FOUND),
+                FillFailure::NameInvalid => ("NAME_INVALID", StatusCode::BAD_REQUEST),
                 FillFailure::TooManyRequests => ("TOOMANYREQUESTS", StatusCode::TOO_MANY_REQUESTS),
                 FillFailure::AccessDenied | FillFailure::SecretUnusable | FillFailure::NoRule => {
                     ("DENIED", StatusCode::FORBIDDEN)

@@ -48,6 +48,7 @@ mod publish {
     mod command;
     mod faults;
     mod other_registries;
+    mod proxies;
     mod sources;
     mod standard_input;
     mod untrusted_sources;
@@ -58,6 +59,7 @@ mod pull_through {
     mod interruptions;
     mod logs;
     mod pulls;
+    mod registries;
     mod rules;
     mod secrets;
     mod tags;
@@ -70,4 +72,6 @@ mod upstream {
     mod authorization;
     mod check;
     mod client;
+    mod encodings;
+    mod registries;
 }

@@ -359,7 +359,7 @@ def test_a_fill_fails_with_each_reason_but_those_that_are_nobodys_fault_here(res
     pattern = resources["FailedFills"]["Properties"]["FilterPattern"]
     assert '$.message = "fill"' in pattern
     harmless = re.findall(r'\$\.outcome != "(\w+)"', pattern)
-    assert harmless == ["OK", "NotFound", "BeingDeleted", "LostLease"]
+    assert harmless == ["OK", "NotFound", "NameInvalid", "BeingDeleted", "LostLease"]
     reasons = (ROOT / "core/src/catalog/fill.rs").read_text() + (ROOT / "worker/src/fill.rs").read_text()
     assert all(f'"{name}"' in reasons for name in harmless)
     [transformation] = resources["FailedFills"]["Properties"]["MetricTransformations"]

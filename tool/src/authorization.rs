@@ -65,6 +65,7 @@ impl Api {
     pub async fn log_in(&self) -> Result<Login, LoginError> {
         let failed = |what: String| LoginError(format!("cannot log in at {}: {what}", self.url));
         let sdk = aws::from_standard_chain().await;
+        let sdk = sdk.map_err(|error| failed(format!("the setting {error}")))?;
         let region = self.region.clone().map(Region::new).or_else(|| sdk.region().cloned());
         let region =
             region.ok_or_else(|| failed("no region is configured; set AWS_REGION".to_owned()))?;

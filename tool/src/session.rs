@@ -28,7 +28,7 @@ impl<R: Role> Session<R> {
     /// of this version.
     pub async fn open() -> Result<Self, Error> {
         let config = Config::from_env(|name| std::env::var(name).ok())?;
-        let sdk = aws::from_standard_chain().await;
+        let sdk = aws::from_standard_chain().await?;
         if sdk.region().is_none() {
             // The SDK would fail at the first request, in many words.
             return Err(ConfigError::no_region().into());

@@ -1,4 +1,4 @@
-//! What an image or an index consists of, by its manifest. Nothing is fetched.
+//! Parses manifests: the blobs of an image, or the images of an index.
 //!
 //! Source: [OCI image
 //! specification](https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md).
@@ -29,12 +29,12 @@ pub struct Manifest {
     pub content: Content,
 }
 
-/// What a manifest names.
+/// The content of a manifest.
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// An image: the config blob and the layers, each once.
+    /// The config blob and the layers of an image, each once.
     Image(Vec<Blob>),
-    /// An index: the images, each once. They may be indexes themselves.
+    /// The images of an index, each once. They may be indexes themselves.
     Index(Vec<IndexEntry>),
 }
 
@@ -43,8 +43,8 @@ pub enum Content {
 pub struct Blob {
     /// What names it.
     pub descriptor: Descriptor,
-    /// Whether it may not be redistributed: it need not be where the image is, and pullers download
-    /// it elsewhere.
+    /// Whether the layer must not be redistributed. Then it may be missing where the image is, and
+    /// clients download it from somewhere else.
     pub is_foreign: bool,
 }
 
@@ -57,14 +57,15 @@ pub struct IndexEntry {
     pub platform: Option<String>,
 }
 
-/// Why a manifest cannot be used. `Display` follows the manifest's name. It repeats words of the
-/// manifest, no more than 200 characters of each.
+/// Why a manifest cannot be used. `Display` follows the manifest's name. It may quote the manifest,
+/// up to 200 characters of each value.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is not JSON, or not in the form that its media type promises.
+    /// It is not JSON, or not of the form that its media type means.
     #[error("cannot be used: {:.200}", .0.to_string())]
     NotJson(#[from] serde_json::Error),
-    /// It has another media type than what names it says. Readers would not agree on what it is.
+    /// Its own media type is not the one by which it is referenced. Clients would read it
+    /// differently.
     #[error("says that it is '{own:.200}', and what names it says '{given:.200}'")]
     OtherMediaType {
         /// What it says itself.
@@ -75,20 +76,19 @@ pub enum Error {
     /// It is neither an image nor an index.
     #[error("has the media type '{0:.200}', which is neither an image's nor an index's")]
     UnknownMediaType(String),
-    /// It names a digest that no bytes can have, or that nobody can compute.
+    /// It contains a digest with an unknown algorithm or a wrong length.
     #[error(
         "has the digest '{0:.200}', which cannot be verified; it must be a sha256 or sha512 digest"
     )]
     UnverifiableDigest(String),
-    /// It names a blob more than once, and with different sizes.
+    /// It has the same blob with two sizes.
     #[error("gives the blob {0} two sizes")]
     TwoSizes(Digest),
 }
 
 impl Manifest {
-    /// Parses the bytes of a manifest of this media type: of an index's descriptor, or by a
-    /// registry's word. A manifest need not say its media type itself; if it does, it has to be the
-    /// same. The bytes' digest is not verified here.
+    /// Parses a manifest. `media_type` is that of an index's descriptor or of a registry's answer. If
+    /// the manifest contains a media type, it must be the same. The caller verifies the digest.
     pub fn parse(bytes: &[u8], media_type: &str) -> Result<Self, Error> {
         let content = if IMAGES.contains(&media_type) {
             let manifest: ImageManifest = parse(bytes)?;
@@ -158,7 +158,7 @@ fn add_blob(blobs: &mut Vec<Blob>, descriptor: &oci_spec::image::Descriptor) -> 
     let is_foreign = media_type.contains(".nondistributable.") || media_type.contains(".foreign.");
     match blobs.iter_mut().find(|known| known.descriptor.digest == digest) {
         Some(known) if known.descriptor.size != size => return Err(Error::TwoSizes(digest)),
-        Some(known) => known.is_foreign &= is_foreign, // if only one of them says so, it has to be there
+        Some(known) => known.is_foreign &= is_foreign, // foreign only if all its descriptors say so
         None => {
             blobs.push(Blob { descriptor: Descriptor { digest, size, media_type }, is_foreign })
         }

@@ -61,6 +61,9 @@ pub enum FillFailure {
     /// The rule is gone, or what it says cannot be used.
     #[error("there is no usable rule for the repository any more")]
     NoRule,
+    /// The upstream's name for the repository would not be valid.
+    #[error("the upstream registry cannot have a repository of that name")]
+    NameInvalid,
     /// It has no such image or layer.
     #[error("the upstream registry does not have it")]
     NotFound,
@@ -94,10 +97,11 @@ pub enum FillFailure {
 }
 
 impl FillFailure {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::AccessDenied,
         Self::SecretUnusable,
         Self::NoRule,
+        Self::NameInvalid,
         Self::NotFound,
         Self::WrongContent,
         Self::TooLarge,
@@ -116,6 +120,7 @@ impl FillFailure {
             Self::AccessDenied => "AccessDenied",
             Self::SecretUnusable => "SecretUnusable",
             Self::NoRule => "NoRule",
+            Self::NameInvalid => "NameInvalid",
             Self::NotFound => "NotFound",
             Self::WrongContent => "WrongContent",
             Self::TooLarge => "TooLarge",
@@ -133,7 +138,8 @@ impl FillFailure {
     fn memory(self, retry_after: Option<Duration>) -> Duration {
         let seconds = match self {
             Self::AccessDenied | Self::SecretUnusable | Self::NoRule => 60,
-            Self::NotFound
+            Self::NameInvalid
+            | Self::NotFound
             | Self::WrongContent
             | Self::TooLarge
             | Self::RedirectLoop

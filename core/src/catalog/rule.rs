@@ -29,7 +29,8 @@ pub struct Rule {
     pub accounts: Vec<AccountId>,
     /// Hosts with private addresses that the upstream may lead to.
     pub allowed_hosts: Vec<String>,
-    /// The upstream's token server, once it is known. The credentials go to no other.
+    /// A URL on the upstream's token server, once it is known. Only its scheme, host and port count.
+    /// No other server gets the credentials.
     pub realm: Option<String>,
     /// When it was created, in seconds since 1970.
     pub created_at: u64,

@@ -134,7 +134,7 @@ async fn what_cannot_be_had_is_told_in_a_line_and_nothing_of_it_is_published() {
     fn of_layer(request: &Parts) -> bool {
         request.uri.path().ends_with(&sha256(LAYER))
     }
-    let cases: [Case; 11] = [
+    let cases: [Case; 12] = [
         (
             "not for this user",
             |_| Some(headed(403, "x", "x")),
@@ -149,10 +149,11 @@ async fn what_cannot_be_had_is_told_in_a_line_and_nothing_of_it_is_published() {
         ),
         (
             "too many requests",
-            |_| Some(headed(429, "retry-after", "30")),
+            |_| Some(headed(429, "retry-after", "90")),
             1,
-            &["too many requests", "in 30 s"],
+            &["too many requests", "in 90 s"],
         ),
+        ("busy", |_| Some(headed(503, "retry-after", "90")), 1, &["is busy", "in 90 s", "later"]),
         (
             "a fault",
             |_| Some((axum::http::StatusCode::BAD_GATEWAY, "the body").into_response()),
@@ -274,7 +275,53 @@ esac
 "#;
     let auth = |credentials: &str| json!({"auth": BASE64_STANDARD.encode(credentials)});
     type Config = Box<dyn Fn(&str) -> Value>;
-    let cases: [(&str, Config, &str); 6] = [
+    let cases: [(&str, Config, &str); 12] = [
+        (
+            "user name and password apart",
+            Box::new(
+                |host| json!({"auths": {host: {"auth": null, "username": "user", "password": "pass"}}}),
+            ),
+            "user:pass",
+        ),
+        (
+            "auths, and null for all else",
+            Box::new(move |host| {
+                let mut entry = auth("user:password");
+                entry["identitytoken"] = Value::Null;
+                entry["email"] = Value::Null;
+                let auths = json!({host: entry, "other.example": null, "ghcr.io": {"auth": 1}});
+                json!({"auths": auths, "credHelpers": null, "credsStore": null})
+            }),
+            "user:password",
+        ),
+        (
+            "a helper that answers with empty texts, and auths",
+            Box::new(
+                move |host| json!({"credsStore": "silent", "auths": {host: auth("user:password")}}),
+            ),
+            "user:password",
+        ),
+        (
+            "no helper for this registry, and auths",
+            Box::new(move |host| {
+                let helpers = json!({host: ""});
+                json!({"credsStore": "test", "credHelpers": helpers, "auths": {host: auth("user:password")}})
+            }),
+            "user:password",
+        ),
+        (
+            "the namespace, and the registry",
+            Box::new(move |host| {
+                let namespace = format!("{host}/team");
+                json!({"auths": {host: auth("other:secret"), namespace: auth("user:password")}})
+            }),
+            "user:password",
+        ),
+        (
+            "a helper that answers in lower case",
+            Box::new(|_| json!({"credsStore": "lower"})),
+            "helped:lower",
+        ),
         (
             "auths",
             Box::new(move |host| json!({"auths": {host: auth("user:pass:word")}})),
@@ -312,9 +359,12 @@ esac
     for (description, config, credentials) in cases {
         let registry = private_registry().await;
         let home = home(&config(registry.host()));
-        for (name, script) in
-            [("test", helper), ("empty", "#!/bin/sh\necho credentials not found; exit 1\n")]
-        {
+        for (name, script) in [
+            ("test", helper),
+            ("empty", "#!/bin/sh\necho credentials not found; exit 1\n"),
+            ("silent", "#!/bin/sh\necho '{\"Username\": \"\", \"Secret\": null}'\n"),
+            ("lower", "#!/bin/sh\necho '{\"username\": \"helped\", \"secret\": \"lower\"}'\n"),
+        ] {
             let path = home.path().join(format!("docker-credential-{name}"));
             fs::write(&path, script).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -330,6 +380,104 @@ esac
         let expected = format!("Basic {}", BASE64_STANDARD.encode(credentials));
         assert_eq!((shown[0].as_str(), &shown[1]), ("", &expected), "{description}");
     }
+}
+
+/// Its token server refuses whoever shows it credentials.
+async fn public_registry() -> Recorder {
+    let layout = Layout::of_layers(&[LAYER]);
+    Recorder::registry(&layout, |request| {
+        let authorization = request.headers.get("authorization");
+        match (request.uri.path(), authorization) {
+            ("/token", None) => Some(axum::Json(json!({"token": "t"})).into_response()),
+            ("/token", Some(_)) => Some(headed(401, "x", "x")),
+            (_, Some(_)) => None,
+            (_, None) => {
+                let host = request.headers["host"].to_str().unwrap();
+                let challenge = format!(r#"Bearer realm="http://{host}/token""#);
+                Some(headed(401, "www-authenticate", &challenge))
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn empty_credentials_are_none() {
+    let answers = [
+        ("empty", r#"{"ServerURL": "", "Username": "", "Secret": ""}"#),
+        ("null", r#"{"Username": null, "Secret": null}"#),
+        ("none", "{}"),
+        ("nothing", "null"),
+        ("silent", ""),
+        ("nobody", r#"{"Username": "", "Secret": "secret"}"#),
+        ("without", r#"{"Username": "user", "Secret": ""}"#),
+        ("token", r#"{"Username": "<token>", "Secret": ""}"#),
+    ];
+    let helpers = answers.map(|(name, _)| json!({"credsStore": name}).to_string());
+    let auths = [
+        "",
+        " \n",
+        "null",
+        "{}",
+        r#"{"auths": null}"#,
+        r#"{"auths": {}, "credHelpers": null, "credsStore": null}"#,
+        r#"{"auths": {"HOST": null}}"#,
+        r#"{"auths": {"HOST": {}}}"#,
+        r#"{"auths": {"HOST": {"auth": null}}}"#,
+        r#"{"auths": {"HOST": {"auth": "", "identitytoken": ""}}}"#,
+        r#"{"auths": {"HOST": {"auth": "Og=="}}}"#, // ":"
+        r#"{"auths": {"HOST": {"auth": "dXNlcjo="}}}"#, // "user:"
+        r#"{"auths": {"HOST": {"auth": "OnBhc3M="}}}"#, // ":pass"
+        r#"{"auths": {"HOST": {"username": "user", "password": null}}}"#,
+        r#"{"credHelpers": {"HOST": null}}"#,
+        r#"{"credsStore": ""}"#,
+        // Somebody else's.
+        r#"{"auths": {"other.example": null}}"#,
+        r#"{"auths": {"other.example": {"auth": null}}}"#,
+        r#"{"auths": {"other.example": "no entry"}}"#,
+        r#"{"auths": {"other.example": {"auth": "dTpw"}}}"#,
+        r#"{"auths": {"HOST/other": {"auth": "dTpw"}}}"#,
+        r#"{"auths": {"HOST/tea": {"auth": "dTpw"}}}"#,
+        r#"{"auths": {"127.0.0.1": {"auth": "dTpw"}}}"#,
+        r#"{"auths": {"": {"auth": "dTpw"}}}"#,
+        r#"{"auths": {"HOST/team": {}, "HOST": {"auth": "dTpw"}}}"#,
+        r#"{"auths": {"HOST": {}, "https://HOST/v1/": {"auth": "dTpw"}}}"#,
+    ];
+    let (stack, registry) = (Stack::start().await, public_registry().await);
+    let home = home(&json!({}));
+    for (name, answer) in answers {
+        let path = home.path().join(format!("docker-credential-{name}"));
+        fs::write(&path, format!("#!/bin/sh\nprintf '%s' '{answer}'\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for config in auths.map(str::to_owned).into_iter().chain(helpers) {
+        let config = config.replace("HOST", registry.host());
+        fs::write(home.path().join(".docker/config.json"), &config).unwrap();
+        let source = registry.docker();
+        let mut command = stack.command(&["publish", "--create-repository", &source, "app:1"]);
+        let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
+        command.env("HOME", home.path()).env("PATH", path);
+        command.env_remove("DOCKER_CONFIG").env_remove("REGISTRY_AUTH_FILE");
+        let output = command.output().await.unwrap();
+        assert!(output.status.success(), "{config}: {}", stderr(&output));
+    }
+}
+
+/// The layer is refused once, as by a registry that counts requests.
+#[tokio::test]
+async fn a_registry_that_asks_to_come_back_does_not_end_it() {
+    let layout = Layout::of_layers(&[LAYER, b"another"]);
+    let refused = std::sync::Mutex::new(std::collections::HashSet::new());
+    let refused = Arc::new(refused);
+    let registry = Recorder::registry(&layout, move |request| {
+        let is_first = refused.lock().unwrap().insert(request.uri.path().to_owned());
+        is_first.then(|| headed(429, "retry-after", "1"))
+    })
+    .await;
+    let (stack, home) = (Stack::start().await, tempfile::tempdir().unwrap());
+    let output = publish(&stack, home.path(), &registry.docker(), &[]).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_downloads(&stack, LAYER).await;
 }
 
 #[tokio::test]

@@ -149,7 +149,7 @@ fn rows() -> Vec<Row> {
         }),
         forbidden("a redirect to a name of loopback", |_| to("https://localhost/")),
         too_many("429", |_| headed(429, "x", "x"), 60),
-        too_many("429 for a moment", |_| headed(429, "retry-after", "1"), 60),
+        too_many("429 for a minute", |_| headed(429, "retry-after", "61"), 61),
         too_many("429 for two minutes", |_| headed(429, "retry-after", "120"), 120),
         too_many("429 for a day", |_| headed(429, "retry-after", "86400"), 3600),
         unavailable("500", |_| headed(500, "x", "x")),

@@ -349,8 +349,8 @@ async fn the_token_server_that_sees_the_credentials_is_shown_once_it_is_known() 
     );
     let token_server =
         Recorder::start(|_| axum::Json(json!({"token": "the-token"})).into_response()).await;
-    let realm = format!("{}/token", token_server.url);
-    let challenge = format!("Bearer realm=\"{realm}\",service=\"registry\"");
+    let realm = token_server.url;
+    let challenge = format!("Bearer realm=\"{realm}/token\",service=\"registry\"");
     let registry =
         Recorder::start(move |request| match is_authorized(request, "Bearer the-token") {
             true => "{}".into_response(),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use layergate_core::types::{Descriptor, Digest, ImageId};
 use layergate_upstream as upstream;
 use layergate_upstream::manifest::{self, IndexEntry};
-use layergate_upstream::{Danger, Manifest, Trust, Upstream};
+use layergate_upstream::{Danger, Http, Manifest, Trust, Upstream};
 use tokio::runtime::Handle;
 
 use super::image::{Contents, collect};
@@ -14,7 +14,7 @@ use super::{Blob, SourceImage, credentials};
 use crate::error::Error;
 use crate::reference::UpstreamImage;
 
-/// The most bytes that the manifests of one image may have together. They are all in memory.
+/// The most bytes of all manifests of one image together. They are all in memory.
 const LARGEST_MANIFESTS: usize = 64 * 1024 * 1024;
 
 /// An image in another registry.
@@ -22,19 +22,21 @@ const LARGEST_MANIFESTS: usize = 64 * 1024 * 1024;
 pub struct Registry {
     name: String,
     upstream: Upstream,
-    /// The manifest that was asked for.
+    /// The manifest of the source itself.
     root: Manifest,
-    /// How many bytes of other manifests were fetched.
+    /// The bytes of all other manifests that were fetched.
     fetched: AtomicUsize,
 }
 
 impl Registry {
-    /// Fetches the manifest of an image, with the credentials that the user has for its registry.
+    /// Fetches the manifest of an image, with the user's credentials for the registry.
     pub fn open(image: UpstreamImage, trust: Trust) -> Result<Self, Error> {
         let credentials = credentials::find(&image.repository)?;
         let name = image.repository.to_string();
-        let upstream = Upstream::new(image.repository, credentials, trust)
+        let http = Http::through_proxies(trust)
             .map_err(|error| Error::Local(format!("cannot connect to registries: {error}")))?;
+        let upstream = Upstream::new(image.repository, credentials, http)
+            .map_err(|error| failure(&name, "the image", &error))?;
         let (what, root) = match &image.image {
             ImageId::Tag(tag) => {
                 (format!("the tag '{tag}'"), wait_for(upstream.tagged_manifest(tag)))
@@ -60,7 +62,7 @@ impl Registry {
         Ok(images)
     }
 
-    /// Whether the registry gives a blob, as far as can be told without reading it.
+    /// Checks that the registry sends a blob, without reading it.
     pub async fn check(&self, blob: &Blob) -> Result<(), Error> {
         self.ask_for(&blob.descriptor)
             .await
@@ -96,8 +98,8 @@ impl Contents for Registry {
         Ok(Some(bytes))
     }
 
-    /// A registry says whether it has a blob when that is read. It need not have foreign layers, so
-    /// it is asked.
+    /// Asks the registry about foreign layers only. It must have all others; if one is missing,
+    /// reading it fails.
     fn blob_size(&self, blob: &manifest::Blob) -> Result<Option<u64>, Error> {
         if !blob.is_foreign {
             return Ok(Some(blob.descriptor.size));
@@ -118,12 +120,12 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
     Handle::current().block_on(future)
 }
 
-/// The sentence for a blob that cannot be had.
+/// The error for a blob that the registry does not send.
 pub fn blob_error(repository: &str, digest: &Digest, error: &upstream::Error) -> Error {
     failure(repository, &format!("the blob {digest}"), error)
 }
 
-/// The sentence for what cannot be had from a repository.
+/// The error for `what` that a repository does not send.
 fn failure(repository: &str, what: &str, error: &upstream::Error) -> Error {
     let registry = repository.split('/').next().unwrap_or_default();
     let advice = match error {
@@ -153,15 +155,16 @@ fn failure(repository: &str, what: &str, error: &upstream::Error) -> Error {
         upstream::Error::RateLimited { retry_after: None } => {
             format!("run it again later, or log in with 'docker login {registry}'")
         }
+        upstream::Error::Busy { .. } => "run it again later".to_owned(),
         upstream::Error::Unavailable(_) => {
             "check the name and the network, or run it again later".to_owned()
         }
     };
     let sentence = format!("cannot get {what} from {repository}: it {error}; {advice}");
     match error {
-        upstream::Error::RateLimited { .. } | upstream::Error::Unavailable(_) => {
-            Error::Registry(sentence)
-        }
+        upstream::Error::RateLimited { .. }
+        | upstream::Error::Busy { .. }
+        | upstream::Error::Unavailable(_) => Error::Registry(sentence),
         _ => Error::Source(sentence),
     }
 }
