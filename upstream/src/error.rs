@@ -6,6 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
+use hyper_util::client::legacy;
+use layergate_core::fault::{causes, root_cause};
+
+use super::tls::TlsProblem;
 
 /// What went wrong at the upstream. `Display` follows the upstream's name, and has no URL and
 /// nothing secret in it.
@@ -40,7 +44,13 @@ pub enum Error {
         /// How long it wants to be left alone, if it says so.
         retry_after: Option<Duration>,
     },
-    /// It cannot be reached, failed, or did not answer in time, also when it was tried again.
+    /// No connection to it can be made, also when it was tried again.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// There is a connection, but TLS does not work.
+    #[error("{0}")]
+    Tls(TlsProblem),
+    /// It failed or did not answer in time, also when it was tried again.
     #[error("failed: {0}")]
     Unavailable(String),
 }
@@ -75,22 +85,25 @@ impl Error {
 
     /// Why a request got no answer, or an answer broke off.
     pub(super) fn of_transport(error: &(dyn StdError + 'static)) -> Self {
-        let mut words = error.to_string();
-        let mut next = Some(error);
-        while let Some(error) = next {
+        if let Some(problem) = TlsProblem::of(error) {
+            return Self::Tls(problem);
+        }
+        let mut is_unreachable = false;
+        for error in causes(error) {
             if let Some(own) = error.downcast_ref::<Self>() {
                 return own.clone();
             }
-            next = error.source();
-            if let Some(cause) = next {
-                words = format!("{words}: {cause}");
-            }
+            is_unreachable |=
+                error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect);
         }
-        Self::Unavailable(words)
+        match is_unreachable {
+            true => Self::Unreachable(root_cause(error)),
+            false => Self::Unavailable(root_cause(error)),
+        }
     }
 
     pub(super) fn is_worth_another_try(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unreachable(_) | Self::Unavailable(_))
     }
 }
 

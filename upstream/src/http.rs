@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -22,6 +22,7 @@ use url::{Host, Url};
 use super::address::is_public;
 use super::body::Body;
 use super::error::{Danger, Error};
+use super::tls::TlsProblem;
 
 /// How long a connection may take to be made.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
@@ -124,9 +125,17 @@ impl Http {
             .parse()
             .map_err(|_| Error::Unavailable("it redirected to what is not a URL".to_owned()))?;
         let Patience { answer, idle } = self.patience;
+        let is_plain = url.scheme() == "http";
         match tokio::time::timeout(answer, self.client.request(request)).await {
+            // What many servers answer that want TLS.
+            Ok(Ok(response)) if is_plain && response.status() == StatusCode::BAD_REQUEST => {
+                Err(Error::Tls(TlsProblem::Required))
+            }
             Ok(Ok(response)) => Ok(response.map(|body| Body::new(body, idle))),
-            Ok(Err(error)) => Err(Error::of_transport(&error)),
+            Ok(Err(error)) => match TlsProblem::of_plain(&error).filter(|_| is_plain) {
+                Some(problem) => Err(Error::Tls(problem)),
+                None => Err(Error::of_transport(&error)),
+            },
             Err(_) => Err(Error::Unavailable(format!("it did not answer within {answer:?}"))),
         }
     }
@@ -150,7 +159,7 @@ impl Service<Name> for Resolver {
         let trust = self.0.clone();
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let found = found.map_err(|error| Error::Unavailable(error.to_string()))?;
+            let found = found.map_err(|error| Error::Unreachable(error.to_string()))?;
             let is_trusted = trust.hosts.contains(&Host::Domain(name.as_str().to_owned()));
             let may_be_reached = |address: &SocketAddr| is_trusted || is_public(address.ip());
             let addresses: Vec<_> = found.filter(may_be_reached).collect();

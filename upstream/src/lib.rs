@@ -14,6 +14,7 @@ mod error;
 mod http;
 pub mod manifest;
 mod name;
+mod tls;
 
 use std::io;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub use self::blob::Blob;
 pub use self::error::{Danger, Error};
 pub use self::http::{Patience, Trust};
 pub use self::name::{NameError, UpstreamRegistry, UpstreamRepository};
+pub use self::tls::TlsProblem;
 pub use url::{Host, Url};
 
 /// The largest manifest, in bytes: the limit of most registries.
