@@ -66,6 +66,9 @@ mod store {
     mod download_url;
     mod multipart_upload;
 }
+mod tool {
+    mod mistakes;
+}
 mod upstream {
     mod authorization;
     mod check;

@@ -16,6 +16,7 @@ mod runtime_api;
 mod steps;
 mod stub_registry;
 mod table;
+mod tls;
 pub mod upstream;
 
 use std::collections::HashMap;
@@ -50,6 +51,7 @@ pub use runtime_api::{RuntimeApi, as_lambda_starts, end_worker, worker};
 pub use steps::{at_each_step, between_steps, is_exhaustive, steps, waiting_at, waiting_at_both};
 pub use stub_registry::{Gate, Recorder, Switch, breaking, headed};
 pub use table::{age_cleaners_and_intents, assert_consistent, rows};
+pub use tls::TlsServer;
 
 pub const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetDownloadUrlForLayer";
 

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::output::Format;
 use crate::progress::Progress;
 use crate::reference::{SourceReference, TagReference, host};
-use crate::session::{Session, no_such_repository};
+use crate::session::{Session, no_repository_to_publish_to};
 use crate::source::{self, Blob, Source, SourceImage};
 
 /// How many blobs are worked on at once.
@@ -99,7 +99,7 @@ pub async fn run(
         return Err(repository_being_deleted(&repository));
     }
     if is_missing && !arguments.create_repository {
-        return Err(no_such_repository(&repository));
+        return Err(no_repository_to_publish_to(&repository));
     }
 
     let trusted = (arguments.allow_host, arguments.plain_http);
@@ -334,7 +334,7 @@ async fn make_visible(
 
 fn refusal(repository: &Repository, image: &SourceImage, error: PublishError) -> Error {
     match error {
-        PublishError::NoRepository => no_such_repository(repository),
+        PublishError::NoRepository => no_repository_to_publish_to(repository),
         PublishError::RepositoryDeleted => repository_being_deleted(repository),
         PublishError::ImageDeleted => Error::Conflict(format!(
             "the image {} in '{}', or one of its images, is being deleted; when that has ended, publish again (a \

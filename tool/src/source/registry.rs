@@ -154,15 +154,19 @@ fn failure(repository: &str, what: &str, error: &upstream::Error) -> Error {
         upstream::Error::RateLimited { retry_after: None } => {
             format!("run it again later, or log in with 'docker login {registry}'")
         }
-        upstream::Error::Unavailable(_) => {
+        upstream::Error::Tls(problem) => {
+            problem.advice("give --plain-http", "give --plain-http=false").to_owned()
+        }
+        upstream::Error::Unreachable(_) | upstream::Error::Unavailable(_) => {
             "check the name and the network, or run it again later".to_owned()
         }
     };
     let sentence = format!("cannot get {what} from {repository}: it {error}; {advice}");
     match error {
-        upstream::Error::RateLimited { .. } | upstream::Error::Unavailable(_) => {
-            Error::Registry(sentence)
-        }
+        upstream::Error::RateLimited { .. }
+        | upstream::Error::Unreachable(_)
+        | upstream::Error::Tls(_)
+        | upstream::Error::Unavailable(_) => Error::Registry(sentence),
         _ => Error::Source(sentence),
     }
 }
