@@ -39,6 +39,7 @@ mod lambda {
 }
 mod local {
     mod command;
+    mod data;
 }
 mod oci {
     mod faults;
@@ -67,7 +68,10 @@ mod store {
     mod multipart_upload;
 }
 mod tool {
-    mod mistakes;
+    mod names;
+    mod output;
+    mod settings;
+    mod tls;
 }
 mod upstream {
     mod authorization;
