@@ -57,12 +57,20 @@ pub enum Authorization {
     Gateway,
 }
 
-/// A setting that cannot be used. Names the variable and says what it must be.
+/// Settings that are missing, or one that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{variable} {problem}")]
-pub struct ConfigError {
-    variable: &'static str,
-    problem: String,
+pub enum ConfigError {
+    /// These variables are not set: all that are required.
+    #[error("{} {} not set", in_words(.0), if .0.len() == 1 { "is" } else { "are" })]
+    Missing(Vec<&'static str>),
+    /// This variable has a value that it may not have.
+    #[error("{variable} {problem}")]
+    Unusable {
+        /// The variable.
+        variable: &'static str,
+        /// What it must be. It follows the variable's name.
+        problem: String,
+    },
 }
 
 impl Config {
@@ -72,22 +80,17 @@ impl Config {
         variable: impl Fn(&'static str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
         let optional = |name| variable(name).filter(|value| !value.is_empty());
-        let required = |name, meaning: &str| {
-            optional(name).ok_or_else(|| error(name, format!("is not set; it must be {meaning}")))
-        };
         let endpoint = |name| optional(name).map(|value| parse_endpoint(name, value)).transpose();
+        let required = [TABLE.variable, BUCKET.variable, REGISTRY_VARIABLE];
+        let [Some(table), Some(bucket), Some(registry)] = required.map(optional) else {
+            let missing = required.into_iter().filter(|name| optional(name).is_none());
+            return Err(ConfigError::Missing(missing.collect()));
+        };
         Ok(Self {
-            table_name: required("TABLE_NAME", TABLE.meaning)
-                .and_then(|value| TABLE.parse(value))?,
-            bucket_name: required("BUCKET_NAME", BUCKET.meaning)
-                .and_then(|value| BUCKET.parse(value))?,
-            default_registry_id: required("DEFAULT_REGISTRY_ID", REGISTRY_MEANING).and_then(
-                |value| {
-                    RegistryId::parse(&value).map_err(|_| {
-                        error("DEFAULT_REGISTRY_ID", must_be(REGISTRY_MEANING, &value))
-                    })
-                },
-            )?,
+            table_name: TABLE.parse(table)?,
+            bucket_name: BUCKET.parse(bucket)?,
+            default_registry_id: RegistryId::parse(&registry)
+                .map_err(|_| error(REGISTRY_VARIABLE, must_be(REGISTRY_MEANING, &registry)))?,
             url_expiry: optional("URL_EXPIRY_SECONDS")
                 .map_or(Ok(DEFAULT_URL_EXPIRY), parse_url_expiry)?,
             cache_life: optional("CACHE_SECONDS")
@@ -120,7 +123,7 @@ impl Config {
 impl ConfigError {
     /// No region is configured.
     pub fn no_region() -> Self {
-        error("AWS_REGION", "is not set; it must be an AWS region's name".to_owned())
+        Self::Missing(vec!["AWS_REGION"])
     }
 
     /// A variable does not name an HTTP proxy.
@@ -129,6 +132,8 @@ impl ConfigError {
         error(variable, problem.to_owned())
     }
 }
+
+const REGISTRY_VARIABLE: &str = "DEFAULT_REGISTRY_ID";
 
 const REGISTRY_MEANING: &str = "a registry's id, the twelve digits of an AWS account";
 
@@ -238,5 +243,13 @@ fn must_be(meaning: impl fmt::Display, value: &str) -> String {
 }
 
 fn error(variable: &'static str, problem: String) -> ConfigError {
-    ConfigError { variable, problem }
+    ConfigError::Unusable { variable, problem }
+}
+
+/// Names as in `A, B and C`.
+fn in_words(names: &[&str]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
+    }
 }

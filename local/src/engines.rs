@@ -10,10 +10,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use dynoxide::DynoxideError;
 use http::{Method, StatusCode};
-use s3s::HttpError;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{HttpError, S3Error};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 use super::kms::{self, Kms};
 use super::lambda::{self, Lambda};
+use super::s3::Objects;
 use super::secrets::SecretsManager;
 use super::uploads::ListMultipartUploads;
 use layergate_core::aws::{self, Patience};
@@ -79,9 +81,7 @@ impl Engines {
         let stop = CancellationToken::new();
         let secret_access_key = Uuid::new_v4().simple().to_string();
 
-        let database = directory.join("dynamodb.sqlite");
-        let database =
-            dynoxide::Database::new(&database.to_string_lossy()).map_err(|error| failed(&error))?;
+        let database = open_database(directory)?;
         let listener = listen(0).await?;
         let dynamodb_url = url(&listener)?;
         let stopped = stop.clone().cancelled_owned();
@@ -95,8 +95,10 @@ impl Engines {
 
         let files = directory.join("s3");
         std::fs::create_dir_all(&files).map_err(|error| failed(&error))?;
-        let objects =
-            s3s_fs::FileSystem::new(&files).map_err(|error| failed(&format!("{error:?}")))?;
+        let objects = Objects::new(files.clone()).map_err(|error| {
+            let cause = S3Error::from(error);
+            failed(&cause.source().map(ToString::to_string).unwrap_or_default())
+        })?;
         let mut service = S3ServiceBuilder::new(objects);
         service.set_route(ListMultipartUploads(files));
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, secret_access_key.as_str()));
@@ -141,10 +143,8 @@ impl Engines {
         };
         match made.await {
             Ok(()) => Ok(engines),
-            Err(fault @ Fault::ForeignTable { .. }) => {
-                Err(failed(&format!("{fault}; choose another --data, or delete it")))
-            }
-            Err(fault) => Err(failed(&fault.with_causes())),
+            Err(fault @ Fault::ForeignTable { .. }) => Err(failed(&format!("{fault}; {NEW_DATA}"))),
+            Err(fault) => Err(failed(&format!("{}; {NEW_DATA}", fault.with_causes()))),
         }
     }
 
@@ -198,6 +198,22 @@ impl Engines {
             }
         }
     }
+}
+
+/// What to do with a directory that the stack cannot use.
+const NEW_DATA: &str = "choose another --data, or delete it and publish again";
+
+/// Opens the embedded DynamoDB's file in `directory`. For a file that is no database, the library's
+/// error gives advice to programmers.
+fn open_database(directory: &Path) -> Result<dynoxide::Database, LocalError> {
+    let path = directory.join("dynamodb.sqlite");
+    dynoxide::Database::new(&path.to_string_lossy()).map_err(|error| {
+        let path = path.display();
+        LocalError(match error {
+            DynoxideError::InternalServerError(_) => format!("{path} is damaged; {NEW_DATA}"),
+            error => format!("cannot use {path}: {error}; {NEW_DATA}"),
+        })
+    })
 }
 
 /// Serves below a path that nobody can guess who may not read the environment file: these two

@@ -7,6 +7,7 @@ mod engines;
 mod gateway;
 mod kms;
 mod lambda;
+mod s3;
 mod secrets;
 mod uploads;
 
@@ -140,6 +141,12 @@ fn without_delay(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = 
 }
 
 fn lock(directory: &Path) -> Result<File, LocalError> {
+    if directory.is_file() {
+        let directory = directory.display();
+        return Err(LocalError(format!(
+            "{directory} is a file, not a folder; choose another --data"
+        )));
+    }
     let failed = |error| LocalError(format!("cannot use {}: {error}", directory.display()));
     std::fs::create_dir_all(directory).map_err(failed)?;
     let file = File::create(directory.join("lock")).map_err(failed)?;

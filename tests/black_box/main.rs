@@ -39,6 +39,7 @@ mod lambda {
 }
 mod local {
     mod command;
+    mod data;
 }
 mod oci {
     mod faults;
@@ -67,6 +68,12 @@ mod pull_through {
 mod store {
     mod download_url;
     mod multipart_upload;
+}
+mod tool {
+    mod names;
+    mod output;
+    mod settings;
+    mod tls;
 }
 mod upstream {
     mod authorization;

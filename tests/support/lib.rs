@@ -8,6 +8,7 @@ mod images;
 mod lambda;
 mod layout;
 mod local_process;
+mod mistakes;
 mod programs;
 mod proxy;
 mod pull_through;
@@ -16,6 +17,7 @@ mod runtime_api;
 mod steps;
 mod stub_registry;
 mod table;
+mod tls;
 pub mod upstream;
 
 use std::collections::HashMap;
@@ -42,6 +44,7 @@ pub use images::{images_of, repository};
 pub use lambda::{Delivery, Lambda};
 pub use layout::{Layout, sha256};
 pub use local_process::{layergate, start_local, start_local_with, stop_local};
+pub use mistakes::{Mistakes, mistake, with};
 pub use programs::{program, tool};
 pub use proxy::{ForwardProxy, count_requests, forward, nobody_listens, serve};
 pub use pull_through::{cached, image_digest, now, secret, verified};
@@ -50,6 +53,7 @@ pub use runtime_api::{RuntimeApi, as_lambda_starts, end_worker, worker};
 pub use steps::{at_each_step, between_steps, is_exhaustive, steps, waiting_at, waiting_at_both};
 pub use stub_registry::{Gate, Recorder, Switch, breaking, headed};
 pub use table::{age_cleaners_and_intents, assert_consistent, rows};
+pub use tls::TlsServer;
 
 pub const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetDownloadUrlForLayer";
 

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::output::Format;
 use crate::progress::Progress;
 use crate::reference::{SourceReference, TagReference, host};
-use crate::session::{Session, no_such_repository};
+use crate::session::{Session, no_repository_to_publish_to};
 use crate::source::{self, Blob, Source, SourceImage};
 
 /// How many blobs are worked on at once.
@@ -98,7 +98,7 @@ pub async fn run(
         return Err(repository_being_deleted(&repository));
     }
     if is_missing && !arguments.create_repository {
-        return Err(no_such_repository(&repository));
+        return Err(no_repository_to_publish_to(&repository));
     }
 
     let trusted = (arguments.allow_host, arguments.plain_http);
@@ -301,7 +301,7 @@ async fn upload_manifests(
 
 fn refusal(repository: &Repository, error: PublishError) -> Error {
     match error {
-        PublishError::NoRepository => no_such_repository(repository),
+        PublishError::NoRepository => no_repository_to_publish_to(repository),
         PublishError::RepositoryDeleted => repository_being_deleted(repository),
         PublishError::ImageDeleted(image) => Error::Conflict(format!(
             "the image {} in '{}', or one of its images, is being deleted; when that has ended, publish again (a \

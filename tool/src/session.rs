@@ -1,4 +1,4 @@
-//! What the commands that talk to AWS work with.
+//! The clients of AWS that the commands use.
 
 use layergate_core::aws;
 use layergate_core::catalog::Catalog;
@@ -10,7 +10,7 @@ use layergate_core::worker::WorkerClient;
 
 use crate::error::Error;
 
-/// The registry of the settings, with what the role `R` may do with it.
+/// The registry that the settings name, with what the role `R` may do with it.
 #[derive(Debug)]
 pub struct Session<R> {
     /// Its catalog.
@@ -30,7 +30,7 @@ impl<R: Role> Session<R> {
         let config = Config::from_env(|name| std::env::var(name).ok())?;
         let sdk = aws::from_standard_chain().await?;
         if sdk.region().is_none() {
-            // The SDK would fail at the first request, in many words.
+            // Without a region, the SDK fails only at the first request, and with a long text.
             return Err(ConfigError::no_region().into());
         }
         let catalog = Catalog::new(&sdk, &config);
@@ -45,10 +45,16 @@ impl<R: Role> Session<R> {
     }
 }
 
-/// The refusal to work on a repository that is not there.
-pub fn no_such_repository(repository: &Repository) -> Error {
+/// The error for a repository that does not exist.
+pub fn no_such_repository(Repository { registry, name }: &Repository) -> Error {
     Error::NotFound(format!(
-        "there is no repository '{}' in registry {}; create it with 'layergate repository create {}'",
-        repository.name, repository.registry, repository.name
+        "there is no repository '{name}' in registry {registry}; 'layergate repository list' lists them"
+    ))
+}
+
+/// The same error for a command that publishes.
+pub fn no_repository_to_publish_to(Repository { registry, name }: &Repository) -> Error {
+    Error::NotFound(format!(
+        "there is no repository '{name}' in registry {registry}; create it with --create-repository"
     ))
 }

@@ -6,6 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
+use hyper_util::client::legacy;
+use layergate_core::fault::{causes, root_cause};
+
+use super::tls::TlsProblem;
 
 /// A failure of an upstream. `Display` follows the upstream's name. It contains no URL and no
 /// secret.
@@ -46,7 +50,13 @@ pub enum Error {
         /// When to come back.
         retry_after: Duration,
     },
-    /// The upstream cannot be reached, failed, or did not answer in time; also after retries.
+    /// No connection to the upstream can be made, also after retries.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// There is a connection, but TLS does not work.
+    #[error("{0}")]
+    Tls(TlsProblem),
+    /// The upstream failed, or did not answer in time; also after retries.
     #[error("failed: {0}")]
     Unavailable(String),
 }
@@ -89,23 +99,26 @@ impl Error {
 
     /// The error for a connection that failed or broke.
     pub(super) fn of_transport(error: &(dyn StdError + 'static)) -> Self {
-        let mut words = error.to_string();
-        let mut next = Some(error);
-        while let Some(error) = next {
+        if let Some(problem) = TlsProblem::of(error) {
+            return Self::Tls(problem);
+        }
+        let mut is_unreachable = false;
+        for error in causes(error) {
             if let Some(own) = error.downcast_ref::<Self>() {
                 return own.clone();
             }
-            next = error.source();
-            if let Some(cause) = next {
-                words = format!("{words}: {cause}");
-            }
+            is_unreachable |=
+                error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect);
         }
-        Self::Unavailable(words)
+        match is_unreachable {
+            true => Self::Unreachable(root_cause(error)),
+            false => Self::Unavailable(root_cause(error)),
+        }
     }
 
     /// Whether the same request may succeed a little later.
     pub(super) fn is_worth_another_try(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unreachable(_) | Self::Unavailable(_))
     }
 
     /// When the upstream asked to come back.

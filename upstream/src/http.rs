@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -25,6 +25,7 @@ use super::body::Body;
 use super::error::{Danger, Error};
 use super::proxy::ProxyConnector;
 use super::target::Target;
+use super::tls::TlsProblem;
 
 /// The time limit for a new connection.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
@@ -157,13 +158,21 @@ impl Http {
         self.trust.check(target.url())?;
         *request.uri_mut() = target.uri().clone();
         let Patience { answer, idle, .. } = self.patience;
+        let is_plain = target.url().scheme() == "http";
         match tokio::time::timeout(answer, (self.client)(request)).await {
+            // What many servers answer that want TLS.
+            Ok(Ok(response)) if is_plain && response.status() == StatusCode::BAD_REQUEST => {
+                Err(Error::Tls(TlsProblem::Required))
+            }
             Ok(Ok(response)) => {
                 let (head, body) = response.into_parts();
                 let body = Body::new(body, &head.headers, idle);
                 Ok(Response::from_parts(head, body))
             }
-            Ok(Err(error)) => Err(Error::of_transport(&error)),
+            Ok(Err(error)) => match TlsProblem::of_plain(&error).filter(|_| is_plain) {
+                Some(problem) => Err(Error::Tls(problem)),
+                None => Err(Error::of_transport(&error)),
+            },
             Err(_) => Err(Error::Unavailable(format!("it did not answer within {answer:?}"))),
         }
     }
@@ -215,7 +224,7 @@ impl Service<Name> for Resolver {
         let trust = self.0.clone();
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let found = found.map_err(|error| Error::Unavailable(error.to_string()))?;
+            let found = found.map_err(|error| Error::Unreachable(error.to_string()))?;
             let is_trusted = trust.has_name(name.as_str());
             let may_be_reached = |address: &SocketAddr| is_trusted || is_public(address.ip());
             let addresses: Vec<_> = found.filter(may_be_reached).collect();

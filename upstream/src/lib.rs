@@ -19,6 +19,7 @@ pub mod manifest;
 mod name;
 mod proxy;
 mod target;
+mod tls;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -42,6 +43,7 @@ pub use self::blob::Blob;
 pub use self::error::{Danger, Error};
 pub use self::http::{Http, Patience, Trust};
 pub use self::name::{NameError, UpstreamRegistry, UpstreamRepository};
+pub use self::tls::TlsProblem;
 pub use url::{Host, Url};
 
 /// The largest manifest, in bytes. Most registries have this limit.

@@ -62,9 +62,10 @@ impl From<upstream::Error> for Failure {
                 let (failure, retry_after) = (FillFailure::TooManyRequests, *retry_after);
                 return Self::Upstream { failure, retry_after, cause: error.to_string() };
             }
-            upstream::Error::Busy { .. } | upstream::Error::Unavailable(_) => {
-                FillFailure::Unavailable
-            }
+            upstream::Error::Busy { .. }
+            | upstream::Error::Unreachable(_)
+            | upstream::Error::Tls(_)
+            | upstream::Error::Unavailable(_) => FillFailure::Unavailable,
         };
         Self::new(failure, error)
     }

@@ -4,7 +4,9 @@ use layergate_core::catalog::{FillFailure, Rule};
 use layergate_core::fault::with_causes;
 use layergate_core::types::{RegistryId, Repository, RulePrefix};
 use layergate_core::worker::Validation;
-use layergate_upstream::{Credentials, Host, Http, NameError, Upstream, UpstreamRegistry, Url};
+use layergate_upstream::{
+    Credentials, Danger, Error, Host, Http, NameError, Upstream, UpstreamRegistry, Url,
+};
 
 use crate::Worker;
 use crate::fill::Failure;
@@ -89,27 +91,57 @@ impl Worker {
 
     /// Checks that the upstream of a rule accepts the rule's credentials.
     pub(crate) async fn validate(&self, prefix: &str) -> Validation {
-        match self.try_upstream(prefix).await {
-            Ok(()) => Validation { is_valid: true, failure: None },
-            Err(failure) => {
-                let failure = match failure {
-                    Failure::Upstream { failure, cause, .. } => format!("{failure}: {cause}"),
-                    Failure::Fault(fault) => fault.with_causes(),
-                    Failure::LostLease => "the validation was stopped".to_owned(),
-                };
-                Validation { is_valid: false, failure: Some(failure) }
-            }
-        }
+        let failure = self.try_upstream(prefix).await.err();
+        Validation { is_valid: failure.is_none(), failure }
     }
 
-    async fn try_upstream(&self, prefix: &str) -> Result<(), Failure> {
-        let no_such_rule = || no_rule(format!("there is no rule '{prefix}'"));
+    async fn try_upstream(&self, prefix: &str) -> Result<(), String> {
+        let no_such_rule = || format!("there is no rule '{prefix}'");
         let prefix = RulePrefix::parse(prefix).map_err(|_| no_such_rule())?;
-        let rule = self.catalog.rule(&self.registry, &prefix).await?.ok_or_else(no_such_rule)?;
-        let Opened { registry, credentials, http } = self.open(&rule).await?;
-        let realm = layergate_upstream::check(&registry, credentials, http).await?;
-        self.pin(&self.registry, &rule, realm).await
+        let rule = self.catalog.rule(&self.registry, &prefix).await;
+        let rule = rule.map_err(|fault| fault.with_causes())?.ok_or_else(no_such_rule)?;
+        let Opened { registry, credentials, http } = self.open(&rule).await.map_err(sentence)?;
+        let realm = layergate_upstream::check(&registry, credentials, http).await;
+        let realm =
+            realm.map_err(|error| format!("the upstream registry {error}; {}", advice(&error)))?;
+        self.pin(&self.registry, &rule, realm).await.map_err(sentence)
     }
+}
+
+fn sentence(failure: Failure) -> String {
+    match failure {
+        Failure::Upstream { failure, cause, .. } => format!("{failure}: {cause}"),
+        Failure::Fault(fault) => fault.with_causes(),
+        Failure::LostLease => "it was given up".to_owned(),
+    }
+}
+
+/// What to do about an upstream that does not let the registry in.
+fn advice(error: &Error) -> String {
+    let advice = match error {
+        Error::Denied(_) => "check the user name and password in the secret of --credential-arn",
+        Error::Forbidden { host, reason: Danger::PrivateAddress } => {
+            return format!(
+                "if you trust that host, create the rule again, with --allow-host {host}"
+            );
+        }
+        Error::Forbidden { reason: Danger::NoTls, .. } => {
+            "the worker connects without TLS only if --upstream begins with http://"
+        }
+        Error::Forbidden { reason: Danger::OtherRealm, .. } => {
+            "if you trust that host, delete the rule and create it again"
+        }
+        Error::Tls(problem) => problem.advice(
+            "create the rule again, with http:// in --upstream",
+            "create the rule again, with https:// in --upstream",
+        ),
+        Error::Unreachable(_) => "check the rule's --upstream, and the network",
+        Error::NotFound | Error::WrongContent(_) | Error::TooLarge(_) | Error::RedirectLoop => {
+            "check that the rule's --upstream is a registry"
+        }
+        Error::RateLimited { .. } | Error::Busy { .. } | Error::Unavailable(_) => "try again later",
+    };
+    advice.to_owned()
 }
 
 fn no_rule(cause: impl ToString) -> Failure {

@@ -289,7 +289,7 @@ async fn without_an_api_there_is_no_login() {
     let stack = Stack::start().await;
     let mut command = stack.command(&["login"]);
     let output = command.env_remove("API_URL").output().await.unwrap();
-    support::assert_refused(&output, 2, &["API_URL", "make outputs"]);
+    support::assert_refused(&output, 2, &["API_URL", "make -s outputs"]);
     let mut command = stack.command(&["login"]);
     let output = command.env("API_URL", "http://127.0.0.1:9").output().await.unwrap();
     support::assert_refused(&output, 1, &["cannot log in at http://127.0.0.1:9", "check API_URL"]);

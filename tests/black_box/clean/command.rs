@@ -68,7 +68,7 @@ async fn what_no_image_needs_goes_and_what_is_published_stays() {
         (&json!(0), &json!(0), &json!(0))
     );
     let text = stack.layergate(&CLEAN).await;
-    let freed = "freed 0 objects with 0 B, records of 0 layers and 0 unfinished images, and 0 unfinished uploads\n";
+    let freed = "deleted 0 objects with 0 B, records of 0 layers and 0 unfinished images, and 0 unfinished uploads\n";
     assert_eq!(String::from_utf8_lossy(&text.stdout), freed);
     let republished = stack.publish(&Layout::of_layers(&[b"shared", b"deleted"]), "app:2").await;
     assert_intact(&stack, &republished, "published again").await;
@@ -324,7 +324,7 @@ async fn another_tables_bucket_is_left_alone() {
     assert_refused(
         &clean.output().await.unwrap(),
         5,
-        &["nothing was removed", "TABLE_NAME", "BUCKET_NAME"],
+        &["nothing was deleted", "TABLE_NAME", "BUCKET_NAME"],
     );
     assert_intact(&stack, &stays, "untouched").await;
     let new = Stack::start().await;

@@ -530,7 +530,7 @@ async fn a_reference_that_is_none_is_told() {
         ("docker://busybox:1", "must begin with the registry's host"),
         ("docker://registry.example/app", "must name an image"),
         ("docker://registry.example:5000/app", "must name an image"),
-        ("docker://registry.example/App:1", "has a name that"),
+        ("docker://registry.example/App:1", "the name after the host"),
         ("docker://registry.example/app@sha256:xyz", "the digest"),
         ("docker://registry.example/app:-", "the tag"),
         ("docker://user:password@registry.example/app:1", "error"),
@@ -552,7 +552,7 @@ async fn tls_is_wanted_except_on_loopback() {
     let registry = Recorder::registry(&layout, |_| None).await;
     let (stack, home) = (Stack::start().await, tempfile::tempdir().unwrap());
     let output = publish(&stack, home.path(), &registry.docker(), &["--plain-http=false"]).await;
-    assert_refused(&output, 1, &["failed", "network"]);
+    assert_refused(&output, 1, &["does not speak TLS", "--plain-http"]);
     assert_eq!(registry.asked(), Vec::<String>::new());
     let named = registry.docker().replace("127.0.0.1", "localhost");
     let output = publish(&stack, home.path(), &named, &[]).await;

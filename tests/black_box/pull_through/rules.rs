@@ -114,7 +114,7 @@ async fn bad_input_is_refused_in_one_sentence_and_makes_no_rule() {
             &["a23456789012345678901234567890x", "--upstream", url],
             &["the prefix", "30"],
         ),
-        ("upper case", &["Quay", "--upstream", url], &["the prefix", "regular expression"]),
+        ("upper case", &["Quay", "--upstream", url], &["the prefix", "lower-case"]),
         ("a path upwards", &["../quay", "--upstream", url], &["the prefix"]),
         ("a host for a URL", &["quay", "--upstream", "quay.io"], &["https://"]),
         ("a URL with a path", &["quay", "--upstream", "https://quay.io/v2/team"], &["https://"]),

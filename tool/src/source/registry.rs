@@ -156,7 +156,10 @@ fn failure(repository: &str, what: &str, error: &upstream::Error) -> Error {
             format!("run it again later, or log in with 'docker login {registry}'")
         }
         upstream::Error::Busy { .. } => "run it again later".to_owned(),
-        upstream::Error::Unavailable(_) => {
+        upstream::Error::Tls(problem) => {
+            problem.advice("give --plain-http", "give --plain-http=false").to_owned()
+        }
+        upstream::Error::Unreachable(_) | upstream::Error::Unavailable(_) => {
             "check the name and the network, or run it again later".to_owned()
         }
     };
@@ -164,6 +167,8 @@ fn failure(repository: &str, what: &str, error: &upstream::Error) -> Error {
     match error {
         upstream::Error::RateLimited { .. }
         | upstream::Error::Busy { .. }
+        | upstream::Error::Unreachable(_)
+        | upstream::Error::Tls(_)
         | upstream::Error::Unavailable(_) => Error::Registry(sentence),
         _ => Error::Source(sentence),
     }
