@@ -5,7 +5,7 @@ use std::sync::Mutex as StdMutex;
 use std::time::{Duration, Instant};
 
 use layergate_core::catalog::{BeforeStored, Consistency, Fill, Intent, LayerState};
-use layergate_core::publish::Uploads;
+use layergate_core::publish::{IfStored, Uploads};
 use layergate_core::types::{Descriptor, Digest, DownloadUrl, Repository};
 use layergate_upstream::{Blob, Upstream};
 use tokio::sync::Mutex;
@@ -117,7 +117,7 @@ impl Worker {
         // What the bucket has, for another repository, is not sent again. But it is read from the
         // upstream and verified all the same: only who has the bytes may say that this repository
         // has them.
-        let is_sent = uploads.blob(layer, open, |_| {}).await?;
+        let is_sent = uploads.blob(layer, IfStored::Verify, open, |_| {}).await?;
         if !self.catalog.finish_layer(fill, &layer.digest, intent).await? {
             // The image was deleted and cleaned meanwhile: it stays deleted, and so does its layer.
             // Or somebody else has the lease, and then this does nothing.
