@@ -1,8 +1,7 @@
 //! The registry protocol, as far as it reads: what docker, containerd, podman and others pull with.
 //!
-//! No content passes through: a manifest or a layer is answered with a redirect to its object in
-//! S3. A HEAD is redirected too, since a gateway is not to be trusted with the length of a body
-//! that it does not see.
+//! No layer passes through: the function redirects to its object in S3. It answers with manifests,
+//! because clients need a manifest's digest beside it.
 //!
 //! Source: [OCI Distribution
 //! Specification](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md).

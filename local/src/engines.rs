@@ -25,7 +25,7 @@ use super::secrets::SecretsManager;
 use super::uploads::ListMultipartUploads;
 use layergate_core::aws::{self, Patience};
 use layergate_core::catalog::{Catalog, create_table_if_missing};
-use layergate_core::config::{Authorization, Config};
+use layergate_core::config::{Authorization, Config, ManifestHead};
 use layergate_core::fault::Fault;
 use layergate_core::role::Publisher;
 use layergate_core::store::create_bucket_if_missing;
@@ -156,6 +156,7 @@ impl Engines {
             // To see at once what was published and deleted.
             cache_life: Duration::ZERO,
             authorization: Authorization::Iam,
+            manifest_head: ManifestHead::Answer,
             token_key_id: Some(kms::KEY_ID.to_owned()),
             dynamodb_endpoint: Some(self.dynamodb_url.clone()),
             s3_endpoint: Some(self.s3_url.clone()),
