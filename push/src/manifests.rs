@@ -160,10 +160,10 @@ impl Pusher {
         repository: &Repository,
         images: &[Digest],
     ) -> Result<(), Error> {
-        let found = images.iter().map(|digest| async move {
+        let found = images.iter().cloned().map(|digest| async move {
             let id = ImageId::Digest(digest.clone());
             let image = self.catalog.published_image(repository, &id, Consistency::Strong).await?;
-            image.map(|_| ()).ok_or_else(|| Error::ImageUnknown(digest.clone()))
+            image.map(|_| ()).ok_or(Error::ImageUnknown(digest))
         });
         stream::iter(found).buffered(PARTS_AT_ONCE).try_collect().await
     }
