@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use http_body_util::BodyExt;
+use layergate_core::publish::Verifier;
 use layergate_core::types::{Digest, Repository, hex};
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
@@ -130,11 +131,13 @@ impl Taken<'_> {
         let upload = self.upload.take().ok_or(Error::UploadUnknown)?;
         drop(self);
         let Upload { file, size, hasher } = upload;
+        let spooled = Spooled { file: Arc::new(file), size };
         let is_right = match digest.algorithm() {
             "sha256" => hex(&hasher.finalize()) == digest.hex(),
-            _ => true, // sending it to the store verifies it
+            // Few clients use another algorithm, so only sha256 is computed as the bytes arrive.
+            _ => spooled.has_digest(digest).await?,
         };
-        is_right.then(|| Spooled { file: Arc::new(file), size }).ok_or(Error::WrongDigest)
+        is_right.then_some(spooled).ok_or(Error::WrongDigest)
     }
 }
 
@@ -179,6 +182,26 @@ impl Spooled {
     /// Its bytes from the first on. Readers do not disturb each other.
     pub(crate) fn open(&self) -> impl Read + Send + 'static {
         Reader { file: Arc::clone(&self.file), position: 0 }
+    }
+}
+
+impl Spooled {
+    async fn has_digest(&self, digest: &Digest) -> Result<bool, Error> {
+        let Some(mut verifier) = Verifier::of(digest) else { return Ok(false) };
+        let mut reader = self.open();
+        let verifying = spawn_blocking(move || {
+            let mut buffer = vec![0; WRITE_SIZE];
+            loop {
+                match reader.read(&mut buffer)? {
+                    0 => return Ok(verifier.matches()),
+                    count => verifier.update(&buffer[..count]),
+                }
+            }
+        });
+        verifying
+            .await
+            .map_err(|error| Error::Spool(io::Error::other(error)))?
+            .map_err(Error::Spool)
     }
 }
 

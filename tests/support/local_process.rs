@@ -12,15 +12,24 @@ use super::{stderr, tool};
 
 /// Starts a stack and waits until it says that it is up. Gives what `. local.env` sets.
 pub async fn start_local(data: &Path, log: Stdio) -> (Child, HashMap<String, String>) {
-    let mut stack = Command::new(tool())
+    start_local_with(data, |command| _ = command.stderr(log)).await
+}
+
+/// The same, with a change to its command.
+pub async fn start_local_with(
+    data: &Path,
+    change: impl FnOnce(&mut Command),
+) -> (Child, HashMap<String, String>) {
+    let mut command = Command::new(tool());
+    command
         .args(["local", "--port", "0", "--data"])
         .arg(data)
         .env("RUST_LOG", "trace") // nobody asks for it: what is logged is decided in one place
         .stdout(Stdio::piped())
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    change(&mut command);
+    let mut stack = command.spawn().unwrap();
     let mut lines = BufReader::new(stack.stdout.take().unwrap()).lines();
     let first = lines.next_line().await.unwrap().unwrap();
     // `. local.env` in a shell that has other credentials: what a command then sees.
