@@ -153,7 +153,7 @@ impl Handler {
         let Received { face, request, caller, is_let_in_by_any_token } = received;
         match face {
             Face::Oci { .. } => {
-                oci::call(&self.service, &request, subject).await.map_err(Failure::Oci)
+                oci::call(&self.service, caller, &request, subject).await.map_err(Failure::Oci)
             }
             Face::Ecr => {
                 let caller = match self.authorization {

@@ -1,8 +1,7 @@
 //! The registry protocol, as far as it reads: what docker, containerd, podman and others pull with.
 //!
-//! No content passes through: a manifest or a layer is answered with a redirect to its object in
-//! S3. A HEAD is redirected too, since a gateway is not to be trusted with the length of a body
-//! that it does not see.
+//! No layer passes through: the function redirects to its object in S3. It answers with manifests,
+//! because clients need a manifest's digest beside it.
 //!
 //! Source: [OCI Distribution
 //! Specification](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md).
@@ -40,14 +39,15 @@ static ROUTES: [Route; 4] = [
 
 const GET: Method = Method::GET;
 
-/// Answers a request. The token is checked first: a caller without a valid one learns nothing about
+/// Answers a request. `caller` is whom the gateway identified. The token is checked first: a caller without a valid one learns nothing about
 /// what the registry has.
 pub async fn call(
     service: &Service,
+    caller: Caller,
     request: &Request,
     subject: &mut Subject,
 ) -> Result<Response<String>, Error> {
-    let caller = authenticate(service, request).await?;
+    let caller = authenticate(service, caller, request).await?;
     subject.caller = caller.arn().map(str::to_owned);
     let (route, path) = find_route(request)?;
     let call =
@@ -71,11 +71,21 @@ fn find_route(request: &Request) -> Result<(&'static Route, Parameters<'_>), Err
     found.ok_or(Error::NoSuchEndpoint)
 }
 
-/// Authenticates a request by its token. API Gateway does not identify the callers of the registry.
-async fn authenticate(service: &Service, request: &Request) -> Result<Caller, Error> {
-    let tokens = service.tokens.as_ref().ok_or(Error::Unauthorized)?;
+/// Authenticates a request by its token. Without one, the caller is the IAM identity that the
+/// gateway verified. The template's registry has none: docker cannot sign requests.
+async fn authenticate(
+    service: &Service,
+    caller: Caller,
+    request: &Request,
+) -> Result<Caller, Error> {
     let authorization = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = authorization.and_then(token::from_basic_credentials).ok_or(Error::Unauthorized)?;
+    let Some(token) = authorization.and_then(token::from_basic_credentials) else {
+        return match caller {
+            Caller::Identified { .. } => Ok(caller),
+            Caller::Trusted | Caller::Anonymous => Err(Error::Unauthorized),
+        };
+    };
+    let tokens = service.tokens.as_ref().ok_or(Error::Unauthorized)?;
     tokens.verify(&token, SystemTime::now()).await.map_err(|refused| match refused {
         Refused::NotAToken => Error::Unauthorized,
         Refused::Expired => Error::TokenExpired,

@@ -2,6 +2,7 @@
 //! where its bytes are.
 
 mod images;
+mod manifest_cache;
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -14,13 +15,15 @@ use crate::access::{Access, Caller};
 use crate::pull_through::{PullThrough, Wait, Waited};
 use layergate_core::catalog::page::RepositoryPage;
 use layergate_core::catalog::{Catalog, Consistency, FillFailure, LayerState, RepositoryRecord};
-use layergate_core::config::Config;
+use layergate_core::config::{Config, ManifestHead};
 use layergate_core::fault::Fault;
 use layergate_core::role::Puller;
 use layergate_core::store::{Method, Store};
 use layergate_core::types::{
     Descriptor, Digest, DownloadUrl, ImageTag, RegistryId, Repository, RepositoryName, Wanted,
 };
+
+use manifest_cache::ManifestCache;
 
 pub use images::{ImageName, Mismatch, MissingImage};
 
@@ -29,6 +32,7 @@ pub use images::{ImageName, Mismatch, MissingImage};
 pub struct Service {
     catalog: Catalog<Puller>,
     store: Store<Puller>,
+    manifests: ManifestCache,
     /// What asks for images and layers that are not here; `None` if there is no worker to ask.
     pull_through: Option<PullThrough>,
     /// What clients log in to the registry with; `None` if there is no registry to log in to.
@@ -37,6 +41,8 @@ pub struct Service {
     pub default_registry_id: RegistryId,
     /// The region that this runs in.
     pub region: String,
+    /// What a HEAD of a manifest is answered with.
+    pub manifest_head: ManifestHead,
 }
 
 /// Why a caller does not get what it asked for. `Missing` says in which ways the thing itself can
@@ -82,9 +88,11 @@ impl Service {
         Self {
             catalog: Catalog::new(sdk, config),
             store: Store::new(sdk, config),
+            manifests: ManifestCache::new(),
             pull_through: PullThrough::new(sdk, config),
             tokens: Tokens::new(sdk, config),
             default_registry_id: config.default_registry_id.clone(),
+            manifest_head: config.manifest_head,
             region: sdk.region().map(ToString::to_string).unwrap_or_default(),
         }
     }

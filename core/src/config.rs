@@ -27,6 +27,8 @@ pub struct Config {
     pub cache_life: Duration,
     /// `AUTHORIZATION`: who decides which caller may read what; `iam` if unset.
     pub authorization: Authorization,
+    /// `MANIFEST_HEAD`: what a HEAD of a manifest is answered with; `redirect` if unset.
+    pub manifest_head: ManifestHead,
     /// `TOKEN_KEY_ID`: the KMS key from which the keys of the registry's tokens are derived: its
     /// id, ARN or alias. If unset, there is no registry that clients can log in to.
     pub token_key_id: Option<String>,
@@ -55,6 +57,16 @@ pub enum Authorization {
     Iam,
     /// `gateway`: whoever the gateway lets in reads everything. For private APIs and API keys.
     Gateway,
+}
+
+/// What the function answers to a HEAD of a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManifestHead {
+    /// `answer`: the headers of the manifest. Only where the gateway keeps the `Content-Length` of
+    /// an answer without a body: with a length of 0, containerd takes the manifest for empty.
+    Answer,
+    /// `redirect`: a redirect to the manifest in S3.
+    Redirect,
 }
 
 /// Settings that are missing, or one that cannot be used.
@@ -97,6 +109,8 @@ impl Config {
                 .map_or(Ok(DEFAULT_CACHE_LIFE), parse_cache_life)?,
             authorization: optional("AUTHORIZATION")
                 .map_or(Ok(Authorization::Iam), parse_authorization)?,
+            manifest_head: optional("MANIFEST_HEAD")
+                .map_or(Ok(ManifestHead::Redirect), parse_manifest_head)?,
             token_key_id: optional("TOKEN_KEY_ID")
                 .map(|value| TOKEN_KEY.parse(value))
                 .transpose()?,
@@ -224,6 +238,14 @@ fn parse_authorization(value: String) -> Result<Authorization, ConfigError> {
         "iam" => Ok(Authorization::Iam),
         "gateway" => Ok(Authorization::Gateway),
         _ => Err(error("AUTHORIZATION", must_be("'iam' or 'gateway'", &value))),
+    }
+}
+
+fn parse_manifest_head(value: String) -> Result<ManifestHead, ConfigError> {
+    match value.as_str() {
+        "answer" => Ok(ManifestHead::Answer),
+        "redirect" => Ok(ManifestHead::Redirect),
+        _ => Err(error("MANIFEST_HEAD", must_be("'answer' or 'redirect'", &value))),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::role::Publisher;
 use crate::types::{Digest, ImageTag, Repository};
 
 pub use blob::{BlobReader, Verifier, has_digest};
-pub use upload::{Event, UploadError, Uploads};
+pub use upload::{Event, IfStored, UploadError, Uploads};
 
 /// A publishing whose digests are announced to the cleaners.
 #[derive(Debug)]

@@ -56,7 +56,7 @@ impl<R: Role> Store<R> {
     }
 }
 
-impl Store<Puller> {
+impl<R: Role> Store<R> {
     /// Signs a URL of an object. Sends no request, so it does not check that the object exists: the
     /// catalog has only objects that were uploaded.
     pub async fn download_url(
@@ -80,7 +80,9 @@ impl Store<Puller> {
         };
         Ok(DownloadUrl::new(request.uri().to_owned()))
     }
+}
 
+impl Store<Puller> {
     /// An object's bytes, which are as many as `size`. One request.
     pub async fn get(&self, object_key: &ObjectKey, size: u64) -> Result<Vec<u8>, Fault> {
         let get = self

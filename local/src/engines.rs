@@ -11,7 +11,8 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use dynoxide::DynoxideError;
-use http::{Method, StatusCode};
+use http::header::RANGE;
+use http::{HeaderMap, Method, StatusCode};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{HttpError, S3Error};
@@ -27,7 +28,7 @@ use super::secrets::SecretsManager;
 use super::uploads::ListMultipartUploads;
 use layergate_core::aws::{self, Patience};
 use layergate_core::catalog::{Catalog, create_table_if_missing};
-use layergate_core::config::{Authorization, Config};
+use layergate_core::config::{Authorization, Config, ManifestHead};
 use layergate_core::fault::Fault;
 use layergate_core::role::Publisher;
 use layergate_core::store::create_bucket_if_missing;
@@ -35,7 +36,7 @@ use layergate_core::types::RegistryId;
 use layergate_upstream::Http;
 use layergate_worker::Worker;
 
-use super::{GRACE, LocalError, listen, without_delay};
+use super::{GRACE, LocalError, listen, loopback, without_delay};
 
 /// The account that the stack's registry and its callers belong to.
 pub const ACCOUNT: &str = "000000000000";
@@ -82,7 +83,7 @@ impl Engines {
         let secret_access_key = Uuid::new_v4().simple().to_string();
 
         let database = open_database(directory)?;
-        let listener = listen(0).await?;
+        let listener = listen(loopback(0)).await?;
         let dynamodb_url = url(&listener)?;
         let stopped = stop.clone().cancelled_owned();
         let dynamodb = tokio::spawn(async move {
@@ -158,6 +159,7 @@ impl Engines {
             // To see at once what was published and deleted.
             cache_life: Duration::ZERO,
             authorization: Authorization::Iam,
+            manifest_head: ManifestHead::Answer,
             token_key_id: Some(kms::KEY_ID.to_owned()),
             dynamodb_endpoint: Some(self.dynamodb_url.clone()),
             s3_endpoint: Some(self.s3_url.clone()),
@@ -234,7 +236,7 @@ async fn serve(
     stop: &CancellationToken,
     name: &'static str,
 ) -> Result<(String, JoinHandle<()>), LocalError> {
-    let listener = listen(0).await?;
+    let listener = listen(loopback(0)).await?;
     let url = url(&listener)?;
     let stopped = stop.clone().cancelled_owned();
     let server = tokio::spawn(async move {
@@ -251,10 +253,23 @@ fn url(listener: &tokio::net::TcpListener) -> Result<String, LocalError> {
     Ok(format!("http://{address}"))
 }
 
+/// Whether a request wants a range whose last byte comes before its first. S3 ignores such a range,
+/// and the embedded one refuses it.
+/// Source: [RFC 9110, section 14.1.1](https://www.rfc-editor.org/rfc/rfc9110#section-14.1.1).
+fn has_backward_range(headers: &HeaderMap) -> bool {
+    let range = headers.get(RANGE).and_then(|range| range.to_str().ok()?.strip_prefix("bytes="));
+    let ends = range.and_then(|range| range.split_once('-'));
+    let ends = ends.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    ends.is_some_and(|(first, last): (u64, u64)| last < first)
+}
+
 /// Hands a request to the embedded S3.
 async fn answer(service: S3Service, request: Request) -> Response {
     let ends_or_starts = matches!(*request.method(), Method::POST | Method::DELETE);
-    let request = request.map(s3s::Body::http_body_unsync);
+    let mut request = request.map(s3s::Body::http_body_unsync);
+    if has_backward_range(request.headers()) {
+        request.headers_mut().remove(RANGE);
+    }
     let answering = async move { service.call(request).await };
     let answered = match ends_or_starts {
         // What starts, completes or aborts an upload changes several files, and must not stop

@@ -19,11 +19,12 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use layergate::access::token::Tokens;
+use layergate::access::token::{self, Tokens};
 use layergate::lambda::Handler;
-use layergate_core::types::AccountId;
+use layergate_core::types::{AccountId, RegistryId};
+use layergate_push::Pusher;
 
-use super::{aws_json, context, without_delay};
+use super::{aws_json, context, guard, without_delay};
 
 /// The function's timeout in the template.
 const FUNCTION_TIMEOUT: Duration = Duration::from_secs(29);
@@ -38,10 +39,16 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 /// What requests are answered with.
 pub(super) struct Gateway {
     pub(super) handler: Handler,
-    /// The account they come from.
+    /// Answers what writes.
+    pub(super) pusher: Pusher,
+    /// The registry. Only its own account may push.
+    pub(super) registry: RegistryId,
+    /// The account that requests come from, unless clients log in.
     pub(super) caller: AccountId,
-    /// What lets clients into the registry that did not log in. If there is none, they have to.
-    pub(super) guest: Option<Tokens>,
+    /// The tokens that clients log in to the registry with; `None` if they need not.
+    pub(super) login: Option<Tokens>,
+    /// Whether ECR's API is answered too. It has no login here.
+    pub(super) answers_ecr: bool,
 }
 
 /// Serves until `stop` is cancelled.
@@ -55,25 +62,50 @@ pub(super) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, stop: Ca
 }
 
 async fn answer(gateway: Arc<Gateway>, request: Request) -> Response {
-    let (mut parts, body) = request.into_parts();
-    if is_of_registry(parts.uri.path()) {
-        match &gateway.guest {
-            None if !has_basic_credentials(&parts.headers) => return login_wanted(),
-            None => {}
-            Some(tokens) => match guest_credentials(tokens, &gateway.caller).await {
-                Ok(credentials) => _ = parts.headers.insert(AUTHORIZATION, credentials),
-                Err(error) => return failed(&error),
-            },
+    if gateway.login.is_none()
+        && let Some(why) = guard::refusal(request.headers())
+    {
+        return gateway_error(StatusCode::FORBIDDEN, why);
+    }
+    let mut request = request;
+    if is_of_registry(request.uri().path()) {
+        if gateway.login.is_some() && !has_basic_credentials(request.headers()) {
+            return login_wanted();
         }
-    } else if parts.method != Method::POST {
+        if gateway.may_push(request.headers()).await {
+            match gateway.pusher.answer(request).await {
+                Ok(response) => return response,
+                Err(other) => request = *other,
+            }
+        }
+    } else if request.method() != Method::POST || !gateway.answers_ecr {
         return gateway_error(StatusCode::FORBIDDEN, "Missing Authentication Token");
     }
+    let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
         return gateway_error(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long");
     };
     match invoke(&gateway, parts, &body).await {
         Ok(response) => response,
         Err(error) => failed(&error),
+    }
+}
+
+impl Gateway {
+    /// Whether a request comes from the registry's own account. What is wrong with a token, the
+    /// function says.
+    async fn may_push(&self, headers: &HeaderMap) -> bool {
+        match &self.login {
+            None => self.caller == self.registry,
+            Some(tokens) => {
+                let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+                let Some(token) = value.and_then(token::from_basic_credentials) else {
+                    return false;
+                };
+                let caller = tokens.verify(&token, SystemTime::now()).await;
+                caller.is_ok_and(|caller| caller.reads_all_of(&self.registry))
+            }
+        }
     }
 }
 
@@ -108,19 +140,9 @@ fn login_wanted() -> Response {
     response
 }
 
-/// The credentials of a client that did not log in.
-async fn guest_credentials(tokens: &Tokens, account: &AccountId) -> Result<HeaderValue, Error> {
-    let (token, _) = tokens.issue(account, &user_arn(account), SystemTime::now()).await?;
-    Ok(HeaderValue::from_str(&format!("Basic {}", token.as_basic_credentials()))?)
-}
-
-fn user_arn(account: &AccountId) -> String {
-    format!("arn:aws:iam::{account}:user/local")
-}
-
 /// Calls the handler through JSON both ways, as the runtime does.
 async fn invoke(gateway: &Gateway, parts: Parts, body: &[u8]) -> Result<Response, Error> {
-    let event: Box<RawValue> = to_raw_value(&event(parts, body, &gateway.caller))?;
+    let event: Box<RawValue> = to_raw_value(&event(parts, body, gateway))?;
     let Ok(answer) =
         gateway.handler.handle(LambdaEvent::new(event, context(FUNCTION_TIMEOUT))).await;
     let response: ApiGatewayProxyResponse = serde_json::from_slice(&serde_json::to_vec(&answer)?)?;
@@ -133,7 +155,7 @@ async fn invoke(gateway: &Gateway, parts: Parts, body: &[u8]) -> Result<Response
 }
 
 /// The REST API's event for a request that its authorizer let in.
-fn event(parts: Parts, body: &[u8], caller: &AccountId) -> ApiGatewayProxyRequest {
+fn event(parts: Parts, body: &[u8], gateway: &Gateway) -> ApiGatewayProxyRequest {
     let mut event = ApiGatewayProxyRequest::default();
     let path = parts.uri.path();
     let is_of_registry = is_of_registry(path);
@@ -156,14 +178,14 @@ fn event(parts: Parts, body: &[u8], caller: &AccountId) -> ApiGatewayProxyReques
             event.is_base64_encoded = true;
         }
     }
-    if is_of_registry {
+    if is_of_registry && gateway.login.is_some() {
         // The registry's authorizer knows nobody.
         let principal = ("principalId".to_owned(), "registry".into());
         event.request_context.authorizer.fields.extend([principal]);
     } else {
         let identity = &mut event.request_context.identity;
-        identity.account_id = Some(caller.to_string());
-        identity.user_arn = Some(user_arn(caller));
+        identity.account_id = Some(gateway.caller.to_string());
+        identity.user_arn = Some(format!("arn:aws:iam::{}:user/local", gateway.caller));
     }
     event
 }

@@ -5,8 +5,10 @@
 mod aws_json;
 mod engines;
 mod gateway;
+mod guard;
 mod kms;
 mod lambda;
+mod proxy;
 mod s3;
 mod secrets;
 mod uploads;
@@ -29,10 +31,12 @@ use layergate::access::token::Tokens;
 use layergate::lambda::Handler;
 use layergate::service::Service;
 use layergate_core::types::AccountId;
+use layergate_push::Pusher;
 
 use gateway::Gateway;
 
 pub use engines::{ACCOUNT, Engines, REGION};
+pub use proxy::{Proxy, ProxyOptions};
 
 /// How long connections get to end when the stack stops.
 const GRACE: Duration = Duration::from_secs(2);
@@ -73,7 +77,7 @@ impl LocalStack {
     pub async fn start(directory: &Path, options: Options) -> Result<Self, LocalError> {
         let lock = lock(directory)?;
         let engines = Engines::start(directory).await?;
-        let listener = listen(options.port).await?;
+        let listener = listen(loopback(options.port)).await?;
         let address = listener.local_addr().map_err(|error| LocalError(error.to_string()))?;
         let url = format!("http://{address}");
 
@@ -85,15 +89,14 @@ impl LocalStack {
             config.s3_endpoint = Some(engines.s3_url.replace("127.0.0.1", "localhost"));
         }
         let handler = Handler::new(Service::new(&sdk, &config), config.authorization);
-        let guest = match options.login {
-            true => None,
-            false => Tokens::new(&sdk, &config),
-        };
         let stop = CancellationToken::new();
         let gateway = Gateway {
             handler,
-            caller: options.caller.unwrap_or(config.default_registry_id),
-            guest,
+            pusher: Pusher::new(&sdk, &config, true),
+            caller: options.caller.unwrap_or_else(|| config.default_registry_id.clone()),
+            login: if options.login { Tokens::new(&sdk, &config) } else { None },
+            registry: config.default_registry_id,
+            answers_ecr: true,
         };
         let gateway = tokio::spawn(gateway::serve(listener, Arc::new(gateway), stop.clone()));
 
@@ -113,13 +116,16 @@ impl LocalStack {
     }
 }
 
-async fn listen(port: u16) -> Result<TcpListener, LocalError> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+async fn listen(address: SocketAddr) -> Result<TcpListener, LocalError> {
     TcpListener::bind(address).await.map_err(|error| {
         LocalError(format!(
             "cannot listen on {address}: {error}; choose another --port, or 0 for any free one"
         ))
     })
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// What the runtime tells a function about an invocation.

@@ -119,7 +119,7 @@ impl Operation for BatchGetImage {
                 registry_id: repository.registry.to_string(),
                 repository_name: repository.name.to_string(),
                 image_id,
-                image_manifest: manifest,
+                image_manifest: manifest.to_string(),
                 image_manifest_media_type: image.media_type,
             },
         );

@@ -30,7 +30,7 @@ pub enum Error {
     Denied(Repository),
     /// The request wants to write.
     #[error(
-        "This registry only answers GET and HEAD; images are published with 'layergate publish'"
+        "This registry only answers GET and HEAD; push through 'layergate proxy', or use 'layergate publish'"
     )]
     ReadOnly,
     /// The path is none of those that this registry has.

@@ -3,15 +3,21 @@
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::Error;
+use super::error::Error;
 use layergate_core::types::{Digest, DownloadUrl};
 
 /// Redirects to the content with this digest.
 pub(super) fn redirect(url: &DownloadUrl, digest: &Digest) -> Result<Response<String>, Error> {
     let mut response = temporary_redirect(url.reveal())?;
+    digest_header(&mut response, digest)?;
+    Ok(response)
+}
+
+/// Adds the digest of the content.
+pub(super) fn digest_header(response: &mut Response<String>, digest: &Digest) -> Result<(), Error> {
     let digest = header_value(&digest.canonical())?;
     response.headers_mut().insert(HeaderName::from_static("docker-content-digest"), digest);
-    Ok(response)
+    Ok(())
 }
 
 /// 307, because a client must ask the other place with the same method.

@@ -1,6 +1,7 @@
 //! Which image a caller gets, and from where: what is stored, or what another registry has.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Refusal, Service, a_few_at_once};
@@ -169,20 +170,16 @@ impl Service {
         }
     }
 
-    /// A URL to download an image's manifest from, for requests with this method, and the
-    /// manifest's digest. The download's `Content-Type` is the manifest's media type. The same
-    /// requests as [`image`](Self::image).
+    /// A URL to download an image's manifest from, for requests with this method. The download's
+    /// `Content-Type` is the manifest's media type. No request.
     pub async fn manifest_url(
         &self,
-        caller: &Caller,
         repository: &Repository,
-        id: &ImageId,
+        image: &Image,
         method: Method,
-        longest_wait: Duration,
-    ) -> Result<(Digest, DownloadUrl), Refusal<MissingImage>> {
-        let Image { digest, .. } = self.image(caller, repository, id, longest_wait).await?;
-        let object_key = ObjectKey::of_manifest(&repository.registry, &digest);
-        Ok((digest, self.store.download_url(&object_key, method).await?))
+    ) -> Result<DownloadUrl, Fault> {
+        let object_key = ObjectKey::of_manifest(&repository.registry, &image.digest);
+        self.store.download_url(&object_key, method).await
     }
 
     /// The published images of these names, in their order. One request for each digest and two for
@@ -251,15 +248,26 @@ impl Service {
         &self,
         repository: &Repository,
         images: &[Image],
-    ) -> Result<Vec<String>, Fault> {
+    ) -> Result<Vec<Arc<str>>, Fault> {
         let manifests = images.iter().map(|image| self.manifest(repository, image)).collect();
         a_few_at_once(manifests).await.into_iter().collect()
     }
 
-    async fn manifest(&self, repository: &Repository, image: &Image) -> Result<String, Fault> {
+    /// The manifest of an image that the caller may read, byte for byte. One request to S3, or none
+    /// if this function instance has read it lately.
+    pub async fn manifest(
+        &self,
+        repository: &Repository,
+        image: &Image,
+    ) -> Result<Arc<str>, Fault> {
         let object_key = ObjectKey::of_manifest(&repository.registry, &image.digest);
+        if let Some(manifest) = self.manifests.get(&object_key) {
+            return Ok(manifest);
+        }
         let bytes = self.store.get(&object_key, image.manifest_size).await?;
-        String::from_utf8(bytes).map_err(|_| Fault::garbled(Backend::S3))
+        let manifest = String::from_utf8(bytes).map_err(|_| Fault::garbled(Backend::S3))?.into();
+        self.manifests.insert(object_key, &manifest);
+        Ok(manifest)
     }
 
     /// Images that the caller may read, in their order, with their tags, up to [`MOST_TAGS`] each.

@@ -65,6 +65,12 @@ mod pull_through {
     mod secrets;
     mod tags;
 }
+mod push {
+    mod access;
+    mod blobs;
+    mod manifests;
+    mod proxy;
+}
 mod store {
     mod download_url;
     mod multipart_upload;

@@ -12,6 +12,7 @@ mod mistakes;
 mod programs;
 mod proxy;
 mod pull_through;
+mod push;
 mod registry;
 mod runtime_api;
 mod steps;
@@ -48,6 +49,7 @@ pub use mistakes::{Mistakes, mistake, with};
 pub use programs::{program, tool};
 pub use proxy::{ForwardProxy, count_requests, forward, nobody_listens, serve};
 pub use pull_through::{cached, image_digest, now, secret, verified};
+pub use push::{Pushed, Registry};
 pub use registry::{pull, registry_event};
 pub use runtime_api::{RuntimeApi, as_lambda_starts, end_worker, worker};
 pub use steps::{at_each_step, between_steps, is_exhaustive, steps, waiting_at, waiting_at_both};
@@ -177,6 +179,13 @@ impl Stack {
         answer.assert_well_formed();
         assert_eq!(answer.status, 200, "{operation} {members}: {answer:?}");
         answer.body
+    }
+
+    /// The file of the embedded S3 that is a layer's object.
+    pub fn object_of(&self, digest: &str) -> PathBuf {
+        let (algorithm, hex) = digest.split_once(':').unwrap();
+        let layers = self.folder.path().join("s3/layergate/layers").join(ACCOUNT);
+        layers.join(algorithm).join(hex)
     }
 
     /// All files of the embedded S3 whose names begin so: how it keeps uploads that were not ended.

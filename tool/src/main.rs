@@ -9,6 +9,7 @@ mod local;
 mod login;
 mod output;
 mod progress;
+mod proxy;
 mod publish;
 mod pull_through;
 mod reference;
@@ -50,6 +51,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Publish(publish::Arguments),
+    Proxy(proxy::Arguments),
     /// Manage repositories and the accounts that may read them
     #[command(subcommand)]
     Repository(repository::Command),
@@ -88,6 +90,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
     let format = arguments.output;
     match arguments.command {
         Command::Publish(arguments) => publish::run(arguments, format, interruption()?).await,
+        Command::Proxy(arguments) => proxy::run(arguments, interruption()?).await,
         Command::Repository(command) => repository::run(command, format).await,
         Command::Image(command) => image::run(command, format).await,
         Command::PullThrough(command) => pull_through::run(command, format).await,

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use futures_util::{StreamExt, stream};
 use layergate_core::catalog::{Claimed, NewImage, PublishError};
-use layergate_core::publish::{Event, Publishing, UploadError, Uploads};
+use layergate_core::publish::{Event, IfStored, Publishing, UploadError, Uploads};
 use layergate_core::role::Publisher;
 use layergate_core::types::{Descriptor, Digest, Repository, seconds_since_1970};
 use layergate_upstream as upstream;
@@ -253,9 +253,10 @@ async fn upload_blob(
             registry.check(blob).await?;
             false
         }
-        _ => {
-            uploads.blob(&blob.descriptor, || source.open_blob(blob), tell).await.map_err(failed)?
-        }
+        _ => uploads
+            .blob(&blob.descriptor, IfStored::Skip, || source.open_blob(blob), tell)
+            .await
+            .map_err(failed)?,
     };
     bar.finish(if uploaded { "uploaded" } else { "already stored" });
     Ok(PublishedLayer {

@@ -1,5 +1,6 @@
 //! The clients of AWS that the commands use.
 
+use aws_config::SdkConfig;
 use layergate_core::aws;
 use layergate_core::catalog::Catalog;
 use layergate_core::config::{Config, ConfigError};
@@ -27,12 +28,7 @@ impl<R: Role> Session<R> {
     /// Reads the settings, finds region and credentials, and checks that the table has the layout
     /// of this version.
     pub async fn open() -> Result<Self, Error> {
-        let config = Config::from_env(|name| std::env::var(name).ok())?;
-        let sdk = aws::from_standard_chain().await?;
-        if sdk.region().is_none() {
-            // Without a region, the SDK fails only at the first request, and with a long text.
-            return Err(ConfigError::no_region().into());
-        }
+        let (sdk, config) = settings().await?;
         let catalog = Catalog::new(&sdk, &config);
         catalog.check_layout(&config.default_registry_id).await?;
         let (store, worker) = (Store::new(&sdk, &config), WorkerClient::new(&sdk, &config));
@@ -43,6 +39,17 @@ impl<R: Role> Session<R> {
     pub fn repository(&self, name: RepositoryName) -> Repository {
         Repository { registry: self.registry.clone(), name }
     }
+}
+
+/// The settings, and what the clients of AWS need: region, credentials and time-outs.
+pub async fn settings() -> Result<(SdkConfig, Config), Error> {
+    let config = Config::from_env(|name| std::env::var(name).ok())?;
+    let sdk = aws::from_standard_chain().await?;
+    if sdk.region().is_none() {
+        // Without a region, the SDK fails only at the first request, and with a long text.
+        return Err(ConfigError::no_region().into());
+    }
+    Ok((sdk, config))
 }
 
 /// The error for a repository that does not exist.

@@ -69,6 +69,16 @@ pub enum Event<'a> {
     LeftUploads(&'a ObjectKey, &'a Fault),
 }
 
+/// What happens to the bytes of a blob that the store has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfStored {
+    /// They are not read. The stored bytes were verified, and the digest says that they are the
+    /// same.
+    Skip,
+    /// They are read and verified, but not sent. For a source that must prove that it has them.
+    Verify,
+}
+
 /// Uploads into one registry. They share one limit of memory, and are stopped together.
 #[derive(Debug)]
 pub struct Uploads {
@@ -108,6 +118,7 @@ impl Uploads {
     pub async fn blob(
         &self,
         blob: &Descriptor,
+        if_stored: IfStored,
         open: impl Fn() -> io::Result<Box<dyn Read + Send>>,
         tell: impl Fn(Event),
     ) -> Result<bool, UploadError> {
@@ -120,6 +131,9 @@ impl Uploads {
         let object_key = ObjectKey::of_layer(&self.registry, &blob.digest);
         let is_stored = self.holds(blob).await?;
         if is_stored {
+            if if_stored == IfStored::Skip {
+                return Ok(false);
+            }
             self.verify(open()?, &tell).await?;
         } else if blob.size <= PART_SIZE as u64 {
             self.send_whole(open()?, &object_key, &tell).await?;

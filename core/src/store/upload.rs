@@ -50,21 +50,21 @@ pub struct MultipartUpload {
 pub struct Part(CompletedPart);
 
 impl Store<Publisher> {
-    /// Whether an object of this size is there. Its bytes need no check, because they were verified
-    /// before they were put there.
-    pub async fn holds(&self, object_key: &ObjectKey, size: u64) -> Result<bool, Fault> {
-        let head = self
-            .client("GetObject")
-            .head_object()
-            .bucket(&self.bucket_name)
-            .key(object_key.as_ref());
+    /// How many bytes an object has; `None` if it is not there. They need no check, because they
+    /// were verified before they were put there. One request.
+    pub async fn size_of(&self, object_key: &ObjectKey) -> Result<Option<u64>, Fault> {
+        let head = self.client("GetObject").head_object();
+        let head = head.bucket(&self.bucket_name).key(object_key.as_ref());
         match head.send().await {
-            Ok(object) => {
-                Ok(object.content_length().and_then(|n| u64::try_from(n).ok()) == Some(size))
-            }
-            Err(SdkError::ServiceError(error)) if error.err().is_not_found() => Ok(false),
+            Ok(object) => Ok(object.content_length().and_then(|length| u64::try_from(length).ok())),
+            Err(SdkError::ServiceError(error)) if error.err().is_not_found() => Ok(None),
             Err(error) => Err(fault(error)),
         }
+    }
+
+    /// Whether an object of this size is there. One request.
+    pub async fn holds(&self, object_key: &ObjectKey, size: u64) -> Result<bool, Fault> {
+        Ok(self.size_of(object_key).await? == Some(size))
     }
 
     /// Puts an object in one request. If there is a media type, downloads of the object have it as

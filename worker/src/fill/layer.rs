@@ -5,7 +5,7 @@ use std::sync::Mutex as StdMutex;
 use std::time::{Duration, Instant};
 
 use layergate_core::catalog::{BeforeStored, Consistency, Fill, Intent, LayerState};
-use layergate_core::publish::Uploads;
+use layergate_core::publish::{IfStored, Uploads};
 use layergate_core::types::{Descriptor, Digest, DownloadUrl, Repository};
 use layergate_upstream::{Blob, Upstream};
 use tokio::sync::Mutex;
@@ -116,7 +116,7 @@ impl Worker {
         };
         // If the bucket has the layer for another repository, it is not uploaded again. It is still
         // read from the upstream and verified: that proves that this upstream has the layer.
-        let is_sent = uploads.blob(layer, open, |_| {}).await?;
+        let is_sent = uploads.blob(layer, IfStored::Verify, open, |_| {}).await?;
         if !self.catalog.finish_layer(fill, &layer.digest, intent).await? {
             // The image was deleted meanwhile, so the layer is not recorded. Or another worker has
             // the lease, and then this request changes nothing.
