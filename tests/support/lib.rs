@@ -41,7 +41,7 @@ pub use faults::{FAULTS, Fault, FaultProxy, SIGNED_TOO_EARLY};
 pub use images::{images_of, repository};
 pub use lambda::{Delivery, Lambda};
 pub use layout::{Layout, sha256};
-pub use local_process::{layergate, start_local, stop_local};
+pub use local_process::{layergate, start_local, start_local_at, stop_local};
 pub use programs::{program, tool};
 pub use proxy::{count_requests, forward, nobody_listens, serve};
 pub use pull_through::{cached, image_digest, now, secret, verified};
