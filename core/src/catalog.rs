@@ -6,12 +6,12 @@
 //! |---|---|---|
 //! | `layer#R@<digest>` | `layer` | a layer: `size`, `media_type`; `object_key` once it is stored; `upstream` if it comes from another registry |
 //! | `layer#R@<digest>` | `reference#<image digest>` | that image references this layer |
-//! | `image#R@<digest>` | `image` | an image: `media_type`, `manifest_size`, `image_size`, `layers`, `images`, `begun_at`, `revision`; `pushed_at` once it is published; `upstream` if it comes from another registry |
+//! | `image#R@<digest>` | `image` | an image: `media_type`, `config_media_type`, `manifest_size`, `image_size`, `layers`, `images`, `begun_at`, `revision`; `pushed_at` once it is published; `upstream` if it comes from another registry |
 //! | `image#R@<digest>` | `index#<image digest>` | that index names this image, which need not be here yet if the index comes from another registry |
 //! | `image#R@<digest>` | `tag#<tag>` | that tag names this image |
 //! | `tag#R:<tag>` | `tag` | a tag: `image_digest`; `checked_at` if it comes from another registry: when that was asked last |
 //! | `repository#R` | `repository` | the repository: `created_at`, `accounts` that may read it; `cache` if a pull through cache rule has made it |
-//! | `repository#R` | `image#<digest>` | listing: the repository has this image: `media_type`, `manifest_size`, `image_size`, `layers`, `images`, `pushed_at` |
+//! | `repository#R` | `image#<digest>` | listing: the repository has this image: `media_type`, `config_media_type`, `manifest_size`, `image_size`, `layers`, `images`, `pushed_at` |
 //! | `repository#R` | `image#<digest>#tag#<tag>` | listing: the image has this tag |
 //! | `repository#R` | `layer#<digest>` | listing: the repository has a record of this layer |
 //! | `repository#R` | `tag#<tag>` | listing: the repository has this tag: `image_digest` |

@@ -3,7 +3,6 @@
 //! credentials.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use layergate::access::token::Tokens;
@@ -14,8 +13,8 @@ use layergate_push::Pusher;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::gateway::{self, Gateway};
-use super::{GRACE, LocalError, listen};
+use super::gateway::Gateway;
+use super::{GRACE, LocalError, PATIENCE, listen, serve};
 
 /// How a proxy is run.
 #[derive(Debug)]
@@ -56,6 +55,8 @@ impl Proxy {
         let listener = listen(options.address).await?;
         let address = listener.local_addr().map_err(|error| LocalError(error.to_string()))?;
         let gateway = Gateway {
+            url: format!("http://{address}"),
+            patience: PATIENCE,
             handler: Handler::new(Service::new(sdk, &config), config.authorization),
             pusher: Pusher::new(sdk, &config, options.creates_repositories),
             caller: config.default_registry_id.clone(),
@@ -64,7 +65,7 @@ impl Proxy {
             answers_ecr: false,
         };
         let stop = CancellationToken::new();
-        let gateway = tokio::spawn(gateway::serve(listener, Arc::new(gateway), stop.clone()));
+        let gateway = tokio::spawn(serve(listener, gateway.router(), PATIENCE, stop.clone()));
         Ok(Self { address, gateway, stop })
     }
 

@@ -20,7 +20,7 @@ pub(super) fn digest_header(response: &mut Response<String>, digest: &Digest) ->
     Ok(())
 }
 
-/// 307, because a client must ask the other place with the same method.
+/// Redirects with 307, because the client must keep the method.
 pub(super) fn temporary_redirect(location: &str) -> Result<Response<String>, Error> {
     let mut response = Response::new(String::new());
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
@@ -40,7 +40,7 @@ pub(super) fn header_value(text: &str) -> Result<HeaderValue, Error> {
     HeaderValue::from_str(text).map_err(|error| Error::Server(error.into()))
 }
 
-/// Older clients want this header from everything that calls itself a registry.
+/// Older clients require this header from a registry.
 /// Source: the specification's section "Legacy Docker support HTTP headers".
 fn name_the_protocol(headers: &mut HeaderMap) {
     let name = HeaderName::from_static("docker-distribution-api-version");

@@ -44,7 +44,7 @@ pub use faults::{FAULTS, Fault, FaultProxy, SIGNED_TOO_EARLY};
 pub use images::{images_of, repository};
 pub use lambda::{Delivery, Lambda};
 pub use layout::{Layout, sha256};
-pub use local_process::{layergate, start_local, start_local_with, stop_local};
+pub use local_process::{layergate, start_local, start_local_at, start_local_with, stop_local};
 pub use mistakes::{Mistakes, mistake, with};
 pub use programs::{program, tool};
 pub use proxy::{ForwardProxy, count_requests, forward, nobody_listens, serve};

@@ -2,7 +2,9 @@
 
 use super::condition::Condition;
 use super::id::UniqueId;
-use super::item::{Item, digest, digests, number, number_value, optional_number, string};
+use super::item::{
+    Item, digest, digests, number, number_value, optional_number, optional_string, string,
+};
 use super::schema::ImageRow;
 use super::transaction::Transaction;
 use super::{Catalog, Consistency, schema};
@@ -57,6 +59,9 @@ pub struct Image {
     pub digest: Digest,
     /// The manifest's media type.
     pub media_type: String,
+    /// The media type of its config blob; `None` for an index, or if the image was published before
+    /// this was recorded.
+    pub config_media_type: Option<String>,
     /// How many bytes the manifest has.
     pub manifest_size: u64,
     /// How many bytes its layers have, each counted once; `None` for an index, or if the image was
@@ -81,6 +86,8 @@ impl Image {
         Ok(Some(Self {
             digest: digest.clone(),
             media_type: string(item, "media_type")?.to_owned(),
+            config_media_type: optional_string(item, "config_media_type")?
+                .filter(|media_type| !media_type.is_empty()),
             manifest_size: number(item, "manifest_size")?,
             size: optional_number(item, "image_size")?.filter(|&size| size > 0),
             pushed_at,

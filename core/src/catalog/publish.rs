@@ -55,7 +55,7 @@ pub struct NewImage {
     pub media_type: String,
     /// How many bytes the manifest has.
     pub size: u64,
-    /// Its config blob and its layers that are in the store, each once. Empty for an index.
+    /// Its layers that are in the store, each once, the config blob first. Empty for an index.
     pub layers: Vec<Descriptor>,
     /// Its layers that are not in the store. There may be references to them, from an earlier
     /// publishing that had their bytes.
@@ -350,8 +350,11 @@ fn write_image(
     // All layers that it may reference, so that deleting it removes every reference.
     let layers = image.layers.iter().map(|layer| &layer.digest).chain(&image.absent_layers);
     let image_size = image.layers.iter().map(|layer| layer.size).sum();
+    let config = image.layers.first();
+    let config_media_type = config.map(|config| config.media_type.clone()).unwrap_or_default();
     let description = [
         (":media_type", AttributeValue::S(image.media_type.clone())),
+        (":config_media_type", AttributeValue::S(config_media_type)),
         (":manifest_size", number_value(image.size)),
         (":image_size", number_value(image_size)),
         (":layers", digest_values(layers)),
@@ -360,8 +363,10 @@ fn write_image(
     let ids = [(":begun_at", begun_at.value()), (":revision", revision.value())];
     let upstream =
         image.upstream.clone().map(|upstream| (":upstream", AttributeValue::S(upstream)));
-    const DESCRIBED: &str = "SET media_type = :media_type, manifest_size = :manifest_size, \
-                             image_size = :image_size, layers = :layers, images = :images";
+    const DESCRIBED: &str = "SET media_type = :media_type, \
+                             config_media_type = :config_media_type, \
+                             manifest_size = :manifest_size, image_size = :image_size, \
+                             layers = :layers, images = :images";
     let change = format!(
         "{DESCRIBED}, begun_at = :begun_at, revision = :revision{}",
         if upstream.is_some() { ", upstream = :upstream" } else { " REMOVE upstream" }

@@ -216,7 +216,7 @@ async fn the_local_stack_pulls_through_the_proxy() {
     let url = format!("http://{}", proxy.address);
     let folder = tempfile::tempdir().unwrap();
     let variables = [("HTTP_PROXY", url.as_str()), ("http_proxy", ""), ("NO_PROXY", "")];
-    let (stack, environment) = start_local_with(folder.path(), Stdio::null(), &variables).await;
+    let (stack, environment) = start_local_with(0, folder.path(), Stdio::null(), &variables).await;
     let upstream = "http://registry.example:5000";
     layergate(&environment, &["pull-through", "create", "hub", "--upstream", upstream]).await;
     let manifest = format!("{}/v2/hub/team/app/manifests/1", environment["API_URL"]);

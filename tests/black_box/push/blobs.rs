@@ -239,7 +239,7 @@ async fn what_arrived_of_a_blob_never_outlives_the_process() {
     let (data, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let folder = [("TMPDIR", spool.path().to_str().unwrap())];
     let (mut process, environment) =
-        support::start_local_with(data.path(), Stdio::null(), &folder).await;
+        support::start_local_with(0, data.path(), Stdio::null(), &folder).await;
     let registry = Registry::at(&environment["API_URL"]);
     let location = registry.start_upload("app").await;
     assert_eq!(registry.send("PATCH", &location, &[], BLOB).await.status, 202);
