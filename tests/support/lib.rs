@@ -233,6 +233,8 @@ pub struct Answer {
     pub status: u64,
     pub headers: HashMap<String, String>,
     pub body: Value,
+    /// The body, byte for byte.
+    pub text: String,
 }
 
 impl Answer {
@@ -348,6 +350,7 @@ pub fn answer(response: &Value) -> Answer {
     Answer {
         status: response["statusCode"].as_u64().unwrap(),
         headers: headers.collect(),
+        text: response["body"].as_str().unwrap().to_owned(),
         body: match response["body"].as_str().unwrap() {
             "" => Value::Null,
             body => serde_json::from_str(body).unwrap(),
