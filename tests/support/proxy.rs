@@ -133,6 +133,9 @@ async fn proxied(
     match method {
         "CONNECT" => client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.ok()?,
         _ => {
+            let is_own = |line: &&str| line.to_lowercase().starts_with("proxy-authorization:");
+            let headers: Vec<_> = headers.split("\r\n").filter(|line| !is_own(line)).collect();
+            let headers = headers.join("\r\n");
             let head = format!("{method} {path} {version}\r\nconnection: close\r\n{headers}");
             server.write_all(head.as_bytes()).await.ok()?;
         }

@@ -182,13 +182,17 @@ impl Authorization {
 /// attacker took over cannot have the credentials sent to another server. The path may differ:
 /// Artifactory's contains a part of the repository's name.
 fn check_realm(state: &mut State, realm: &Url) -> Result<(), Error> {
+    let forbidden = |reason| {
+        let host = realm.host_str().unwrap_or("nowhere").to_owned();
+        Err(Error::Forbidden { host, reason })
+    };
+    if !realm.origin().is_tuple() {
+        return forbidden(Danger::NoTls);
+    }
     let known = state.realm.get_or_insert_with(|| realm.clone());
     match known.origin() == realm.origin() {
         true => Ok(()),
-        false => {
-            let host = realm.host_str().unwrap_or("nowhere").to_owned();
-            Err(Error::Forbidden { host, reason: Danger::OtherRealm })
-        }
+        false => forbidden(Danger::OtherRealm),
     }
 }
 
