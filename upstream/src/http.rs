@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, Uri};
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -160,10 +160,6 @@ impl Http {
         let Patience { answer, idle, .. } = self.patience;
         let is_plain = target.url().scheme() == "http";
         match tokio::time::timeout(answer, (self.client)(request)).await {
-            // What many servers answer that want TLS.
-            Ok(Ok(response)) if is_plain && response.status() == StatusCode::BAD_REQUEST => {
-                Err(Error::Tls(TlsProblem::Required))
-            }
             Ok(Ok(response)) => {
                 let (head, body) = response.into_parts();
                 let body = Body::new(body, &head.headers, idle);

@@ -211,7 +211,12 @@ impl Upstream {
 
     async fn get_once(&self, wanted: &Wanted) -> Result<Answer, Error> {
         let answer = self.follow(wanted).await?;
-        Error::of_status(answer.response.status(), answer.response.headers())?;
+        let status = answer.response.status();
+        // Many servers that want TLS answer so to a request without it.
+        if status == StatusCode::BAD_REQUEST && self.base.scheme() == "http" {
+            return Err(Error::Tls(TlsProblem::Required));
+        }
+        Error::of_status(status, answer.response.headers())?;
         Ok(answer)
     }
 

@@ -193,14 +193,14 @@ async fn the_log_is_text_at_a_terminal_and_json_elsewhere() {
     let mut text = [0; 4096];
     let length = File::from(terminal).read(&mut text).unwrap();
     let text = String::from_utf8_lossy(&text[..length]);
-    let words = ["operation=\"ListTags\"", "repository=hello", "outcome=\"NAME_UNKNOWN\""];
+    let words = ["operation=\"ListTags\"", "repository=\"hello\"", "outcome=\"NAME_UNKNOWN\""];
     assert!(words.iter().all(|word| text.contains(word)) && !text.contains('{'), "{text}");
 }
 
 /// A client that never sends the rest of its request, or no further one.
 #[tokio::test]
 async fn a_connection_is_not_held_by_half_a_request() {
-    const WHOLE: &str = "GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n";
+    const WHOLE: &str = "GET /v2/ HTTP/1.1\r\nhost: [::1]\r\n\r\n";
     let folder = tempfile::tempdir().unwrap();
     let patience = Some(Duration::from_millis(500));
     let stack = LocalStack::start(folder.path(), Options { patience, ..Options::default() });
@@ -208,8 +208,12 @@ async fn a_connection_is_not_held_by_half_a_request() {
     let starts = [
         ("nothing", "", ""),
         ("half a head", &WHOLE[..20], ""),
-        ("a request, and half of another", &WHOLE.repeat(2)[..60], "HTTP/1.1 200"),
-        ("half a body", "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{", "HTTP/1.1 408"),
+        ("a request, and half of another", &WHOLE.repeat(2)[..WHOLE.len() + 20], "HTTP/1.1 200"),
+        (
+            "half a body",
+            "POST / HTTP/1.1\r\nhost: [::1]\r\ncontent-length: 9\r\n\r\n{",
+            "HTTP/1.1 408",
+        ),
     ];
     for (description, start, answer) in starts {
         let address = stack.url.trim_start_matches("http://");

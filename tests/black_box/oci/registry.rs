@@ -147,12 +147,6 @@ async fn it_does_what_the_specification_wants() {
             Error(404, "BLOB_UNKNOWN"),
         ),
         (
-            "Pulling blobs, one that no image references",
-            "GET",
-            format!("/v2/team/app/blobs/{}", sha256(DELETED)),
-            Error(404, "BLOB_UNKNOWN"),
-        ),
-        (
             "Pulling blobs, one of another repository",
             "GET",
             format!("/v2/team/other/blobs/{layer}"),
