@@ -138,6 +138,14 @@ async fn proxied(
             let headers = headers.join("\r\n");
             let head = format!("{method} {path} {version}\r\nconnection: close\r\n{headers}");
             server.write_all(head.as_bytes()).await.ok()?;
+            // After the body, nothing more of the client goes to the server: the next request on this
+            // connection would have the proxy's header.
+            let length = headers.to_lowercase();
+            let length = length.split("\r\n").find_map(|line| line.strip_prefix("content-length:"));
+            let length = length.map_or(0, |length| length.trim().parse().unwrap());
+            tokio::io::copy(&mut (&mut client).take(length), &mut server).await.ok()?;
+            tokio::io::copy(&mut server, &mut client).await.ok()?;
+            return client.shutdown().await.ok();
         }
     }
     copy_bidirectional(&mut client, &mut server).await.ok().map(|_| ())
