@@ -135,10 +135,10 @@ mod tests {
             let value = match name {
                 "HTTPS_PROXY" => "http://user:pass%3Aword@proxy.example:3128",
                 "http_proxy" => "proxy.example:8080",
-                "HTTPS_proxy" | "https_proxy" | "ALL_PROXY" => "http://not.example",
+                "https_proxy" | "ALL_PROXY" => "http://not.example",
                 "NO_PROXY" => {
-                    "internal.example, .corp.example,*.dev.example 10.0.0.0/8, 192.168.1.1 ,fd00::/8,\
-                     port.example:5000,[fe00::1]:5000"
+                    "internal.example, .corp.example,*.dev.example 10.0.0.0/8, 192.168.1.1 ,\
+                     fd00::/8,port.example:5000,[fe00::1]:5000"
                 }
                 _ => return None,
             };

@@ -50,6 +50,7 @@ mod publish {
     mod faults;
     mod other_registries;
     mod proxies;
+    mod registry_credentials;
     mod sources;
     mod standard_input;
     mod untrusted_sources;

@@ -68,11 +68,11 @@ impl Blob {
         let is_as_sent = length == Some(self.size) || !body.is_decoded();
         (self.skip, self.body) = match head.status {
             StatusCode::PARTIAL_CONTENT if is_rest(&head.headers, self.at, self.size) => {
-                (0, Some(body.as_sent()))
+                (0, Some(body.undecoded()))
             }
             StatusCode::OK if !is_as_sent => (self.at, Some(body)),
             StatusCode::OK if length.is_none_or(|length| length == self.size) => {
-                (self.at, Some(body.as_sent()))
+                (self.at, Some(body.undecoded()))
             }
             _ => return Err(Error::WrongContent("it has another size")),
         };

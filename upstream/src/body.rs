@@ -46,7 +46,7 @@ impl Body {
     }
 
     /// The same body, without decoding.
-    pub fn as_sent(self) -> Self {
+    pub fn undecoded(self) -> Self {
         Self { gzip: None, ..self }
     }
 

@@ -170,8 +170,8 @@ impl fmt::Display for UpstreamRepository {
     }
 }
 
-/// Whether a registry may have a repository of this name. A name of one character is valid, although
-/// ECR does not allow it.
+/// Whether a registry may have a repository of this name. A name of one character is valid,
+/// although ECR does not allow it.
 ///
 /// Source: [Pulling
 /// manifests](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests).

@@ -42,7 +42,8 @@ async fn another_registry_is_reached_through_the_proxy() {
         format!("http://{}", open.address),
         format!("http://alice:pass%3Aword@{}", private.address),
     );
-    let cases: [(&str, &[(&str, &str)], &ForwardProxy); 6] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a ForwardProxy);
+    let cases: [Case; 6] = [
         ("HTTP_PROXY", &[("HTTP_PROXY", &open_url)], &open),
         ("http_proxy", &[("http_proxy", &open_url)], &open),
         ("ALL_PROXY", &[("ALL_PROXY", &open_url)], &open),

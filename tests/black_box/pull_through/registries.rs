@@ -89,7 +89,7 @@ async fn images_of_unusual_registries_are_pulled() {
         (
             "the first request to each resource comes too early",
             Box::new(move |_| {
-                let is_early = requests.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+                let is_early = requests.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
                 is_early.then(|| headed(429, "retry-after", "1"))
             }),
         ),

@@ -15,6 +15,8 @@ use support::{Layout, Recorder, headed};
 
 const LAYER: &[u8] = b"a layer's bytes";
 
+type Answer = fn() -> Response;
+
 #[tokio::test]
 async fn a_tag_is_looked_up_by_get_if_head_is_refused() {
     let layout = Layout::of_layers(&[LAYER]);
@@ -44,7 +46,7 @@ async fn a_tag_is_looked_up_by_get_if_head_is_refused() {
 
 #[tokio::test]
 async fn a_get_request_would_not_help_then() {
-    let cases: [(&str, fn() -> Response, Error); 3] = [
+    let cases: [(&str, Answer, Error); 3] = [
         ("401", || headed(401, "x", "x"), Error::Denied(StatusCode::UNAUTHORIZED)),
         ("429", || headed(429, "x", "x"), Error::RateLimited { retry_after: None }),
         (
@@ -153,7 +155,7 @@ async fn a_registry_that_another_one_redirects_to_gets_no_credentials() {
 }
 
 /// Answers the first `times` requests with this, and all others with a manifest.
-async fn busy(times: usize, answer: fn() -> Response) -> Recorder {
+async fn busy(times: usize, answer: Answer) -> Recorder {
     let layout = Layout::of_layers(&[LAYER]);
     let asked = Arc::new(AtomicUsize::new(0));
     Recorder::registry(&layout, move |_| {
@@ -164,7 +166,7 @@ async fn busy(times: usize, answer: fn() -> Response) -> Recorder {
 
 #[tokio::test]
 async fn a_client_comes_back_when_it_was_asked_to() {
-    let cases: [(&str, fn() -> Response); 4] = [
+    let cases: [(&str, Answer); 4] = [
         ("429", || headed(429, "retry-after", "1")),
         ("429 at once", || headed(429, "retry-after", "0")),
         ("503", || headed(503, "retry-after", "1")),
@@ -185,7 +187,7 @@ async fn a_client_comes_back_when_it_was_asked_to() {
 #[tokio::test]
 async fn a_client_does_not_come_back_for_ever() {
     let patience = Patience { retry_after: Duration::from_secs(2), ..Patience::default() };
-    let cases: [(&str, fn() -> Response, Error, usize); 4] = [
+    let cases: [(&str, Answer, Error, usize); 4] = [
         (
             "a second each time",
             || headed(429, "retry-after", "1"),

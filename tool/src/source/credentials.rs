@@ -1,5 +1,5 @@
-//! The user's credentials for registries, where `docker login`, `podman login` and their likes store
-//! them.
+//! The user's credentials for registries, where `docker login`, `podman login` and their likes
+//! store them.
 //!
 //! Files and helpers may leave out a value, or have `null` or an empty text in its place. All of
 //! them mean that there is no such value. Credentials without a user name or a password are none.

@@ -1,5 +1,5 @@
-//! Fetches an image: its manifest. The layers, and the images of an index, are fetched when a client
-//! requests them.
+//! Fetches an image: its manifest. The layers, and the images of an index, are fetched when a
+//! client requests them.
 
 use layergate_core::catalog::{Consistency, Fill, FillFailure, NewImage};
 use layergate_core::publish::Uploads;
