@@ -90,11 +90,6 @@ pub async fn run(
         CleanError::Lapsed => Error::Local(
             "this machine stood still for so long that others took the cleaning for dead; run it again".to_owned(),
         ),
-        CleanError::OtherBucket => Error::Conflict(
-            "the bucket has none of the layers that the table has a record of, so nothing was removed; check that \
-             TABLE_NAME and BUCKET_NAME belong together"
-                .to_owned(),
-        ),
         CleanError::Fault(fault) => fault.into(),
     })?;
     if cleaned.next.is_some() {

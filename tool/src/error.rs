@@ -58,6 +58,12 @@ fn advice(fault: &Fault) -> &'static str {
         Fault::ForeignTable { .. } => {
             "use the version of layergate that wrote it, or set TABLE_NAME to another table"
         }
+        Fault::OtherBucket { recorded: Some(_), .. } => {
+            "set TABLE_NAME and BUCKET_NAME to a table and its bucket"
+        }
+        Fault::OtherBucket { recorded: None, .. } => {
+            "nothing was deleted; publish an image, which records the bucket, and run it again"
+        }
     }
 }
 
