@@ -22,7 +22,7 @@
 //! | `registry#<registryId>` | `cleaning#<id>` | a cleaner at work: `lease_ends` |
 //! | `registry#<registryId>` | `cleaning#<id>#claim` | the `digests` that this cleaner is about to remove |
 //! | `registry#<registryId>` | `position` | where the scheduled cleaning goes on: `position` |
-//! | `table` | `layout` | the layout of this table: `version` |
+//! | `table` | `layout` | the layout of this table: `version`; and its bucket: `bucket_name` |
 //!
 //! Each layer, image and tag has a partition of its own: first its record, then what refers to it.
 //! One partition serves 3,000 read units a second, and a fleet pulls one repository's layers all at
@@ -96,7 +96,9 @@ pub use rule::{BeforeStored, Rule, RuleList};
 pub struct Catalog<R> {
     table: Table,
     referenced: Option<ReferencedLayers>,
-    /// Whether the table is known to have this layout. It does not change while a program runs.
+    bucket_name: String,
+    /// Whether the table is known to have this layout and to belong to the bucket. Neither changes
+    /// while a program runs.
     layout_is_known: OnceLock<()>,
     role: PhantomData<R>,
 }
@@ -114,11 +116,12 @@ pub enum Consistency {
 }
 
 impl<R: Role> Catalog<R> {
-    /// The table that `config` names. `sdk` has the region, the credentials and the time-outs.
+    /// The table that `config` names, to be used with its bucket. `sdk` has the region, the credentials and the time-outs.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
         Self {
             table: Table::new(sdk, config, R::PERMISSIONS),
             referenced: ReferencedLayers::new(config.cache_life),
+            bucket_name: config.bucket_name.clone(),
             layout_is_known: OnceLock::new(),
             role: PhantomData,
         }

@@ -27,7 +27,7 @@ use crate::catalog::{Catalog, CleanError, CleaningLease};
 use crate::fault::Fault;
 use crate::role::Cleaner;
 use crate::store::Store;
-use crate::types::{Digest, ObjectKey, RegistryId, Repository};
+use crate::types::{Digest, RegistryId, Repository};
 use filter::Filter;
 
 /// What to clean, and how.
@@ -163,6 +163,7 @@ impl Cleaning<'_> {
         if catalog.repositories(registry).next().await?.is_none() {
             return Ok(Slice { freed: Freed::default(), next: None });
         }
+        catalog.check_bucket().await?;
         let lease = match self.is_dry_run {
             true => None,
             false => Some(catalog.begin_cleaning(registry, self.older_than).await?),
@@ -209,7 +210,6 @@ struct Run<'a> {
 impl Run<'_> {
     async fn steps(&mut self, from: Position) -> Result<Option<Position>, CleanError> {
         self.repositories = self.cleaning.catalog.all_repositories(self.cleaning.registry).await?;
-        self.check_bucket().await?;
         let Position { step, mut after } = from;
         for step in Step::ALL.into_iter().skip_while(|next| *next != step) {
             self.stage = step.stage();
@@ -227,27 +227,6 @@ impl Run<'_> {
             after.clear();
         }
         Ok(None)
-    }
-
-    /// Refuses a bucket that is not that of the table, whose objects would all seem to be needed by
-    /// nobody: of the stored ones among the first twenty layers that a repository lists, one is in
-    /// the bucket.
-    async fn check_bucket(&self) -> Result<(), CleanError> {
-        let Cleaning { catalog, store, registry, .. } = self.cleaning;
-        for repository in &self.repositories {
-            let layers = catalog.some_stored_layers(repository, 20).await?;
-            for layer in &layers {
-                let key = ObjectKey::of_layer(registry, layer);
-                let (objects, _) = store.list(key.as_ref(), "").await?;
-                if objects.iter().any(|object| object.key == key.as_ref()) {
-                    return Ok(());
-                }
-            }
-            if !layers.is_empty() {
-                return Err(CleanError::OtherBucket);
-            }
-        }
-        Ok(())
     }
 
     /// Claims digests, and returns which of them no publishing relies on.

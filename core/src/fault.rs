@@ -34,6 +34,18 @@ pub enum Fault {
         /// The layout that this code reads and writes.
         known: u64,
     },
+    /// The table does not belong to the bucket of the settings.
+    #[error("{}", match .recorded {
+        Some(recorded) => format!("the table belongs to the bucket '{recorded}', and BUCKET_NAME is '{configured}'"),
+        None => format!("the table does not say that it belongs to the bucket '{configured}'"),
+    })]
+    OtherBucket {
+        /// The bucket that the table says it belongs to; `None` if an earlier build wrote the table,
+        /// and nothing was published since.
+        recorded: Option<String>,
+        /// The bucket of the settings.
+        configured: String,
+    },
 }
 
 /// A service of AWS that this is built on.

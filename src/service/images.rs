@@ -132,7 +132,9 @@ impl Service {
         id: &ImageId,
     ) -> Result<Image, Refusal<MissingImage>> {
         let image = self.catalog.published_image(repository, id, Consistency::Eventual);
-        match self.if_readable(caller, repository, image).await? {
+        let image = self.if_readable(caller, repository, image);
+        let layout = async { Ok(self.catalog.layout().await?) };
+        match tokio::try_join!(image, layout)?.0 {
             Some(image) => Ok(image),
             None => {
                 let image = self.catalog.published_image(repository, id, Consistency::Strong);

@@ -46,7 +46,10 @@ mod oci {
     mod registry;
 }
 mod publish {
+    mod archives;
+    mod choice;
     mod command;
+    mod docker_archives;
     mod faults;
     mod other_registries;
     mod proxies;

@@ -54,7 +54,7 @@ pub use registry::{pull, registry_event};
 pub use runtime_api::{RuntimeApi, as_lambda_starts, end_worker, worker};
 pub use steps::{at_each_step, between_steps, is_exhaustive, steps, waiting_at, waiting_at_both};
 pub use stub_registry::{Gate, Recorder, Switch, breaking, headed};
-pub use table::{age_cleaners_and_intents, assert_consistent, rows};
+pub use table::{age_cleaners_and_intents, all_rows, assert_consistent, rows};
 pub use tls::TlsServer;
 
 pub const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetDownloadUrlForLayer";

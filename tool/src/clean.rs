@@ -91,11 +91,6 @@ pub async fn run(
             "this machine was suspended for too long, so other commands no longer count on this clean; run it again"
                 .to_owned(),
         ),
-        CleanError::OtherBucket => Error::Conflict(
-            "the bucket has none of the layers in the table, so nothing was deleted; check that TABLE_NAME and \
-             BUCKET_NAME belong together"
-                .to_owned(),
-        ),
         CleanError::Fault(fault) => fault.into(),
     })?;
     if cleaned.next.is_some() {

@@ -85,6 +85,12 @@ fn about_fault(fault: &Fault) -> String {
         Fault::ForeignTable { .. } => {
             "use the version of layergate that wrote it, or set TABLE_NAME to another table"
         }
+        Fault::OtherBucket { recorded: Some(_), .. } => {
+            "set TABLE_NAME and BUCKET_NAME to a table and its bucket"
+        }
+        Fault::OtherBucket { recorded: None, .. } => {
+            "nothing was deleted; publish an image, which records the bucket, and run it again"
+        }
     };
     format!("{}; {advice}", fault.with_causes())
 }

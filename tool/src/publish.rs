@@ -12,6 +12,7 @@ use layergate_core::publish::{Event, IfStored, Publishing, UploadError, Uploads}
 use layergate_core::role::Publisher;
 use layergate_core::types::{Descriptor, Digest, Repository, seconds_since_1970};
 use layergate_upstream as upstream;
+use layergate_upstream::manifest::Platform;
 use layergate_upstream::{Host, Trust};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -19,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::output::Format;
 use crate::progress::Progress;
-use crate::reference::{SourceReference, TagReference, host};
+use crate::reference::{SourceReference, TagReference, host, platform};
 use crate::session::{Session, no_repository_to_publish_to};
-use crate::source::{self, Blob, Source, SourceImage};
+use crate::source::{self, Blob, Choice, Source, SourceImage};
 
 /// How many blobs are worked on at once.
 const BLOBS_AT_ONCE: usize = 4;
@@ -31,7 +32,9 @@ const BLOBS_AT_ONCE: usize = 4;
 pub struct Arguments {
     /// The image to publish: an OCI image layout (a directory), an OCI archive, or the output of
     /// docker save; - reads an archive from standard input; docker://HOST/NAME:TAG or
-    /// docker://HOST/NAME@DIGEST copies from another registry
+    /// docker://HOST/NAME@DIGEST copies from another registry; docker-daemon:NAME:TAG reads from
+    /// the docker engine on this machine. oci:DIR[:IMAGE], oci-archive:FILE[:IMAGE] and
+    /// docker-archive:FILE[:IMAGE] are also accepted, as skopeo writes them
     #[arg(value_parser = OsStringValueParser::new().try_map(SourceReference::parse))]
     source: SourceReference,
     /// The repository to publish into, and the tag
@@ -40,6 +43,9 @@ pub struct Arguments {
     /// Choose one image if SOURCE has several (name or digest)
     #[arg(long, value_name = "NAME")]
     image: Option<String>,
+    /// Publish only the image for this platform, such as linux/arm64
+    #[arg(long, value_name = "OS/CPU[/VARIANT]", value_parser = platform)]
+    platform: Option<Platform>,
     /// Create the repository if it does not exist
     #[arg(long)]
     create_repository: bool,
@@ -102,7 +108,8 @@ pub async fn run(
     }
 
     let trusted = (arguments.allow_host, arguments.plain_http);
-    let source = open_source(arguments.source, arguments.image, trusted, &interruption).await?;
+    let choice = Choice { image: arguments.image, platform: arguments.platform };
+    let source = open_source(arguments.source, choice, trusted, &interruption).await?;
     let images: Vec<_> = source.images.iter().map(new_image).collect();
     let digests = images.iter().flat_map(NewImage::digests);
     let publishing = Publishing::announce(&session.catalog, &repository, digests).await?;
@@ -152,22 +159,29 @@ pub async fn run(
 
 async fn open_source(
     source: SourceReference,
-    choice: Option<String>,
+    mut choice: Choice,
     (mut hosts, plain_http): (Vec<Host>, Option<bool>),
     interruption: &CancellationToken,
 ) -> Result<Arc<Source>, Error> {
     let opened = tokio::task::spawn_blocking(move || {
-        match (source, choice) {
-        (SourceReference::Path(path), choice) => Source::open(&path, choice.as_deref()),
-        (SourceReference::Upstream(_), Some(_)) => Err(Error::Source(
+        match source {
+        SourceReference::Files(_, Some(_)) if choice.image.is_some() => {
+            Err(Error::Usage("SOURCE names an image already; leave out --image".to_owned()))
+        }
+        SourceReference::Files(path, image) => {
+            choice.image = choice.image.or(image);
+            Source::open(&path, &choice)
+        }
+        _ if choice.image.is_some() => Err(Error::Source(
             "--image chooses from files; of a registry, name the image itself, as docker://HOST/NAME@DIGEST"
                 .to_owned(),
         )),
-        (SourceReference::Upstream(image), None) => {
+        SourceReference::Engine(image) => Source::save(&image, choice.platform),
+        SourceReference::Upstream(image) => {
             let host = image.repository.host().clone(); // the user has named it
             let plain_http = plain_http.unwrap_or_else(|| is_loopback(&host));
             hosts.push(host);
-            Source::fetch(image, Trust { hosts, plain_http })
+            Source::fetch(image, choice.platform.as_ref(), Trust { hosts, plain_http })
         }
     }
     });

@@ -86,10 +86,6 @@ fn text(position: &Position) -> String {
 fn cause(error: &CleanError) -> String {
     match error {
         CleanError::Lapsed => "the function stood still for too long".to_owned(),
-        CleanError::OtherBucket => {
-            "the bucket has none of the layers that the table has a record of; nothing was removed"
-                .to_owned()
-        }
         CleanError::Fault(fault) => Fault::with_causes(fault),
     }
 }

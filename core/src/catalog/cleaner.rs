@@ -86,9 +86,6 @@ pub enum CleanError {
     /// The cleaner was stopped for so long, such as by a machine that sleeps, that it may not rely
     /// any more on what it has read.
     Lapsed,
-    /// The bucket has none of the layers that the table has a record of: one of the two is not that
-    /// of the other.
-    OtherBucket,
     /// It could not be read or written.
     Fault(Fault),
 }

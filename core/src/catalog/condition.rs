@@ -18,6 +18,14 @@ pub(super) struct Condition {
 }
 
 impl Condition {
+    /// The table does not say which layout it has; or it has this one, and does not say which
+    /// bucket it belongs to.
+    pub(super) fn lacks_bucket(layout: u64) -> Self {
+        let expression =
+            "attribute_not_exists(pk) OR (version = :layout AND attribute_not_exists(bucket_name))";
+        Self { expression, values: vec![(":layout", number_value(layout))] }
+    }
+
     /// There is no such record.
     pub(super) fn is_absent() -> Self {
         Self { expression: "attribute_not_exists(pk)", values: Vec::new() }

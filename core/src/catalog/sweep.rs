@@ -118,33 +118,7 @@ impl<R: Role> Catalog<R> {
         }
         Ok(repositories)
     }
-}
 
-impl Catalog<Cleaner> {
-    /// Those of the first layers that a repository lists, at most `count`, that are stored. Two
-    /// requests.
-    pub async fn some_stored_layers(
-        &self,
-        repository: &Repository,
-        count: usize,
-    ) -> Result<Vec<Digest>, Fault> {
-        let page = i32::try_from(count).unwrap_or(i32::MAX);
-        let mut rows =
-            self.table.rows(schema::repository_partition(repository), schema::LAYER_PREFIX, page);
-        let mut layers = Vec::new();
-        for row in rows.take(count).await? {
-            if let RepositoryRow::Layer(layer) = RepositoryRow::of(&row)? {
-                layers.push(layer);
-            }
-        }
-        let known = self.known_layers(repository, &layers).await?;
-        layers
-            .retain(|layer| known.get(&schema::layer_partition(repository, layer)) == Some(&true));
-        Ok(layers)
-    }
-}
-
-impl<R: Role> Catalog<R> {
     /// The listed digests of an algorithm after the one with the digits `after`. One request for
     /// each repository, and one for each further page; the more repositories, the shorter the
     /// pages, so that the memory stays the same.

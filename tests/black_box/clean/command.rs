@@ -321,11 +321,9 @@ async fn another_tables_bucket_is_left_alone() {
     other.publish(&Layout::of_layers(&[b"nobody else has this"]), "aaa:1").await;
     let mut clean = stack.command(&CLEAN);
     let clean = clean.env("AWS_ENDPOINT_URL_DYNAMODB", &other.local.engines.dynamodb_url);
-    assert_refused(
-        &clean.output().await.unwrap(),
-        5,
-        &["nothing was deleted", "TABLE_NAME", "BUCKET_NAME"],
-    );
+    let clean = clean.env("BUCKET_NAME", "another");
+    let words = ["belongs to the bucket 'layergate'", "TABLE_NAME", "BUCKET_NAME is 'another'"];
+    assert_refused(&clean.output().await.unwrap(), 1, &words);
     assert_intact(&stack, &stays, "untouched").await;
     let new = Stack::start().await;
     assert_eq!(new.json(&CLEAN).await["objects"], 0);

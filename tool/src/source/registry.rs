@@ -1,21 +1,17 @@
 //! Images in other registries.
 
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layergate_core::types::{Descriptor, Digest, ImageId};
 use layergate_upstream as upstream;
-use layergate_upstream::manifest::{self, IndexEntry};
+use layergate_upstream::manifest::{self, IndexEntry, Platform};
 use layergate_upstream::{Danger, Http, Manifest, Trust, Upstream};
 use tokio::runtime::Handle;
 
-use super::image::{Contents, collect};
+use super::image::{Contents, collect, for_platform};
 use super::{Blob, SourceImage, credentials};
 use crate::error::Error;
 use crate::reference::UpstreamImage;
-
-/// The most bytes of all manifests of one image together. They are all in memory.
-const LARGEST_MANIFESTS: usize = 64 * 1024 * 1024;
 
 /// An image in another registry.
 #[derive(Debug)]
@@ -24,8 +20,6 @@ pub struct Registry {
     upstream: Upstream,
     /// The manifest of the source itself.
     root: Manifest,
-    /// The bytes of all other manifests that were fetched.
-    fetched: AtomicUsize,
 }
 
 impl Registry {
@@ -46,20 +40,21 @@ impl Registry {
             }
         };
         let root = root.map_err(|error| failure(&name, &what, &error))?;
-        Ok(Self { name, upstream, root, fetched: AtomicUsize::new(0) })
+        Ok(Self { name, upstream, root })
     }
 
-    /// The image, after all the images below it.
-    pub fn images(&self) -> Result<Vec<SourceImage>, Error> {
+    /// The image, or the one of its index for a platform; after all the images below it.
+    pub fn images(&self, platform: Option<&Platform>) -> Result<Vec<SourceImage>, Error> {
         let descriptor = Descriptor {
             digest: self.root.digest.clone(),
             size: self.root.bytes.len() as u64,
             media_type: self.root.media_type.clone(),
         };
         let root = IndexEntry { descriptor, platform: None };
-        let mut images = Vec::new();
-        collect(self, &root, 0, &mut images)?;
-        Ok(images)
+        match platform {
+            None => collect(self, &root),
+            Some(platform) => collect(self, &for_platform(self, vec![root], platform)?),
+        }
     }
 
     /// Checks that the registry sends a blob, without reading it.
@@ -87,14 +82,6 @@ impl Contents for Registry {
         let bytes = manifest
             .map_err(|error| failure(&self.name, &format!("the image {digest}"), &error))?
             .bytes;
-        if self.fetched.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len() > LARGEST_MANIFESTS
-        {
-            return Err(Error::Source(format!(
-                "the manifests of the image in {} have more than {LARGEST_MANIFESTS} bytes together; publish its \
-                 images one by one, by their digests",
-                self.name
-            )));
-        }
         Ok(Some(bytes))
     }
 
