@@ -89,7 +89,7 @@ pub use intent::{Claimed, Intent, PATIENCE_WITH_CLEANERS};
 pub use layer::LayerState;
 pub use publish::{Begun, NewImage, PublishError};
 pub use repository::{RepositoryMark, RepositoryRecord};
-pub use rule::{BeforeStored, Rule, RuleList};
+pub use rule::{BeforeStored, PullThroughRule, RuleList};
 
 /// The table, with what the role `R` may do with it. All roles may read all of it.
 #[derive(Debug)]

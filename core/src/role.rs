@@ -95,7 +95,7 @@ impl Role for RuleManager {
 
 impl Role for Cleaner {
     const PERMISSIONS: Permissions = Permissions {
-        table: Publisher::PERMISSIONS.table,
+        table: &["ConditionCheckItem", "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem"],
         writes: &[ANY],
         bucket: &[
             "AbortMultipartUpload",

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use layergate_core::catalog::{BeforeStored, Rule};
+use layergate_core::catalog::{BeforeStored, PullThroughRule};
 use layergate_core::config::ConfigError;
 use layergate_core::role::RuleManager;
 use layergate_core::types::{AccountId, RegistryId, RepositoryName, RulePrefix};
@@ -97,7 +97,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(registry: &RegistryId, rule: Rule) -> Self {
+    fn new(registry: &RegistryId, rule: PullThroughRule) -> Self {
         Self {
             ecr_repository_prefix: rule.prefix.to_string(),
             upstream_registry_url: rule.upstream_url,
@@ -199,8 +199,8 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
     }
 }
 
-fn rule(create: Create) -> Rule {
-    Rule {
+fn rule(create: Create) -> PullThroughRule {
+    PullThroughRule {
         prefix: create.prefix,
         upstream_url: create.upstream.to_string(),
         upstream_prefix: create.upstream_prefix.map(|prefix| prefix.to_string()),

@@ -1,6 +1,6 @@
 //! The upstream registries of the rules, with the credentials for them.
 
-use layergate_core::catalog::{FillFailure, Rule};
+use layergate_core::catalog::{FillFailure, PullThroughRule};
 use layergate_core::fault::with_causes;
 use layergate_core::types::{RegistryId, Repository, RulePrefix};
 use layergate_core::worker::Validation;
@@ -14,7 +14,7 @@ use crate::fill::Failure;
 /// Where the images of a repository come from.
 #[derive(Debug)]
 pub(crate) struct Source {
-    pub(crate) rule: Rule,
+    pub(crate) rule: PullThroughRule,
     pub(crate) upstream: Upstream,
     /// The repository in the upstream, for records.
     pub(crate) name: String,
@@ -47,7 +47,7 @@ impl Worker {
         Ok(Source { rule, upstream, name, registry: repository.registry.clone() })
     }
 
-    async fn open(&self, rule: &Rule) -> Result<Opened, Failure> {
+    async fn open(&self, rule: &PullThroughRule) -> Result<Opened, Failure> {
         let registry = UpstreamRegistry::parse(&rule.upstream_url)
             .map_err(|error| no_rule(format!("the upstream's URL {error}")))?;
         let hosts =
@@ -78,7 +78,7 @@ impl Worker {
     async fn pin(
         &self,
         registry: &RegistryId,
-        rule: &Rule,
+        rule: &PullThroughRule,
         realm: Option<Url>,
     ) -> Result<(), Failure> {
         if let (None, Some(_), Some(realm)) = (&rule.realm, &rule.credential_arn, realm) {

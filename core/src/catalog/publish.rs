@@ -38,7 +38,7 @@ use super::table::{fault, garbled, key_attributes};
 use super::transaction::{LARGEST_TRANSACTION, Outcome, Transaction};
 use super::{Catalog, schema};
 use crate::fault::Fault;
-use crate::role::{Publisher, Role};
+use crate::role::Publisher;
 use crate::types::{Descriptor, Digest, ObjectKey, Repository};
 
 /// The most keys of one BatchGetItem.
@@ -223,15 +223,13 @@ impl Catalog<Publisher> {
         }
         Ok(())
     }
-}
 
-impl<R: Role> Catalog<R> {
     /// The partition keys of those layers that have a record in the repository, and whether they
     /// are stored.
     ///
     /// Such a record stays while this image is not being deleted. Deleting the repository removes
     /// it only after all images are marked, and a cleaner does not while the intent counts.
-    pub(super) async fn known_layers(
+    async fn known_layers(
         &self,
         repository: &Repository,
         layers: &[Digest],
@@ -267,9 +265,7 @@ impl<R: Role> Catalog<R> {
         }
         Ok(known)
     }
-}
 
-impl Catalog<Publisher> {
     /// Step 3: gives each image of an index a row that names the index. If the index comes from
     /// another registry, its images need not be here yet.
     pub async fn name_images(&self, begun: &Begun<'_>) -> Result<(), PublishError> {

@@ -13,7 +13,7 @@ use crate::types::{AccountId, RegistryId, Repository, RulePrefix};
 
 /// A rule.
 #[derive(Debug, Clone)]
-pub struct Rule {
+pub struct PullThroughRule {
     /// Which repositories it is for.
     pub prefix: RulePrefix,
     /// The upstream registry, such as `https://registry-1.docker.io`.
@@ -63,7 +63,7 @@ impl BeforeStored {
     }
 }
 
-impl Rule {
+impl PullThroughRule {
     fn read(item: &Item) -> Result<Self, Fault> {
         let RegistryRow::Rule(prefix) = RegistryRow::of(item)? else {
             return Err(Fault::BrokenRecord("sk"));
@@ -103,15 +103,19 @@ pub struct RuleList(Rows);
 
 impl RuleList {
     /// The next rule.
-    pub async fn next(&mut self) -> Result<Option<Rule>, Fault> {
-        self.0.next().await?.as_ref().map(Rule::read).transpose()
+    pub async fn next(&mut self) -> Result<Option<PullThroughRule>, Fault> {
+        self.0.next().await?.as_ref().map(PullThroughRule::read).transpose()
     }
 }
 
 impl Catalog<RuleManager> {
     /// Creates a rule; `false` if there is one for that prefix. Its token server is not known then,
     /// and it is created now, whatever `rule` says of the two.
-    pub async fn create_rule(&self, registry: &RegistryId, rule: &Rule) -> Result<bool, Fault> {
+    pub async fn create_rule(
+        &self,
+        registry: &RegistryId,
+        rule: &PullThroughRule,
+    ) -> Result<bool, Fault> {
         self.claim_table().await?;
         let text = |value: &String| AttributeValue::S(value.clone());
         // A set in DynamoDB has each element once, and is not empty.
@@ -147,22 +151,25 @@ impl<R: Role> Catalog<R> {
         &self,
         registry: &RegistryId,
         prefix: &RulePrefix,
-    ) -> Result<Option<Rule>, Fault> {
+    ) -> Result<Option<PullThroughRule>, Fault> {
         self.table
             .record(schema::rule(registry, prefix))
             .await?
             .as_ref()
-            .map(Rule::read)
+            .map(PullThroughRule::read)
             .transpose()
     }
 
     /// The rule for a repository: the one with the longest prefix, and `ROOT` only if there is no
     /// other. One query.
-    pub async fn rule_for(&self, repository: &Repository) -> Result<Option<Rule>, Fault> {
+    pub async fn rule_for(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<PullThroughRule>, Fault> {
         let mut rules = self.rules(&repository.registry);
-        let mut best: Option<Rule> = None;
+        let mut best: Option<PullThroughRule> = None;
         while let Some(rule) = rules.next().await? {
-            let rest = |rule: &Rule| rule.prefix.rest(&repository.name).map(str::len);
+            let rest = |rule: &PullThroughRule| rule.prefix.rest(&repository.name).map(str::len);
             // The longer the prefix, the shorter what follows it. What follows ROOT is the whole
             // name.
             if let Some(length) = rest(&rule)
@@ -194,7 +201,7 @@ impl Catalog<Publisher> {
     pub async fn pin_realm(
         &self,
         registry: &RegistryId,
-        rule: &Rule,
+        rule: &PullThroughRule,
         realm: &str,
     ) -> Result<(), Fault> {
         let realm = [(":realm", AttributeValue::S(realm.to_owned()))];

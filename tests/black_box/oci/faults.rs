@@ -36,6 +36,7 @@ async fn a_pull_asks_dynamodb_once_for_each_answer_s3_once_for_each_manifest_and
     let authorization = stack.login(ACCOUNT, SystemTime::now()).await;
     let cases = [
         ("whether this is a registry", "/v2/".to_owned(), 0),
+        ("the first manifest: the layout too", "/v2/app/manifests/1".to_owned(), 3),
         ("a manifest by tag", "/v2/app/manifests/1".to_owned(), 2),
         ("a manifest by digest", format!("/v2/app/manifests/{digest}"), 1),
         ("a layer", format!("/v2/app/blobs/{}", sha256(LAYER)), 1),
