@@ -113,11 +113,14 @@ def test_what_was_built_is_a_registry_to_log_in_to(aws: Account, outputs: dict[s
         "requestContext": {"path": "/v2/hello/manifests/1.0", "httpMethod": "GET", "stage": "v2", "identity": {}},
     }  # fmt: skip
     response = answer(bootstrap, given, pull)
-    assert response["statusCode"] == 307, response
-    with urllib.request.urlopen(response["headers"]["location"], timeout=10) as manifest:
-        assert manifest.headers["Content-Type"] == "application/vnd.oci.image.index.v1+json"
-        digest = f"sha256:{hashlib.sha256(manifest.read()).hexdigest()}"
+    assert response["statusCode"] == 200, response
+    assert response["headers"]["content-type"] == "application/vnd.oci.image.index.v1+json"
+    digest = f"sha256:{hashlib.sha256(response['body'].encode()).hexdigest()}"
     assert digest == response["headers"]["docker-content-digest"]
+    # No gateway is known to keep the length of a HEAD, so it is redirected.
+    head = {**pull, "httpMethod": "HEAD", "requestContext": {**pull["requestContext"], "httpMethod": "HEAD"}}
+    response = answer(bootstrap, given, head)
+    assert response["statusCode"] == 307 and response["headers"]["location"], response
 
 
 def test_what_was_built_cleans_the_registry(aws: Account, outputs: dict[str, str]) -> None:

@@ -311,7 +311,8 @@ def test_every_error_of_the_gateway_is_one_of_the_protocol(api: dict) -> None:
 # Which of the settings are of one of the two functions only.
 NOT_THE_FUNCTIONS = {"AWS_ENDPOINT_URL_SECRETS_MANAGER"}
 NOT_THE_WORKERS = {
-    "AUTHORIZATION", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_LAMBDA", "CACHE_SECONDS", "TOKEN_KEY_ID",
+    "AUTHORIZATION", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_LAMBDA", "CACHE_SECONDS", "MANIFEST_HEAD",
+    "TOKEN_KEY_ID",
     "URL_EXPIRY_SECONDS", "WORKER_FUNCTION_NAME",
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 //! Requests to the registry, and what their answers say.
 
 use layergate_bench::http::{Message, message};
+use layergate_bench::image;
 use serde_json::Value;
 
 use crate::layer::{Layer, Outcome};
@@ -101,6 +102,12 @@ pub fn outcome(answer: &Message, request: &Request) -> Option<Outcome> {
         let right = url.contains(hex) && url.contains("X-Amz-Signature=");
         let names_digest = answer.header("docker-content-digest") == Some(digest);
         return (right && names_digest && answer.body.is_empty()).then_some(Outcome::Given);
+    }
+    // A manifest is answered.
+    if let ("200", Request::Content(digest)) = (answer.word(1), request) {
+        let names_digest = answer.header("docker-content-digest") == Some(digest);
+        let right = image::digest_of(answer.body) == *digest;
+        return (right && names_digest).then_some(Outcome::Given);
     }
     let body: Value = serde_json::from_slice(answer.body).ok()?;
     if answer.header("content-type") != Some("application/json") {
