@@ -20,22 +20,21 @@ pub struct Target {
 impl Target {
     /// The URL as the parser writes it. Fails if its scheme is not http or https.
     pub fn new(url: Url) -> Result<Self, Error> {
-        let path_and_query = &url[Position::BeforePath..Position::AfterQuery];
-        let path_and_query = path_and_query.parse().map_err(|_| not_a_url())?;
-        Self::with(url, path_and_query)
+        Self::with(url, None)
     }
 
-    fn with(url: Url, path_and_query: PathAndQuery) -> Result<Self, Error> {
+    fn with(url: Url, path_and_query: Option<PathAndQuery>) -> Result<Self, Error> {
         if !matches!(url.scheme(), "http" | "https") {
             let host = url.host_str().unwrap_or("nowhere").to_owned();
             return Err(Error::Forbidden { host, reason: Danger::NoTls });
         }
+        let parsed = || url[Position::BeforePath..Position::AfterQuery].parse().ok();
         let uri = uri::Builder::new()
             .scheme(url.scheme())
             .authority(&url[Position::BeforeHost..Position::AfterPort])
-            .path_and_query(path_and_query)
+            .path_and_query(path_and_query.or_else(parsed).ok_or_else(not_a_url)?)
             .build();
-        Ok(Self { url, uri: uri.map_err(|_| not_a_url())? })
+        Ok(Self { uri: uri.map_err(|_| not_a_url())?, url })
     }
 
     /// The target of a redirect with this `Location`. Fails if that is not a URL of http or https.
@@ -44,10 +43,7 @@ impl Target {
     pub fn redirect(&self, location: &HeaderValue) -> Result<Self, Error> {
         let location = std::str::from_utf8(location.as_bytes()).map_err(|_| not_a_url())?.trim();
         let url = self.url.join(location).map_err(|_| not_a_url())?;
-        match as_written(location) {
-            Some(path_and_query) => Self::with(url, path_and_query),
-            None => Self::new(url),
-        }
+        Self::with(url, as_written(location))
     }
 
     /// The parsed URL.
@@ -75,8 +71,9 @@ pub fn not_a_url() -> Error {
 /// contain characters that HTTP does not allow, so that a parser must change them.
 fn as_written(location: &str) -> Option<PathAndQuery> {
     let location = location.split('#').next().unwrap_or_default();
-    // A URL parser takes a backslash for a slash, so it may end the host.
-    if location.contains('\\') {
+    // A URL parser takes a backslash for a slash, so it may end the host. A header's value, to send
+    // clients there, must be ASCII.
+    if location.contains('\\') || !location.is_ascii() {
         return None;
     }
     let after_scheme = match location.split_once("://") {
@@ -106,7 +103,12 @@ mod tests {
             ("encoded and plain", "https://cdn.example/a%7Eb~c%2fd%2Fe'(f)!*;:@&=+$,?q='x'", ""),
             ("dot segments", "https://cdn.example/a/../b/./%2e%2e/c", ""),
             ("two slashes, and one at the end", "https://cdn.example//a//b/", ""),
-            ("braces, a bar, a caret and quotes", "https://cdn.example/{a}|^\"b\"`?{c}|d", ""),
+            ("braces, a bar, a caret and quotes", "https://cdn.example/{a}|^\"b\"?{c}|d", ""),
+            (
+                "what HTTP does not allow",
+                "https://cdn.example/a`?<b>",
+                "https://cdn.example/a%60?%3Cb%3E",
+            ),
             ("an empty query", "https://cdn.example/a?", ""),
             ("a URL within the query", "https://cdn.example/a?u=https://b.example/?c", ""),
             ("without a path", "https://cdn.example?q", "https://cdn.example/?q"),
