@@ -86,6 +86,10 @@ test-pull: ## Pull from the local stack with docker, containerd, podman, buildah
 	$(BUILD_FOR_TESTS)
 	python3 -m tests.pull.test_pull
 
+test-push: ## Push to the local stack and to the proxy with docker, podman, buildah and skopeo (installed by apt-get, as root)
+	$(BUILD_FOR_TESTS)
+	python3 -m tests.push.test_push
+
 test-pull-through: ## Pull images of docker-registry with docker, containerd, podman and skopeo (installed by apt-get, as root)
 	$(BUILD_FOR_TESTS)
 	python3 -m tests.pull_through.test_pull_through
@@ -97,7 +101,7 @@ else
 	@echo 'SKIPPED: API_URL is not set, so no deployed API was called' >&2
 endif
 
-.PHONY: test-images test-upstream test-clients test-pull test-pull-through test-deployed
+.PHONY: test-images test-upstream test-clients test-pull test-push test-pull-through test-deployed
 
 # --- Deploying with SAM, and running in sam local. The tools come from PyPI, into folders that git ignores.
 
