@@ -7,13 +7,13 @@ follow; at last pushes that are refused.
 Run it with `make test-push`. The clients come from Debian's packages, which takes root, as do dockerd and containerd.
 """
 
+import gzip
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -114,7 +114,7 @@ def index_is_copied(clients, host: str, index: Source, login: Login):
 
 
 def layout_of(folder: Path, layers: list) -> Path:
-    """A layout with one image of these layers, which are files or bytes."""
+    """A layout with one image of these layers, which are files or bytes, in gzip: skopeo compresses all others."""
     blobs = folder / "blobs/sha256"
     blobs.mkdir(parents=True)
 
@@ -127,7 +127,7 @@ def layout_of(folder: Path, layers: list) -> Path:
             (blobs / digest).write_bytes(content)
         return {"digest": f"sha256:{digest}", "size": (blobs / digest).stat().st_size}
 
-    described = [{"mediaType": "application/vnd.oci.image.layer.v1.tar", **add(layer)} for layer in layers]
+    described = [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **add(layer)} for layer in layers]
     diff_ids = [layer["digest"] for layer in described]
     config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}}
     config = {"mediaType": "application/vnd.oci.image.config.v1+json", **add(json.dumps(config).encode())}
@@ -147,16 +147,10 @@ def skopeo_push(environment: dict, layout: Path, target: str) -> subprocess.Pope
     )
 
 
-def peak_rss_mib(process: subprocess.Popen) -> float:
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1024
-
-
 def large_layer(environment: dict, folder: Path, host: str):
     """One layer of 1 GiB, which is pushed, killed halfway, pushed whole, and pushed again."""
     file = folder / "layer"
-    with open(file, "wb") as layer:
+    with gzip.open(file, "wb", compresslevel=0) as layer:
         for _ in range(GIB // (8 * 1024 * 1024)):
             layer.write(os.urandom(8 * 1024 * 1024))
     layout = layout_of(folder / "large", [file])
@@ -174,7 +168,7 @@ def large_layer(environment: dict, folder: Path, host: str):
 
 def many_layers(environment: dict, folder: Path, host: str):
     """An image of 100 layers."""
-    layout = layout_of(folder / "many", [f"layer {n}".encode() * 1000 for n in range(100)])
+    layout = layout_of(folder / "many", [gzip.compress(f"layer {n}".encode() * 1000, mtime=0) for n in range(100)])
     process = skopeo_push(environment, layout, f"{host}/many:1.0")
     said, _ = process.communicate(timeout=LONG_PATIENCE)
     assert process.returncode == 0, said
