@@ -1,11 +1,11 @@
-# What a Rust and SAM project's user expects. `make help` lists the targets.
+# `make help` lists the targets.
 
 CARGO ?= cargo
 CARGO_FLAGS ?= --locked
 DATA ?= .layergate
 PORT ?= 8642
 
-# Where cargo builds into, whether a variable, a configuration or nothing says so. For the recipes' programs too.
+# Cargo's target directory, for the recipes and the programs that they start.
 export TARGET_DIR := $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 BUILD_FOR_TESTS = $(CARGO) build $(CARGO_FLAGS) --bins --examples
@@ -24,17 +24,17 @@ demo: ## Publish a sample image into a local stack and pull its layers, as an EC
 	$(BUILD_FOR_TESTS)
 	$(TARGET_DIR)/debug/examples/demo
 
-local: ## Run the whole stack on this machine, with its data in DATA, at PORT
+local: ## Run the whole stack on this machine, with its data in DATA, at PORT and the five next ports
 	$(CARGO) run $(CARGO_FLAGS) --package layergate-tool -- local --data $(DATA) --port $(PORT)
 
-test: ## Run the tests, with a fixed sample of the cases where there are hundreds
+test: ## Run the tests. Where there are hundreds of cases, run a fixed sample of them
 	$(BUILD_FOR_TESTS)
 	$(CARGO) test $(CARGO_FLAGS)
 
 test-exhaustive: export EXHAUSTIVE = 1
-test-exhaustive: test ## Run the tests with every case: each command stopped at each request of each other one
+test-exhaustive: test ## Run the tests with every case: stop each command at each of its requests
 
-events: ## Write the files of events/ anew, from events/requests.json and a file for each shape
+events: ## Write the files of events/, from events/requests.json and a file for each shape
 	$(BUILD_FOR_TESTS)
 	WRITE_EVENTS=1 $(CARGO) test $(CARGO_FLAGS) --test black_box lambda::events
 
@@ -43,8 +43,7 @@ lint: ## Check formatting, clippy and the documentation
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --no-deps --lib
 
-# Not `advisories`: cargo-deny downloads their database from GitHub, and a new advisory is not the fault of the change
-# that is tested.
+# Not `advisories`: cargo-deny downloads them from GitHub, and a change under test does not cause a new advisory.
 DENY ?= bans licenses sources
 
 deny: ## Check the licence, the source and duplicate versions of every dependency; known vulnerabilities with DENY=advisories
@@ -53,11 +52,11 @@ deny: ## Check the licence, the source and duplicate versions of every dependenc
 	$(CARGO) deny --locked --manifest-path fuzz/Cargo.toml check \
 		--allow unmatched-skip-root --allow unnecessary-skip $(DENY)
 
-check: lint test ## Everything that needs nothing but Rust
+check: lint test ## Run everything that only needs Rust
 
 .PHONY: help build demo local test test-exhaustive events lint deny check
 
-# --- Fuzzing. cargo-fuzz needs features that only nightly compilers admit to, or any told to.
+# --- Fuzzing. cargo-fuzz needs unstable features, which RUSTC_BOOTSTRAP allows in a stable compiler.
 
 FUZZ_SECONDS ?= 600
 
@@ -69,13 +68,13 @@ fuzz: ## Fuzz the function, from raw event bytes to the response, for FUZZ_SECON
 
 .PHONY: fuzz
 
-# --- Tests with other people's tools. They install what they need.
+# --- Tests with other tools. They install these tools.
 
-test-images: ## Publish and pull what skopeo, buildah, podman and umoci write (installed by apt-get, as root)
+test-images: ## Publish and pull images of skopeo, buildah, podman and umoci (installed by apt-get, as root)
 	$(BUILD_FOR_TESTS)
 	python3 -m tests.images.test_images
 
-test-upstream: ## Publish from docker-registry in each of its ways to answer (installed by apt-get, as root)
+test-upstream: ## Publish from docker-registry in each of its configurations (installed by apt-get, as root)
 	$(BUILD_FOR_TESTS)
 	python3 -m tests.upstream.test_upstream
 
@@ -87,11 +86,11 @@ test-pull: ## Pull from the local stack with docker, containerd, podman, buildah
 	$(BUILD_FOR_TESTS)
 	python3 -m tests.pull.test_pull
 
-test-pull-through: ## Pull what docker-registry has with docker, containerd, podman and skopeo (installed by apt-get, as root)
+test-pull-through: ## Pull images of docker-registry with docker, containerd, podman and skopeo (installed by apt-get, as root)
 	$(BUILD_FOR_TESTS)
 	python3 -m tests.pull_through.test_pull_through
 
-test-deployed: ## Call the API at API_URL with the caller's own credentials
+test-deployed: ## Call the API at API_URL with your own AWS credentials
 ifdef API_URL
 	API_URL='$(API_URL)' $(CARGO) test $(CARGO_FLAGS) --test black_box -- --ignored a_deployed_api
 else
@@ -100,11 +99,11 @@ endif
 
 .PHONY: test-images test-upstream test-clients test-pull test-pull-through test-deployed
 
-# --- Deploying with SAM, and running under sam local. The tools come from PyPI into folders that git ignores.
+# --- Deploying with SAM, and running in sam local. The tools come from PyPI, into folders that git ignores.
 
 EVENT ?= events/rest/OK.json
 
-# What is deployed: the stack and the file with all of its parameters. DEPLOY_FLAGS are for `sam deploy` alone.
+# The stack to deploy, and the file with all of its parameters. DEPLOY_FLAGS are for `sam deploy` only.
 ENV = default
 STACK = layergate$(if $(filter-out default,$(ENV)),-$(ENV))
 ENVIRONMENT = environments/$(ENV).toml
@@ -125,9 +124,9 @@ deploy: sam-build ## Build the function and deploy ENV (default) to the AWS acco
 	$(SAM) deploy --stack-name $(STACK) $(PARAMETERS) $$api_logs $(REPAIR) $(DEPLOY_FLAGS)
 
 repair: REPAIR := Canary=false
-repair: deploy ## Deploy, but all at once, whatever the alarms say
+repair: deploy ## Deploy to all callers at once, although an alarm is on
 
-outputs: .venv-sam/installed ## Print what was deployed as export lines, for the tool and for clients
+outputs: .venv-sam/installed ## Print the stack's outputs as export lines, for the tool and for clients
 	@$(SAM) list stack-outputs --stack-name $(STACK) --output json | .venv-sam/bin/python deploy/outputs.py
 
 invoke: sam-build ## Answer EVENT in a container, with the stack that `make local` runs
@@ -136,7 +135,7 @@ invoke: sam-build ## Answer EVENT in a container, with the stack that `make loca
 start-api: sam-build ## Serve the API at port 3000 from a container, with the stack that `make local` runs
 	. $(abspath $(DATA))/local.env && AUTHORIZATION=gateway $(SAM_LOCAL) start-api --skip-pull-image
 
-lint-template: .venv-sam/installed .venv-checkov/installed ## Check the templates: SAM, every rule of cfn-lint, checkov, and what must never change
+lint-template: .venv-sam/installed .venv-checkov/installed ## Check the templates with SAM, cfn-lint, checkov and tests
 	$(SAM) validate --lint --region us-east-1
 	.venv-sam/bin/cfn-lint --include-experimental --include-checks I --non-zero-exit-code informational -- template.yaml front-door.yaml
 	.venv-checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation --file template.yaml front-door.yaml
@@ -146,7 +145,7 @@ test-sam: sam-build ## Run every event, the AWS CLI and boto3 against the functi
 	$(BUILD_FOR_TESTS)
 	$(SAM_ENVIRONMENT) tests/sam/run.sh
 
-test-deploy: sam-build .venv-moto/installed ## Deploy, change and tear down the stack on moto, which needs no AWS account
+test-deploy: sam-build .venv-moto/installed ## Deploy, change and delete the stack on moto, without an AWS account
 	$(BUILD_FOR_TESTS)
 	.venv-moto/bin/python -m pytest --quiet tests/deploy
 
@@ -172,11 +171,12 @@ $(BENCH)/tools: benches/python/requirements.txt benches/node/package.json
 	npm --prefix $(BENCH)/node install --no-package-lock --no-audit --no-fund --silent
 	touch $@
 
-# In a command of its own: together with bench, cargo would build them with the features that the AWS SDK needs.
+# Built separately from bench: otherwise these programs would get the features that the AWS SDK enables in their
+# dependencies.
 build-echo-and-load:
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench --no-default-features
 
-# The program reads PART and BEFORE from its environment.
+# PART and BEFORE are environment variables of the program.
 bench: build build-echo-and-load $(BENCH)/tools ## Measure all, or only PART=function, growth, clean, local, registry or pull-through; BEFORE=PATH compares with another bootstrap
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-worker --bins
 	$(CARGO) build $(CARGO_FLAGS) --release --package layergate-bench --bin bench

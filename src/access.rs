@@ -1,13 +1,13 @@
-//! Who is calling, and who may read what.
+//! The caller of a request, and what it may read.
 
 pub mod token;
 
 use layergate_core::types::{AccountId, RegistryId, Repository};
 
-/// Who is calling.
+/// The caller of a request.
 #[derive(Debug, Clone)]
 pub enum Caller {
-    /// With `AUTHORIZATION=gateway`, anybody whom the gateway lets in: reads everything.
+    /// With `AUTHORIZATION=gateway`, every caller that the gateway admits: may read everything.
     Trusted,
     /// The IAM identity that the gateway verified.
     Identified {
@@ -16,7 +16,7 @@ pub enum Caller {
         /// Its ARN.
         arn: String,
     },
-    /// A caller without an identity that the gateway verified: reads nothing.
+    /// A caller without a verified identity: may read nothing.
     Anonymous,
 }
 
@@ -49,7 +49,7 @@ impl Caller {
         }
     }
 
-    /// Whether this caller may read whatever is in a registry.
+    /// Whether this caller may read every repository of a registry.
     pub fn reads_all_of(&self, registry: &RegistryId) -> bool {
         match self {
             Self::Trusted => true,

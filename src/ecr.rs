@@ -35,8 +35,28 @@ static OPERATIONS: [Entry; 7] = [
     Entry::of::<list_images::ListImages>(),
 ];
 
-/// Calls the operation that the `X-Amz-Target` header names, and returns its response. The target
-/// is checked before the body.
+/// Operations of ECR that this API does not have, and the command of the tool that does the same.
+const COMMANDS: [(&str, &str); 14] = [
+    ("BatchDeleteImage", "layergate image delete"),
+    ("CompleteLayerUpload", PUBLISH),
+    ("CreatePullThroughCacheRule", "layergate pull-through create"),
+    ("CreateRepository", "layergate repository create"),
+    ("DeletePullThroughCacheRule", "layergate pull-through delete"),
+    ("DeleteRepository", "layergate repository delete"),
+    ("DeleteRepositoryPolicy", "layergate repository revoke"),
+    ("DescribePullThroughCacheRules", "layergate pull-through list"),
+    ("GetRepositoryPolicy", "layergate repository show"),
+    ("InitiateLayerUpload", PUBLISH),
+    ("PutImage", PUBLISH),
+    ("SetRepositoryPolicy", "layergate repository grant"),
+    ("UploadLayerPart", PUBLISH),
+    ("ValidatePullThroughCacheRule", "layergate pull-through validate"),
+];
+
+const PUBLISH: &str = "layergate publish";
+
+/// Calls the operation that the `X-Amz-Target` header names, and returns its response. Checks the
+/// target before the body.
 pub async fn call(
     service: &Service,
     caller: &Caller,
@@ -49,7 +69,11 @@ pub async fn call(
     let name = target.as_deref().and_then(protocol::operation_name);
     let operation = OPERATIONS.iter().find(|operation| Some(operation.name) == name);
     let Some(operation) = operation.filter(|operation| (operation.is_offered)(service)) else {
-        return Err(Error::UnknownOperation { target: target.map(Into::into) });
+        let command = COMMANDS.iter().find(|(operation, _)| Some(*operation) == name);
+        return Err(match command {
+            Some(&(operation, command)) => Error::UseTool { operation, command },
+            None => Error::UnknownOperation { target: target.map(Into::into) },
+        });
     };
     subject.operation = Some(operation.name);
     let members = match &request.body {
@@ -57,6 +81,6 @@ pub async fn call(
         Err(_) => return Err(Error::Serialization("The body is not valid base64".to_owned())),
     };
     let context =
-        Context { service, caller, host: request.host.as_deref(), operation: operation.name };
+        Context { service, caller, origin: request.origin.as_ref(), operation: operation.name };
     (operation.answer)(context, members, subject).await
 }

@@ -1,5 +1,5 @@
-//! From a Lambda event to an answer. Decides which API a request is for, turns a panic or the
-//! deadline into an answer, and writes the log line of each request.
+//! Answers Lambda events. Decides which API a request is for, turns a panic or the deadline into an
+//! error, and writes the log line of each request.
 
 mod event;
 
@@ -25,8 +25,8 @@ use event::{Event, PRINCIPAL, Received};
 use layergate_core::config::Authorization;
 use layergate_core::fault::{Cause, with_causes};
 
-/// How long before Lambda's deadline a request is given up, so that there is time to send the
-/// answer.
+/// How long before Lambda's deadline the function stops working on a request, so that it has time
+/// to send the error.
 const MARGIN: Duration = Duration::from_millis(300);
 
 /// The Lambda function.
@@ -37,20 +37,20 @@ pub struct Handler {
     warm: AtomicBool,
 }
 
-/// What the gateway is answered. Has no `Debug`, because a response may have a URL or a token in
-/// it.
+/// The function's answer to the gateway. Has no `Debug`, because a response may contain a URL or a
+/// token.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum Answer {
     /// The response to a request.
     Response(Box<ApiGatewayProxyResponse>),
-    /// The policy that a REST API's authorizer has to give.
+    /// The policy that a REST API requires from its authorizer.
     /// Source: [Output from an API Gateway Lambda
     /// authorizer](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html).
     Policy(Value),
 }
 
-/// A response of one of the two APIs, without what is the same in all.
+/// A response of one of the two APIs, without the headers that all responses have.
 type Response = http::Response<String>;
 
 /// Why a request was refused, by one of the two APIs.
@@ -91,7 +91,7 @@ impl Failure {
         }
     }
 
-    /// What the client is not told, if this is a failure of the service and not of the request.
+    /// What only the log says, if the service failed and not the request.
     fn cause(&self) -> Option<String> {
         match self {
             Self::Ecr(ecr::Error::Server(cause) | ecr::Error::Throttling(cause))
@@ -112,8 +112,8 @@ impl Handler {
     /// Answers an event: a request in any of the three forms (REST API, HTTP API, Function URL), or
     /// a REST API's question to its authorizer.
     ///
-    /// Every event is answered, even one of another form. Whatever goes wrong becomes an error of
-    /// the API that was asked. If the function itself failed, the gateway would answer with a 502
+    /// Answers every event, even one of another form. Every failure becomes an error of the API
+    /// that the request is for. If the function itself failed, the gateway would answer with a 502
     /// that no client understands.
     pub async fn handle(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Infallible> {
         let started = Instant::now();
@@ -123,7 +123,7 @@ impl Handler {
         let mut subject = Subject::default();
         let cold_start = !self.warm.swap(true, Ordering::Relaxed);
 
-        // An event with more headers than a map can hold makes its parser panic.
+        // The parser panics if an event has more headers than a map can hold.
         let parsed = std::panic::catch_unwind(|| Event::parse(&event.payload));
         let (face, outcome) = match parsed {
             Ok(Ok(Event::Authorizer { method_arn })) => {
@@ -153,7 +153,7 @@ impl Handler {
         let Received { face, request, caller, is_let_in_by_any_token } = received;
         match face {
             Face::Oci { .. } => {
-                oci::call(&self.service, &request, subject).await.map_err(Failure::Oci)
+                oci::call(&self.service, caller, &request, subject).await.map_err(Failure::Oci)
             }
             Face::Ecr => {
                 let caller = match self.authorization {
@@ -169,11 +169,12 @@ impl Handler {
     }
 }
 
-/// Lets everybody who has some token call every method of the registry's stage, and none of another
-/// stage. Whether the token is good is decided for each request, where a refusal can say why: a
-/// refusal of an authorizer is an error of the function, or has no text.
+/// Allows every token to call every method of the registry's stage, and no method of another stage.
+/// The function verifies the token in each request, because there it can tell the client what is
+/// wrong. An authorizer cannot: its errors have no text.
 ///
-/// It names the whole stage because the gateway remembers it for the token, not for the method.
+/// The policy names the whole stage because the gateway caches it for the token, not for the
+/// method.
 fn policy(method_arn: &str) -> Value {
     let api = method_arn.split('/').next().unwrap_or_default();
     json!({
@@ -187,7 +188,7 @@ fn policy(method_arn: &str) -> Value {
     })
 }
 
-/// The response, in a form that the gateways of all three shapes accept.
+/// The response in a form that all three gateways accept.
 fn gateway_response(response: Response, request_id: &str) -> ApiGatewayProxyResponse {
     let (parts, body) = response.into_parts();
     let mut headers: HeaderMap = parts.headers;
@@ -212,7 +213,8 @@ fn log(
     let repository = subject.repository.as_ref();
     let registry = repository.map(|repository| repository.registry.as_ref());
     let repository = repository.map(|repository| repository.name.as_ref());
-    let digest = subject.digest.as_ref().map(|digest| format!("{digest:.200}")); // a client may send megabytes
+    // A client may send a digest of megabytes.
+    let digest = subject.digest.as_ref().map(|digest| format!("{digest:.200}"));
     let tag = subject.tag.as_ref().map(AsRef::as_ref);
     let duration_ms = (duration.as_secs_f64() * 1e6).round() / 1e3;
     let outcome = failure.map_or("OK", Failure::code);

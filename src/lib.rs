@@ -1,9 +1,9 @@
 //! The API's function: an event of API Gateway in, a URL of S3 out.
 //!
-//! An event is parsed into a typed request, of ECR's API or of the registry protocol. One DynamoDB
-//! query decides whether an image in that repository references that layer, the object key is
-//! presigned without a request, and a JSON body or a redirect goes out. Layer bytes never pass
-//! through the function.
+//! The function parses an event into a typed request, of ECR's API or of the registry protocol. One
+//! DynamoDB query decides whether an image in the repository references the layer. Then the
+//! function signs the URL itself, without a request, and answers with JSON or with a redirect.
+//! Layers never pass through the function.
 //!
 //! ```text
 //! API Gateway event -> lambda -> ecr (awsJson1_1)  \                     / catalog (DynamoDB)
@@ -11,8 +11,8 @@
 //!                                                                        \ store (S3: presigned, no request)
 //! ```
 //!
-//! Data flows one way. [`ecr`] and [`oci`] know no AWS SDK and nothing of each other. Only
-//! [`lambda`] knows the shapes of events. The catalog and the store are in the package
+//! No module uses one to its left. [`ecr`] and [`oci`] know no AWS SDK and nothing of each other.
+//! Only [`lambda`] knows the shapes of events. The catalog and the store are in the package
 //! `layergate-core`.
 
 pub mod access;

@@ -26,14 +26,15 @@ async fn run() -> Result<(), Error> {
     let config = Config::from_env(variable)?;
     if config.authorization == Authorization::Gateway {
         tracing::info!(
-            "AUTHORIZATION is gateway: whoever the gateway lets in may read every repository"
+            "AUTHORIZATION is gateway: all callers that the gateway admits may read everything"
         );
     }
     let sdk = aws::from_lambda_environment(Config::region_from_env(variable)?, Patience::CLIENT);
     let service = Service::new(&sdk, &config);
-    // With provisioned concurrency, init is over before the first call comes. That call then finds
-    // the certificates read and, if it comes soon, the connection to DynamoDB open. On demand, the
-    // first call waits for the end of init, so connecting here would gain nothing.
+    // With provisioned concurrency, Lambda initializes the function before the first call. Then
+    // that call need not read the certificates and, if it comes soon, need not connect to DynamoDB.
+    // On demand, the first call waits for the initialization, so connecting here would gain
+    // nothing.
     if variable("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Some("provisioned-concurrency")
         && let Err(fault) = service.make_ready().await
     {

@@ -1,8 +1,7 @@
-//! The registry protocol, as far as it reads: what docker, containerd, podman and others pull with.
+//! The registry protocol, for pulls: docker, containerd, podman and others use it.
 //!
-//! No content passes through: a manifest or a layer is answered with a redirect to its object in
-//! S3. A HEAD is redirected too, since a gateway is not to be trusted with the length of a body
-//! that it does not see.
+//! No layer passes through: the function redirects to its object in S3. It answers with manifests,
+//! because clients need a manifest's digest beside it.
 //!
 //! Source: [OCI Distribution
 //! Specification](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md).
@@ -28,7 +27,7 @@ use route::{Call, Parameters, Route, route};
 
 pub use error::Error;
 
-/// What this registry answers. A method that no route has is refused with 405, and a path with 404.
+/// The routes. A method that no route has gets 405, and a path that no route has gets 404.
 static ROUTES: [Route; 4] = [
     route(GET, "/v2/", "CheckApi", |call| Box::pin(check(call))),
     route(GET, "/v2/<name>/manifests/<reference>", "GetManifest", |call| {
@@ -40,14 +39,15 @@ static ROUTES: [Route; 4] = [
 
 const GET: Method = Method::GET;
 
-/// Answers a request. The token is checked first: a caller without a valid one learns nothing about
-/// what the registry has.
+/// Answers a request. `caller` is whom the gateway identified. Verifies the token first: a caller
+/// without a valid one learns nothing about the registry's content.
 pub async fn call(
     service: &Service,
+    caller: Caller,
     request: &Request,
     subject: &mut Subject,
 ) -> Result<Response<String>, Error> {
-    let caller = authenticate(service, request).await?;
+    let caller = authenticate(service, caller, request).await?;
     subject.caller = caller.arn().map(str::to_owned);
     let (route, path) = find_route(request)?;
     let call =
@@ -62,7 +62,7 @@ pub async fn call(
     Ok(response)
 }
 
-/// The route of a request, and what its path names. A HEAD has the route of a GET.
+/// The route of a request, and the parameters in its path. HEAD uses the route of GET.
 fn find_route(request: &Request) -> Result<(&'static Route, Parameters<'_>), Error> {
     let method = if request.method == Method::HEAD { &GET } else { &request.method };
     let mut routes = ROUTES.iter().filter(|route| route.method == *method).peekable();
@@ -71,11 +71,21 @@ fn find_route(request: &Request) -> Result<(&'static Route, Parameters<'_>), Err
     found.ok_or(Error::NoSuchEndpoint)
 }
 
-/// Authenticates a request by its token. API Gateway does not identify the callers of the registry.
-async fn authenticate(service: &Service, request: &Request) -> Result<Caller, Error> {
-    let tokens = service.tokens.as_ref().ok_or(Error::Unauthorized)?;
+/// Authenticates a request by its token. Without one, the caller is the IAM identity that the
+/// gateway verified. The template's registry has none: docker cannot sign requests.
+async fn authenticate(
+    service: &Service,
+    caller: Caller,
+    request: &Request,
+) -> Result<Caller, Error> {
     let authorization = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = authorization.and_then(token::from_basic_credentials).ok_or(Error::Unauthorized)?;
+    let Some(token) = authorization.and_then(token::from_basic_credentials) else {
+        return match caller {
+            Caller::Identified { .. } => Ok(caller),
+            Caller::Trusted | Caller::Anonymous => Err(Error::Unauthorized),
+        };
+    };
+    let tokens = service.tokens.as_ref().ok_or(Error::Unauthorized)?;
     tokens.verify(&token, SystemTime::now()).await.map_err(|refused| match refused {
         Refused::NotAToken => Error::Unauthorized,
         Refused::Expired => Error::TokenExpired,
@@ -89,10 +99,10 @@ async fn check(call: Call<'_>) -> Result<Response<String>, Error> {
     Ok(response::json("{}".to_owned()))
 }
 
-/// Sends a client to the same place again, a few times. Most clients give up a pull at the first
-/// error, and all follow ten redirects, the last of which leads to S3.
+/// Redirects a client to the same path, a few times. Most clients stop a pull at the first error,
+/// but all of them follow ten redirects, and the last one must lead to S3.
 ///
-/// The query's `waited` says how often the client was sent here.
+/// The query's `waited` counts these redirects.
 fn ask_again(request: &Request) -> Result<Response<String>, Error> {
     const MOST_TIMES: u8 = 8;
     let waited = request.query.first("waited");
@@ -100,6 +110,6 @@ fn ask_again(request: &Request) -> Result<Response<String>, Error> {
     if times >= MOST_TIMES {
         return Err(Error::BeingFetched);
     }
-    // Relative, so that the stage and whatever else is before the path stay.
+    // A relative URL keeps the stage and everything else before the path.
     response::temporary_redirect(&format!("?waited={}", times + 1))
 }

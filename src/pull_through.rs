@@ -1,10 +1,10 @@
-//! What is not here yet: it is fetched from another registry, if a pull through cache rule says
-//! from which.
+//! Waits for images and layers that the worker fetches from another registry, because of a
+//! pull-through cache rule.
 //!
-//! The API's function fetches nothing itself. It asks the worker to, and looks in the catalog until
-//! the thing is there, the worker says why it is not to be had, or the caller has waited for long
-//! enough. Of many callers that ask for the same thing, in whatever function instance, one asks the
-//! worker: the one that gets the lease.
+//! The API's function fetches nothing itself. It invokes the worker and then looks in the catalog
+//! until the image or layer is stored, the worker has failed, or the time is over. If many callers
+//! wait for the same thing, in any function instance, only the one with the lease invokes the
+//! worker.
 
 use std::time::{Duration, Instant};
 
@@ -13,29 +13,28 @@ use aws_config::SdkConfig;
 use layergate_core::catalog::{Catalog, FillFailure, FillState, UniqueId};
 use layergate_core::config::Config;
 use layergate_core::fault::Fault;
+use layergate_core::role::Puller;
 use layergate_core::types::{DownloadUrl, Repository, Wanted};
-use layergate_core::worker::Worker;
+use layergate_core::worker::WorkerClient;
 
-/// How long a call of ECR's API waits in all. SDKs repeat a call that is throttled, so what takes
-/// longer is asked for again.
+/// How long a call of ECR's API waits in all. After that it is throttled, and SDKs repeat a
+/// throttled call.
 pub const WAIT_OF_ECR: Duration = Duration::from_secs(4);
 
-/// How long a request to the registry waits in all. Most clients give up a pull at the first error,
-/// so it is as long as API Gateway lets a request take, which is 29 seconds, less the time to begin
-/// and to end in.
+/// How long a request to the registry waits in all. Most clients stop a pull at the first error. So
+/// this is nearly API Gateway's limit for a request, 29 seconds.
 /// Source: [API Gateway
 /// quotas](https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html).
 pub const WAIT_OF_REGISTRY: Duration = Duration::from_secs(24);
 
-/// How long it is waited before each of the first looks, at most, in milliseconds; and before all
-/// further ones.
+/// Upper bounds of the first pauses between two lookups, in milliseconds; and of all later ones.
 const FIRST_WAITS: [u64; 4] = [100, 150, 250, 500];
 const LATER_WAITS: u64 = 1000;
 
-/// Asks for what is not here yet.
+/// Requests missing images and layers from the worker.
 #[derive(Debug)]
 pub struct PullThrough {
-    worker: Worker,
+    worker: WorkerClient,
 }
 
 /// How a caller waits.
@@ -43,41 +42,42 @@ pub struct PullThrough {
 pub struct Wait {
     /// Until when.
     pub until: Instant,
-    /// Whether it can use a URL of the upstream's. Upstreams sign theirs for GET.
+    /// Whether the caller can use a URL of the upstream. Upstreams sign theirs for GET.
     pub takes_redirect: bool,
 }
 
-/// What came of waiting for something.
+/// The result of waiting.
 #[derive(Debug)]
 pub enum Waited<T> {
-    /// It is here.
+    /// It is stored.
     Here(T),
-    /// It is on its way, and can be downloaded from the upstream meanwhile.
+    /// The worker is still fetching it. Meanwhile, this URL of the upstream has it.
     AtUpstream(DownloadUrl),
-    /// It is on its way.
+    /// The worker is still fetching it.
     NotYet,
-    /// It is not to be had.
+    /// The worker could not fetch it.
     Failed(FillFailure),
 }
 
 impl PullThrough {
     /// `None` if `config` names no worker.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Option<Self> {
-        Worker::new(sdk, config).map(|worker| Self { worker })
+        WorkerClient::new(sdk, config).map(|worker| Self { worker })
     }
 
-    /// Waits until `lookup` finds the thing. To be called only for what a stored manifest names, or
-    /// for an image in a repository that a rule is for. One request to DynamoDB for each look; and
-    /// besides, for who asks the worker, those of `lookup`, one to DynamoDB and one to Lambda.
+    /// Waits until `lookup` finds the image or layer. Call it only for a layer that a stored
+    /// manifest names, or for an image of a repository to which a rule applies. One request to
+    /// DynamoDB for each look. The caller that invokes the worker also makes those of `lookup`, one
+    /// to DynamoDB and one to Lambda.
     pub async fn wait_for<T, F: Future<Output = Result<Option<T>, Fault>>>(
         &self,
-        catalog: &Catalog,
+        catalog: &Catalog<Puller>,
         (repository, wanted): (&Repository, &Wanted),
         lookup: impl Fn() -> F,
         wait: Wait,
     ) -> Result<Waited<T>, Fault> {
         let mut first_waits = FIRST_WAITS.into_iter();
-        // One of many that are asked for in one call, whose time is over before its turn came.
+        // A call can wait for many images. Its time may be over before it reaches this one.
         if Instant::now() >= wait.until {
             return Ok(Waited::NotYet);
         }
@@ -89,7 +89,8 @@ impl PullThrough {
                     return Ok(Waited::AtUpstream(url));
                 }
                 Some(FillState::OnItsWay(_)) => {}
-                // Nobody is at it: it is here, or was never asked for, or its worker was killed.
+                // No worker is fetching it: it is stored, or was never requested, or the worker was
+                // killed.
                 None => {
                     if let Some(found) = lookup().await? {
                         return Ok(Waited::Here(found));
@@ -103,7 +104,7 @@ impl PullThrough {
             if left.is_zero() {
                 return Ok(Waited::NotYet);
             }
-            // Not all at the same moments who wait for the same thing.
+            // Jitter, so that waiting callers do not all query at once.
             let longest_pause = Duration::from_millis(first_waits.next().unwrap_or(LATER_WAITS));
             let pause = longest_pause.mul_f64(0.75 + 0.25 * fastrand::f64()).min(left);
             tokio::time::sleep(pause).await;
@@ -112,15 +113,14 @@ impl PullThrough {
 
     async fn invoke(
         &self,
-        catalog: &Catalog,
+        catalog: &Catalog<Puller>,
         repository: &Repository,
         wanted: &Wanted,
         lease_id: UniqueId,
     ) -> Result<(), Fault> {
         let invoked = self.worker.fill(repository, wanted, lease_id).await;
         if invoked.is_err() {
-            // The next one that asks need not wait until the lease runs out. If this fails too, it
-            // has to.
+            // So the next caller need not wait until the lease expires. If this fails too, it must.
             let _ = catalog.give_back_lease(repository, wanted, lease_id).await;
         }
         invoked

@@ -1,7 +1,8 @@
-//! The decisions, whichever API asks: whether this caller may have this layer or this image, and
-//! where its bytes are.
+//! The decisions for both APIs: may this caller read this layer or this image, and where are its
+//! bytes?
 
 mod images;
+mod manifest_cache;
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -13,44 +14,47 @@ use crate::access::token::Tokens;
 use crate::access::{Access, Caller};
 use crate::pull_through::{PullThrough, Wait, Waited};
 use layergate_core::catalog::page::RepositoryPage;
-use layergate_core::catalog::{
-    Catalog, Consistency, FillFailure, LayerDescription, LayerState, RepositoryRecord,
-};
-use layergate_core::config::Config;
+use layergate_core::catalog::{Catalog, Consistency, FillFailure, LayerState, RepositoryRecord};
+use layergate_core::config::{Config, ManifestHead};
 use layergate_core::fault::Fault;
+use layergate_core::role::Puller;
 use layergate_core::store::{Method, Store};
 use layergate_core::types::{
-    Digest, DownloadUrl, ImageTag, RegistryId, Repository, RepositoryName, Wanted,
+    Descriptor, Digest, DownloadUrl, ImageTag, RegistryId, Repository, RepositoryName, Wanted,
 };
+
+use manifest_cache::ManifestCache;
 
 pub use images::{ImageName, Mismatch, MissingImage};
 
-/// What the operations of an API work on.
+/// Decides for the operations of both APIs.
 #[derive(Debug)]
 pub struct Service {
-    catalog: Catalog,
-    store: Store,
-    /// What asks for images and layers that are not here; `None` if there is no worker to ask.
+    catalog: Catalog<Puller>,
+    store: Store<Puller>,
+    manifests: ManifestCache,
+    /// Requests missing images and layers from the worker; `None` if there is no worker.
     pull_through: Option<PullThrough>,
-    /// What clients log in to the registry with; `None` if there is no registry to log in to.
+    /// Issues and verifies the registry's tokens; `None` if this stack has no registry.
     pub tokens: Option<Tokens>,
     /// The registry of a request that names none.
     pub default_registry_id: RegistryId,
-    /// The region that this runs in.
+    /// The region of the function.
     pub region: String,
+    /// What a HEAD of a manifest is answered with.
+    pub manifest_head: ManifestHead,
 }
 
-/// Why a caller does not get what it asked for. `Missing` says in which ways the thing itself can
-/// be missing.
+/// Why a caller gets an error. `Missing` says in which ways a layer or an image can be missing.
 #[derive(Debug)]
 pub enum Refusal<Missing> {
-    /// The caller may not read that repository. Does not tell whether it exists.
+    /// The caller may not read that repository, which may or may not exist.
     Denied,
     /// There is no such repository.
     NoRepository,
-    /// The repository does not have what was asked for.
+    /// The repository does not have the layer or the image.
     Missing(Missing),
-    /// DynamoDB or S3 failed, so the answer is not known.
+    /// DynamoDB, S3 or the worker failed, so the answer is unknown.
     Fault(Fault),
 }
 
@@ -67,13 +71,13 @@ pub enum MissingLayer {
     Absent,
     /// The repository has the layer, and no image references it.
     NotReferenced,
-    /// It is on its way from another registry.
+    /// The worker is still fetching it from another registry.
     NotYet,
-    /// Another registry should have it, and does not give it.
+    /// The worker could not fetch it from another registry.
     Upstream(FillFailure),
 }
 
-/// How many things are looked up at once for one call.
+/// How many lookups one call makes at the same time.
 const AT_ONCE: usize = 10;
 
 impl Service {
@@ -83,22 +87,24 @@ impl Service {
         Self {
             catalog: Catalog::new(sdk, config),
             store: Store::new(sdk, config),
+            manifests: ManifestCache::new(),
             pull_through: PullThrough::new(sdk, config),
             tokens: Tokens::new(sdk, config),
             default_registry_id: config.default_registry_id.clone(),
+            manifest_head: config.manifest_head,
             region: sdk.region().map(ToString::to_string).unwrap_or_default(),
         }
     }
 
-    /// Does what would make a first call slow: reads certificates and credentials, connects to
-    /// DynamoDB, and checks that the table has the layout that this code reads. One request.
+    /// Does in advance what makes a first call slow: reads certificates and credentials, connects
+    /// to DynamoDB, and checks that this code can read the table's layout. One request.
     pub async fn make_ready(&self) -> Result<(), Fault> {
         self.catalog.layout().await.map(|_| ())
     }
 
-    /// A URL to download a layer from, for requests with this method. One query, if the layer is
-    /// stored; for a caller from another account, one more request before. A layer that is still in
-    /// another registry is waited for.
+    /// A URL to download a layer, for requests with this method. Waits for a layer that is still in
+    /// another registry. Costs one query if the layer is stored; for a caller from another account,
+    /// one more request.
     pub async fn layer_url(
         &self,
         caller: &Caller,
@@ -109,14 +115,14 @@ impl Service {
     ) -> Result<DownloadUrl, Refusal<MissingLayer>> {
         let consistency = match caller.access(repository) {
             Access::Allowed => Consistency::Remembered,
-            // Not from the cache: an answer from there is quicker, so an outsider could tell which
-            // layers exist.
+            // Not from the cache: it answers faster, so an outsider could measure which layers
+            // exist.
             Access::IfGrantedTo(_) | Access::Denied => Consistency::Eventual,
         };
         let state = self.catalog.layer(repository, digest, consistency);
         let mut state = self.if_readable(caller, repository, state).await?;
         if let LayerState::Absent | LayerState::Unreferenced = state {
-            // What an eventually consistent read did not see may have been written a moment ago.
+            // An eventually consistent read may miss what was written a moment ago.
             let lookup = self.catalog.layer(repository, digest, Consistency::Strong);
             state = self.confirmed(repository, lookup).await?;
         }
@@ -142,7 +148,7 @@ impl Service {
         match state {
             LayerState::Absent => Err(Refusal::Missing(MissingLayer::Absent)),
             LayerState::Unreferenced => Err(Refusal::Missing(MissingLayer::NotReferenced)),
-            // There is no worker any more that could fetch it.
+            // The stack no longer has a worker that could fetch it.
             LayerState::Upstream(_) => {
                 Err(Refusal::Missing(MissingLayer::Upstream(FillFailure::NoRule)))
             }
@@ -169,29 +175,28 @@ impl Service {
         }
     }
 
-    /// What is recorded of each of these layers, in their order; `None` for those that cannot be
+    /// The descriptions of these layers, in their order; `None` for a layer that cannot be
     /// downloaded. One query for each, a few at once.
-    pub async fn layer_descriptions(
+    pub async fn layer_descriptors(
         &self,
         caller: &Caller,
         repository: &Repository,
         digests: &[Digest],
-    ) -> Result<Vec<Option<LayerDescription>>, Refusal<Infallible>> {
+    ) -> Result<Vec<Option<Descriptor>>, Refusal<Infallible>> {
         self.readable(caller, repository).await?;
-        let layers =
-            digests.iter().map(|digest| self.catalog.layer_description(repository, digest));
+        let layers = digests.iter().map(|digest| self.catalog.layer_descriptor(repository, digest));
         Ok(a_few_at_once(layers.collect()).await.into_iter().collect::<Result<_, _>>()?)
     }
 
-    /// The records of these repositories, in their order; or the first of them that the caller does
-    /// not get, and why. One request for each, a few at once.
+    /// The records of these repositories, in their order; or the first repository that is refused,
+    /// and why. One request for each, a few at once.
     pub async fn repositories(
         &self,
         caller: &Caller,
         repositories: &[Repository],
     ) -> Result<Vec<RepositoryRecord>, (Repository, Refusal<Infallible>)> {
-        // All are read before one is refused: what a refusal costs does not tell which of them
-        // exist.
+        // Reads all of them before it refuses one, so that the cost of a refusal does not reveal
+        // which of them exist.
         let records =
             repositories.iter().map(|repository| self.readable(caller, repository)).collect();
         let records = a_few_at_once(records).await.into_iter().zip(repositories);
@@ -200,7 +205,7 @@ impl Service {
             .collect()
     }
 
-    /// A page of a registry's repositories, for who reads all of them:
+    /// A page of a registry's repositories, for a caller that may read all of them:
     /// [`Catalog::repository_page`].
     pub async fn repository_page(
         &self,
@@ -217,8 +222,8 @@ impl Service {
         Ok(page)
     }
 
-    /// The record of a repository, if the caller may read that. One request; none if nobody knows
-    /// the caller.
+    /// The record of a repository, if the caller may read it. One request; none for a caller
+    /// without an identity.
     async fn readable<Missing>(
         &self,
         caller: &Caller,
@@ -236,7 +241,7 @@ impl Service {
         }
     }
 
-    /// What `lookup` finds in the repository, if the caller may read that.
+    /// The result of `lookup`, if the caller may read the repository.
     async fn if_readable<T, Missing>(
         &self,
         caller: &Caller,
@@ -245,7 +250,7 @@ impl Service {
     ) -> Result<T, Refusal<Missing>> {
         match caller.access(repository) {
             Access::Allowed => Ok(lookup.await?),
-            // Not both at once: an outsider would learn from the time how much was looked up.
+            // One after the other: otherwise an outsider could measure how long the lookup takes.
             Access::IfGrantedTo(_) => {
                 self.readable(caller, repository).await?;
                 Ok(lookup.await?)
@@ -254,8 +259,8 @@ impl Service {
         }
     }
 
-    /// What `lookup` finds in a repository that is there. To be asked with reads that see every
-    /// write that was answered before them.
+    /// The result of `lookup`, if the repository exists. `lookup` must read with strong
+    /// consistency.
     async fn confirmed<T, Missing>(
         &self,
         repository: &Repository,
@@ -267,7 +272,7 @@ impl Service {
     }
 }
 
-/// What these lookups give, in their order.
+/// The results of these lookups, in their order.
 async fn a_few_at_once<F: Future>(lookups: Vec<F>) -> Vec<F::Output> {
     stream::iter(lookups).buffered(AT_ONCE).collect().await
 }

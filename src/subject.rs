@@ -1,19 +1,19 @@
-//! What a request is about, for its log line.
+//! The subject of a request, for its log line.
 
 use layergate_core::types::{Digest, ImageTag, Repository};
 
-/// What a request is about. Filled in as soon as it is known, so that the log line of a request
-/// that fails has it too.
+/// The subject of a request. Each part is set as soon as it is known, so the log line of a failed
+/// request has it, too.
 #[derive(Debug, Default)]
 pub struct Subject {
-    /// The operation, if this service has it.
+    /// The operation, if this API has it.
     pub operation: Option<&'static str>,
     /// The caller's ARN, if it is known.
     pub caller: Option<String>,
     /// The repository, if the whole request is valid.
     pub repository: Option<Repository>,
-    /// The layer or the image, likewise.
+    /// The digest of the layer or the image, if the whole request is valid.
     pub digest: Option<Digest>,
-    /// The image's tag, likewise.
+    /// The image's tag, if the whole request is valid.
     pub tag: Option<ImageTag>,
 }

@@ -1,5 +1,6 @@
-//! How AWS is reached: region, credentials, time-outs, and the HTTP client that both SDKs share.
+//! How AWS is reached: region, credentials, time-outs, and the HTTP client that all SDKs share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
@@ -8,9 +9,18 @@ use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{SharedCredentialsProvider, SharedHttpClient};
-use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::{Builder, Connector};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+
+use crate::config::ConfigError;
+use crate::proxy::Proxies;
 
 /// Pinned, so that an upgrade of the SDK does not change a time-out or a checksum unnoticed.
 fn behavior_version() -> BehaviorVersion {
@@ -23,9 +33,64 @@ fn no_second_watch() -> StalledStreamProtectionConfig {
     StalledStreamProtectionConfig::disabled()
 }
 
-/// An HTTPS client with the root certificates of the system.
+const TLS: Provider = Provider::Rustls(CryptoMode::Ring);
+
+/// An HTTPS client with the root certificates of the system. It connects directly.
 pub fn http_client() -> SharedHttpClient {
-    Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+    Builder::new().tls_provider(TLS).build_https()
+}
+
+/// The same client, but it connects through the proxies that the environment names.
+fn http_client_through_proxies() -> Result<SharedHttpClient, ConfigError> {
+    let Some(proxies) = Proxies::from_env()? else { return Ok(http_client()) };
+    let through_proxies = Builder::new().build_with_connector_fn(|settings, components| {
+        let mut builder = Connector::builder().proxy_config(ProxyConfig::from_env());
+        builder.set_connector_settings(settings.cloned());
+        builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        builder.tls_provider(TLS).build()
+    });
+    let (proxies, direct) = (Arc::new(proxies), http_client());
+    Ok(SharedHttpClient::new(ProxiedClient { proxies, direct, through_proxies }))
+}
+
+/// Connects through a proxy, or directly where [`Proxies`] says so. The SDK's own choice would use
+/// a proxy for this machine, too.
+#[derive(Debug)]
+struct ProxiedClient {
+    proxies: Arc<Proxies>,
+    direct: SharedHttpClient,
+    through_proxies: SharedHttpClient,
+}
+
+impl HttpClient for ProxiedClient {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(ProxiedConnector {
+            proxies: self.proxies.clone(),
+            direct: self.direct.http_connector(settings, components),
+            through_proxies: self.through_proxies.http_connector(settings, components),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct ProxiedConnector {
+    proxies: Arc<Proxies>,
+    direct: SharedHttpConnector,
+    through_proxies: SharedHttpConnector,
+}
+
+impl HttpConnector for ProxiedConnector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let uri = request.uri().parse();
+        match uri.is_ok_and(|uri| self.proxies.for_uri(&uri).is_some()) {
+            true => self.through_proxies.call(request),
+            false => self.direct.call(request),
+        }
+    }
 }
 
 /// How long an answer of AWS is waited for, which depends on who waits. By default the SDK waits
@@ -103,13 +168,14 @@ pub fn with_credentials(
         .build()
 }
 
-/// The tool's configuration: region, credentials and endpoints from where the AWS CLI takes them.
-pub async fn from_standard_chain() -> SdkConfig {
-    aws_config::defaults(behavior_version())
-        .http_client(http_client())
+/// The tool's configuration: region, credentials and endpoints from where the AWS CLI takes them,
+/// and the proxies that the environment names.
+pub async fn from_standard_chain() -> Result<SdkConfig, ConfigError> {
+    Ok(aws_config::defaults(behavior_version())
+        .http_client(http_client_through_proxies()?)
         .timeout_config(Patience::PERSON.timeouts())
         .retry_config(Patience::PERSON.retries())
         .stalled_stream_protection(no_second_watch())
         .load()
-        .await
+        .await)
 }

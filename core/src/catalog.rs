@@ -6,12 +6,12 @@
 //! |---|---|---|
 //! | `layer#R@<digest>` | `layer` | a layer: `size`, `media_type`; `object_key` once it is stored; `upstream` if it comes from another registry |
 //! | `layer#R@<digest>` | `reference#<image digest>` | that image references this layer |
-//! | `image#R@<digest>` | `image` | an image: `media_type`, `manifest_size`, `image_size`, `layers`, `images`, `begun_at`, `revision`; `pushed_at` once it is published; `upstream` if it comes from another registry |
+//! | `image#R@<digest>` | `image` | an image: `media_type`, `config_media_type`, `manifest_size`, `image_size`, `layers`, `images`, `begun_at`, `revision`; `pushed_at` once it is published; `upstream` if it comes from another registry |
 //! | `image#R@<digest>` | `index#<image digest>` | that index names this image, which need not be here yet if the index comes from another registry |
 //! | `image#R@<digest>` | `tag#<tag>` | that tag names this image |
 //! | `tag#R:<tag>` | `tag` | a tag: `image_digest`; `checked_at` if it comes from another registry: when that was asked last |
 //! | `repository#R` | `repository` | the repository: `created_at`, `accounts` that may read it; `cache` if a pull through cache rule has made it |
-//! | `repository#R` | `image#<digest>` | listing: the repository has this image: `media_type`, `manifest_size`, `image_size`, `layers`, `images`, `pushed_at` |
+//! | `repository#R` | `image#<digest>` | listing: the repository has this image: `media_type`, `config_media_type`, `manifest_size`, `image_size`, `layers`, `images`, `pushed_at` |
 //! | `repository#R` | `image#<digest>#tag#<tag>` | listing: the image has this tag |
 //! | `repository#R` | `layer#<digest>` | listing: the repository has a record of this layer |
 //! | `repository#R` | `tag#<tag>` | listing: the repository has this tag: `image_digest` |
@@ -22,7 +22,7 @@
 //! | `registry#<registryId>` | `cleaning#<id>` | a cleaner at work: `lease_ends` |
 //! | `registry#<registryId>` | `cleaning#<id>#claim` | the `digests` that this cleaner is about to remove |
 //! | `registry#<registryId>` | `position` | where the scheduled cleaning goes on: `position` |
-//! | `table` | `layout` | the layout of this table: `version` |
+//! | `table` | `layout` | the layout of this table: `version`; and its bucket: `bucket_name` |
 //!
 //! Each layer, image and tag has a partition of its own: first its record, then what refers to it.
 //! One partition serves 3,000 read units a second, and a fleet pulls one repository's layers all at
@@ -46,6 +46,7 @@
 mod cache;
 mod cleaner;
 mod cleaning_position;
+mod condition;
 mod create_table;
 mod delete_image;
 mod delete_repository;
@@ -67,30 +68,39 @@ mod table;
 mod tag;
 mod transaction;
 
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
 use aws_config::SdkConfig;
 
 use crate::config::Config;
+use crate::role::Role;
 use cache::ReferencedLayers;
 use table::Table;
 
-pub use cleaner::{CleanError, Cleaner, LARGEST_CLAIM};
+pub use cleaner::{CleanError, CleaningLease, LARGEST_CLAIM};
+pub use create_table::create_table_if_missing;
 pub use delete_image::ImageDeletion;
 pub use delete_repository::RepositoryDeletion;
 pub use fill::{Fill, FillFailure, FillState};
 pub use id::UniqueId;
 pub use image::Image;
 pub use intent::{Claimed, Intent, PATIENCE_WITH_CLEANERS};
-pub use layer::{LayerDescription, LayerState};
-pub use publish::{Begun, LayerRecord, NewImage, PublishError};
+pub use layer::LayerState;
+pub use publish::{Begun, NewImage, PublishError};
 pub use repository::{RepositoryMark, RepositoryRecord};
-pub use rule::{BeforeStored, Rule, RuleList};
+pub use rule::{BeforeStored, PullThroughRule, RuleList};
 
-/// The table. The function reads it; publishing and deleting write it.
+/// The table, with what the role `R` may do with it. All roles may read all of it.
 #[derive(Debug)]
-pub struct Catalog {
+pub struct Catalog<R> {
     table: Table,
     referenced: Option<ReferencedLayers>,
-    layout: layout::Checked,
+    bucket_name: String,
+    /// Whether the table is known to have this layout and to belong to the bucket. Neither changes
+    /// while a program runs.
+    layout_is_known: OnceLock<()>,
+    role: PhantomData<R>,
 }
 
 /// How fresh a read must be.
@@ -105,13 +115,15 @@ pub enum Consistency {
     Strong,
 }
 
-impl Catalog {
-    /// The table that `config` names. `sdk` has the region, the credentials and the time-outs.
+impl<R: Role> Catalog<R> {
+    /// The table that `config` names, to be used with its bucket. `sdk` has the region, the credentials and the time-outs.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
         Self {
-            table: Table::new(sdk, config),
+            table: Table::new(sdk, config, R::PERMISSIONS),
             referenced: ReferencedLayers::new(config.cache_life),
-            layout: layout::Checked::default(),
+            bucket_name: config.bucket_name.clone(),
+            layout_is_known: OnceLock::new(),
+            role: PhantomData,
         }
     }
 }

@@ -23,19 +23,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::sweep::Listing;
-use crate::catalog::{Catalog, CleanError, Cleaner};
+use crate::catalog::{Catalog, CleanError, CleaningLease};
 use crate::fault::Fault;
+use crate::role::Cleaner;
 use crate::store::Store;
-use crate::types::{Digest, ObjectKey, RegistryId, Repository};
+use crate::types::{Digest, RegistryId, Repository};
 use filter::Filter;
 
 /// What to clean, and how.
 #[derive(Debug)]
 pub struct Cleaning<'a> {
     /// The registry's catalog.
-    pub catalog: &'a Catalog,
+    pub catalog: &'a Catalog<Cleaner>,
     /// The registry's store.
-    pub store: &'a Store,
+    pub store: &'a Store<Cleaner>,
     /// The registry. Others in the same table and bucket are left alone.
     pub registry: &'a RegistryId,
     /// Objects, uploads and unfinished images that are younger stay: a publishing that was killed
@@ -162,14 +163,15 @@ impl Cleaning<'_> {
         if catalog.repositories(registry).next().await?.is_none() {
             return Ok(Slice { freed: Freed::default(), next: None });
         }
-        let cleaner = match self.is_dry_run {
+        catalog.check_bucket().await?;
+        let lease = match self.is_dry_run {
             true => None,
             false => Some(catalog.begin_cleaning(registry, self.older_than).await?),
         };
         let before = SystemTime::now().checked_sub(self.older_than).unwrap_or(UNIX_EPOCH);
         let mut run = Run {
             cleaning: self,
-            cleaner,
+            lease,
             repositories: Vec::new(),
             before,
             gone: Filter::new(),
@@ -179,8 +181,8 @@ impl Cleaning<'_> {
             tell,
         };
         let next = run.steps(from).await;
-        if let Some(cleaner) = &run.cleaner {
-            let ended = catalog.end_cleaning(cleaner).await;
+        if let Some(lease) = &run.lease {
+            let ended = catalog.end_cleaning(lease).await;
             if next.is_ok() {
                 ended?;
             }
@@ -193,7 +195,7 @@ impl Cleaning<'_> {
 struct Run<'a> {
     cleaning: &'a Cleaning<'a>,
     /// `None` in a dry run, which claims nothing.
-    cleaner: Option<Cleaner>,
+    lease: Option<CleaningLease>,
     repositories: Vec<Repository>,
     /// What is from before this time is old enough.
     before: SystemTime,
@@ -208,7 +210,6 @@ struct Run<'a> {
 impl Run<'_> {
     async fn steps(&mut self, from: Position) -> Result<Option<Position>, CleanError> {
         self.repositories = self.cleaning.catalog.all_repositories(self.cleaning.registry).await?;
-        self.check_bucket().await?;
         let Position { step, mut after } = from;
         for step in Step::ALL.into_iter().skip_while(|next| *next != step) {
             self.stage = step.stage();
@@ -228,32 +229,11 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// Refuses a bucket that is not that of the table, whose objects would all seem to be needed by
-    /// nobody: of the stored ones among the first twenty layers that a repository lists, one is in
-    /// the bucket.
-    async fn check_bucket(&self) -> Result<(), CleanError> {
-        let Cleaning { catalog, store, registry, .. } = self.cleaning;
-        for repository in &self.repositories {
-            let layers = catalog.some_stored_layers(repository, 20).await?;
-            for layer in &layers {
-                let key = ObjectKey::of_layer(registry, layer);
-                let (objects, _) = store.list(key.as_ref(), "").await?;
-                if objects.iter().any(|object| object.key == key.as_ref()) {
-                    return Ok(());
-                }
-            }
-            if !layers.is_empty() {
-                return Err(CleanError::OtherBucket);
-            }
-        }
-        Ok(())
-    }
-
     /// Claims digests, and returns which of them no publishing relies on.
     async fn claim(&mut self, digests: &[Digest]) -> Result<HashSet<String>, CleanError> {
         let Cleaning { catalog, registry, .. } = self.cleaning;
-        match &mut self.cleaner {
-            Some(cleaner) => catalog.claim(cleaner, digests).await,
+        match &mut self.lease {
+            Some(lease) => catalog.claim(lease, digests).await,
             None => {
                 let relied_on = catalog.relied_on(registry).await?;
                 let digests = digests.iter().map(Digest::canonical);
@@ -263,15 +243,15 @@ impl Run<'_> {
     }
 
     async fn release(&self) -> Result<(), Fault> {
-        match &self.cleaner {
-            Some(cleaner) => self.cleaning.catalog.release(cleaner).await,
+        match &self.lease {
+            Some(lease) => self.cleaning.catalog.release(lease).await,
             None => Ok(()),
         }
     }
 
     async fn renew(&mut self) -> Result<(), CleanError> {
-        match &mut self.cleaner {
-            Some(cleaner) => self.cleaning.catalog.renew(cleaner).await,
+        match &mut self.lease {
+            Some(lease) => self.cleaning.catalog.renew(lease).await,
             None => Ok(()),
         }
     }

@@ -27,6 +27,8 @@ pub struct Config {
     pub cache_life: Duration,
     /// `AUTHORIZATION`: who decides which caller may read what; `iam` if unset.
     pub authorization: Authorization,
+    /// `MANIFEST_HEAD`: what a HEAD of a manifest is answered with; `redirect` if unset.
+    pub manifest_head: ManifestHead,
     /// `TOKEN_KEY_ID`: the KMS key from which the keys of the registry's tokens are derived: its
     /// id, ARN or alias. If unset, there is no registry that clients can log in to.
     pub token_key_id: Option<String>,
@@ -57,12 +59,30 @@ pub enum Authorization {
     Gateway,
 }
 
-/// A setting that cannot be used. Names the variable and says what it must be.
+/// What the function answers to a HEAD of a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManifestHead {
+    /// `answer`: the headers of the manifest. Only where the gateway keeps the `Content-Length` of
+    /// an answer without a body: with a length of 0, containerd takes the manifest for empty.
+    Answer,
+    /// `redirect`: a redirect to the manifest in S3.
+    Redirect,
+}
+
+/// Settings that are missing, or one that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{variable} {problem}")]
-pub struct ConfigError {
-    variable: &'static str,
-    problem: String,
+pub enum ConfigError {
+    /// These variables are not set: all that are required.
+    #[error("{} {} not set", in_words(.0), if .0.len() == 1 { "is" } else { "are" })]
+    Missing(Vec<&'static str>),
+    /// This variable has a value that it may not have.
+    #[error("{variable} {problem}")]
+    Unusable {
+        /// The variable.
+        variable: &'static str,
+        /// What it must be. It follows the variable's name.
+        problem: String,
+    },
 }
 
 impl Config {
@@ -72,28 +92,25 @@ impl Config {
         variable: impl Fn(&'static str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
         let optional = |name| variable(name).filter(|value| !value.is_empty());
-        let required = |name, meaning: &str| {
-            optional(name).ok_or_else(|| error(name, format!("is not set; it must be {meaning}")))
-        };
         let endpoint = |name| optional(name).map(|value| parse_endpoint(name, value)).transpose();
+        let required = [TABLE.variable, BUCKET.variable, REGISTRY_VARIABLE];
+        let [Some(table), Some(bucket), Some(registry)] = required.map(optional) else {
+            let missing = required.into_iter().filter(|name| optional(name).is_none());
+            return Err(ConfigError::Missing(missing.collect()));
+        };
         Ok(Self {
-            table_name: required("TABLE_NAME", TABLE.meaning)
-                .and_then(|value| TABLE.parse(value))?,
-            bucket_name: required("BUCKET_NAME", BUCKET.meaning)
-                .and_then(|value| BUCKET.parse(value))?,
-            default_registry_id: required("DEFAULT_REGISTRY_ID", REGISTRY_MEANING).and_then(
-                |value| {
-                    RegistryId::parse(&value).map_err(|_| {
-                        error("DEFAULT_REGISTRY_ID", must_be(REGISTRY_MEANING, &value))
-                    })
-                },
-            )?,
+            table_name: TABLE.parse(table)?,
+            bucket_name: BUCKET.parse(bucket)?,
+            default_registry_id: RegistryId::parse(&registry)
+                .map_err(|_| error(REGISTRY_VARIABLE, must_be(REGISTRY_MEANING, &registry)))?,
             url_expiry: optional("URL_EXPIRY_SECONDS")
                 .map_or(Ok(DEFAULT_URL_EXPIRY), parse_url_expiry)?,
             cache_life: optional("CACHE_SECONDS")
                 .map_or(Ok(DEFAULT_CACHE_LIFE), parse_cache_life)?,
             authorization: optional("AUTHORIZATION")
                 .map_or(Ok(Authorization::Iam), parse_authorization)?,
+            manifest_head: optional("MANIFEST_HEAD")
+                .map_or(Ok(ManifestHead::Redirect), parse_manifest_head)?,
             token_key_id: optional("TOKEN_KEY_ID")
                 .map(|value| TOKEN_KEY.parse(value))
                 .transpose()?,
@@ -120,9 +137,17 @@ impl Config {
 impl ConfigError {
     /// No region is configured.
     pub fn no_region() -> Self {
-        error("AWS_REGION", "is not set; it must be an AWS region's name".to_owned())
+        Self::Missing(vec!["AWS_REGION"])
+    }
+
+    /// A variable does not name an HTTP proxy.
+    pub(crate) fn not_a_proxy(variable: &'static str) -> Self {
+        let problem = "must be the URL of an HTTP proxy, such as http://proxy.example:3128";
+        error(variable, problem.to_owned())
     }
 }
+
+const REGISTRY_VARIABLE: &str = "DEFAULT_REGISTRY_ID";
 
 const REGISTRY_MEANING: &str = "a registry's id, the twelve digits of an AWS account";
 
@@ -216,6 +241,14 @@ fn parse_authorization(value: String) -> Result<Authorization, ConfigError> {
     }
 }
 
+fn parse_manifest_head(value: String) -> Result<ManifestHead, ConfigError> {
+    match value.as_str() {
+        "answer" => Ok(ManifestHead::Answer),
+        "redirect" => Ok(ManifestHead::Redirect),
+        _ => Err(error("MANIFEST_HEAD", must_be("'answer' or 'redirect'", &value))),
+    }
+}
+
 fn parse_endpoint(variable: &'static str, value: String) -> Result<String, ConfigError> {
     let is_endpoint = value.parse::<Uri>().is_ok_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
@@ -232,5 +265,13 @@ fn must_be(meaning: impl fmt::Display, value: &str) -> String {
 }
 
 fn error(variable: &'static str, problem: String) -> ConfigError {
-    ConfigError { variable, problem }
+    ConfigError::Unusable { variable, problem }
+}
+
+/// Names as in `A, B and C`.
+fn in_words(names: &[&str]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
+    }
 }

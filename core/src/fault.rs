@@ -3,7 +3,9 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::iter::successors;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
 /// The cause of a failure.
@@ -31,6 +33,18 @@ pub enum Fault {
         found: Option<u64>,
         /// The layout that this code reads and writes.
         known: u64,
+    },
+    /// The table does not belong to the bucket of the settings.
+    #[error("{}", match .recorded {
+        Some(recorded) => format!("the table belongs to the bucket '{recorded}', and BUCKET_NAME is '{configured}'"),
+        None => format!("the table does not say that it belongs to the bucket '{configured}'"),
+    })]
+    OtherBucket {
+        /// The bucket that the table says it belongs to; `None` if an earlier build wrote the table,
+        /// and nothing was published since.
+        recorded: Option<String>,
+        /// The bucket of the settings.
+        configured: String,
     },
 }
 
@@ -88,7 +102,10 @@ pub struct BackendFault {
 /// How far a request got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It was never sent: the backend cannot be reached, or there are no credentials to sign with.
+    /// It was never sent: there are no credentials to sign it with.
+    NotSigned,
+    /// It was never sent, because the backend cannot be reached; or its connection broke before an
+    /// answer came.
     NotSent,
     /// There was no answer in time.
     TimedOut,
@@ -106,7 +123,9 @@ impl Fault {
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
+        let unsigned = credentials_problem(&error);
         let kind = match &error {
+            _ if unsigned.is_some() => Kind::NotSigned,
             SdkError::TimeoutError(_) => Kind::TimedOut,
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Kind::TimedOut,
             SdkError::ServiceError(_) => Kind::Answered,
@@ -121,9 +140,12 @@ impl Fault {
             request_id: error.meta().extra("aws_request_id").map(str::to_owned),
             // Only the first line. The others may repeat the request with its session token:
             // DynamoDB does so when a signature does not match.
-            source: match error.message().and_then(|message| message.lines().next()) {
-                Some(message) => message.into(),
-                None => error.into(),
+            source: match (unsigned, error.message().and_then(|message| message.lines().next())) {
+                (Some(problem), _) => problem.into(),
+                (None, Some(message)) => message.into(),
+                // The SDK would print the debug form of the error.
+                (None, None) if kind == Kind::Answered => "it gave no reason".into(),
+                (None, None) => error.into(),
             },
         }))
     }
@@ -214,6 +236,28 @@ impl Fault {
     pub fn with_causes(&self) -> String {
         with_causes(self)
     }
+}
+
+/// Why a request of an SDK could not be signed; `None` if that is not why it failed.
+pub fn credentials_problem(error: &(dyn StdError + 'static)) -> Option<String> {
+    match causes(error).find_map(|error| error.downcast_ref::<CredentialsError>())? {
+        CredentialsError::CredentialsNotLoaded(_) => {
+            Some("there are no AWS credentials".to_owned())
+        }
+        error => Some(format!("the AWS credentials cannot be loaded: {}", root_cause(error))),
+    }
+}
+
+/// The last of an error's causes, which says what happened and not who noticed.
+pub fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+/// An error, what caused it, what caused that, and so on.
+pub fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
 }
 
 /// An error and what caused it, as one line.

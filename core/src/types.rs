@@ -257,6 +257,19 @@ impl fmt::Display for Digest {
     }
 }
 
+/// What names a blob or a manifest.
+/// Source: [OCI content
+/// descriptors](https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Descriptor {
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// How many bytes it has.
+    pub size: u64,
+    /// Its media type, as the manifest states it.
+    pub media_type: String,
+}
+
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,4 +1,4 @@
-//! The worker as others know it: what it is asked to do, and how it is asked.
+//! Requests to the worker, and the client that sends them.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -91,7 +91,7 @@ impl FillEvent {
     }
 
     /// Where it belongs, what it is, and the id of its lease; `None` if this is not what
-    /// [`Worker::fill`] sends.
+    /// [`WorkerClient::fill`] sends.
     pub fn parse(&self) -> Option<(Repository, Wanted, UniqueId)> {
         let registry = RegistryId::parse(&self.registry_id).ok()?;
         let name = RepositoryName::parse(&self.repository_name).ok()?;
@@ -107,9 +107,9 @@ impl FillEvent {
     }
 }
 
-/// The worker, to be invoked.
+/// A client of the worker.
 #[derive(Debug)]
-pub struct Worker {
+pub struct WorkerClient {
     sdk: SdkConfig,
     endpoint: Option<String>,
     function_name: String,
@@ -118,7 +118,7 @@ pub struct Worker {
     client: OnceLock<Client>,
 }
 
-impl Worker {
+impl WorkerClient {
     /// The worker that `config` names; `None` if it names none.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Option<Self> {
         config.worker_function_name.as_ref().map(|function_name| Self {

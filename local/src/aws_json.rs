@@ -1,5 +1,4 @@
-//! What the embedded services of AWS share: reading a request of their protocol, and answering in
-//! JSON.
+//! Requests and responses of the embedded AWS services, in JSON.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -8,10 +7,10 @@ use http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// More bytes than a request has: those of KMS and Secrets Manager have some thousand.
+/// The largest request, in bytes. KMS and Secrets Manager get some thousand bytes.
 const LARGEST_REQUEST: usize = 64 * 1024;
 
-/// The input of an operation, if the request is for that one.
+/// The input of an operation, if the request is for this operation.
 /// Source: [awsJson1_1](https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html).
 pub(super) async fn input<T: DeserializeOwned>(request: Request, operation: &str) -> Option<T> {
     if request.headers().get("x-amz-target")? != operation {

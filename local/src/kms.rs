@@ -19,13 +19,13 @@ use super::{LocalError, aws_json, write_private};
 /// The name of the key.
 pub(super) const KEY_ID: &str = "alias/layergate-local";
 
-/// A key for MACs. It is kept in the data folder, so that logins outlive a restart of the stack.
+/// A key for MACs. It is stored in the data folder, so that a login stays valid after a restart.
 pub(super) struct Kms {
     key: Hmac<Sha256>,
 }
 
 impl Kms {
-    /// The key in `directory`, made if it is missing.
+    /// The key in `directory`, created if it is missing.
     pub(super) fn open(directory: &Path) -> Result<Self, LocalError> {
         let path = directory.join("token.key");
         if !path.exists() {

@@ -32,7 +32,7 @@ const LARGEST_PAYLOAD: usize = 1024 * 1024;
 #[derive(Clone)]
 pub(super) struct Lambda {
     worker: Arc<Worker>,
-    /// What was invoked and has not ended.
+    /// The invocations that have not ended.
     invocations: TaskTracker,
     /// Ends them.
     stop: CancellationToken,
@@ -66,7 +66,7 @@ impl Lambda {
             );
         };
         let (worker, stop) = (self.worker.clone(), self.stop.clone());
-        // In a thread of its own, as it has a machine of its own on Lambda.
+        // In a thread of its own, because on Lambda the worker has a machine of its own.
         let invocation = self.invocations.spawn_blocking(move || {
             let handling = worker.handle(LambdaEvent::new(event, context(TIMEOUT)));
             Handle::current().block_on(stop.run_until_cancelled(handling))

@@ -5,9 +5,13 @@
 mod aws_json;
 mod engines;
 mod gateway;
+mod guard;
 mod kms;
 mod lambda;
+mod proxy;
+mod s3;
 mod secrets;
+mod server;
 mod uploads;
 
 use std::fs::{File, OpenOptions, Permissions};
@@ -15,12 +19,10 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::serve::{Listener, ListenerExt};
 use lambda_runtime::Context;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -28,28 +30,40 @@ use layergate::access::token::Tokens;
 use layergate::lambda::Handler;
 use layergate::service::Service;
 use layergate_core::types::AccountId;
+use layergate_push::Pusher;
 
 use gateway::Gateway;
+use server::serve;
 
 pub use engines::{ACCOUNT, Engines, REGION};
+pub use proxy::{Proxy, ProxyOptions};
 
-/// How long connections get to end when the stack stops.
+/// The highest port at which a stack can listen: its engines have the five next ports.
+pub const HIGHEST_PORT: u16 = u16::MAX - 5;
+
+/// How long open connections may take to end when the stack stops.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Why the stack cannot start: a sentence with what, where, and what to do.
+/// How long a client may take to send the head or the body of a request.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why the stack cannot start: a sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct LocalError(String);
 
-/// How a stack is run.
+/// The options of a stack.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// Where it listens on 127.0.0.1; 0 lets the system pick a port.
+    /// Its port on 127.0.0.1, at most [`HIGHEST_PORT`]. The engines have the next ports. 0 lets the
+    /// system pick all of them.
     pub port: u16,
-    /// The account that calls come from; the registry's own if there is none.
+    /// The account of all callers; `None` for the registry's own account.
     pub caller: Option<AccountId>,
     /// Whether clients have to log in to the registry.
     pub login: bool,
+    /// How long a client may take to send the head or the body of a request; `None` for a minute.
+    pub patience: Option<Duration>,
 }
 
 /// A running stack.
@@ -57,13 +71,13 @@ pub struct Options {
 pub struct LocalStack {
     /// The API's URL, for an ECR client's endpoint.
     pub url: String,
-    /// The file whose `export` lines point the tool and the AWS CLI at this stack.
+    /// The file with `export` lines, with which the tool and the AWS CLI use this stack.
     pub environment_file: PathBuf,
-    /// Its services of AWS.
+    /// Its AWS services.
     pub engines: Engines,
     gateway: tokio::task::JoinHandle<()>,
     stop: CancellationToken,
-    /// Locked as long as the data is in use.
+    /// Locked while the stack uses the data.
     _lock: File,
 }
 
@@ -71,37 +85,40 @@ impl LocalStack {
     /// Starts the stack with its data in `directory`, which is created if it is missing.
     pub async fn start(directory: &Path, options: Options) -> Result<Self, LocalError> {
         let lock = lock(directory)?;
-        let engines = Engines::start(directory).await?;
-        let listener = listen(options.port).await?;
+        let listener = listen(loopback(options.port)).await?;
+        let first_port = options.port.saturating_add(u16::from(options.port > 0));
+        let engines = Engines::start(directory, first_port).await?;
         let address = listener.local_addr().map_err(|error| LocalError(error.to_string()))?;
         let url = format!("http://{address}");
 
         let sdk = engines.sdk_config();
         let mut config = engines.config();
         if options.login {
-            // Clients that log in send their credentials along on a redirect to the same host name,
-            // and S3 refuses a request with two kinds of credentials.
+            // After a login, clients send their credentials again if a redirect leads to the same
+            // host name. S3 refuses a request with two kinds of credentials.
             config.s3_endpoint = Some(engines.s3_url.replace("127.0.0.1", "localhost"));
         }
         let handler = Handler::new(Service::new(&sdk, &config), config.authorization);
-        let guest = match options.login {
-            true => None,
-            false => Tokens::new(&sdk, &config),
-        };
+        let patience = options.patience.unwrap_or(PATIENCE);
         let stop = CancellationToken::new();
         let gateway = Gateway {
             handler,
-            caller: options.caller.unwrap_or(config.default_registry_id),
-            guest,
+            pusher: Pusher::new(&sdk, &config, true),
+            url: url.clone(),
+            caller: options.caller.unwrap_or_else(|| config.default_registry_id.clone()),
+            login: if options.login { Tokens::new(&sdk, &config) } else { None },
+            registry: config.default_registry_id,
+            answers_ecr: true,
+            patience,
         };
-        let gateway = tokio::spawn(gateway::serve(listener, Arc::new(gateway), stop.clone()));
+        let gateway = tokio::spawn(serve(listener, gateway.router(), patience, stop.clone()));
 
         let environment_file = directory.join("local.env");
         write_private(&environment_file, &environment(&engines, &url))?;
         Ok(Self { url, environment_file, engines, gateway, stop, _lock: lock })
     }
 
-    /// Stops it: requests that are being answered end first.
+    /// Stops it, after the open requests have ended.
     pub async fn stop(self) {
         self.stop.cancel();
         let mut gateway = self.gateway;
@@ -112,13 +129,16 @@ impl LocalStack {
     }
 }
 
-async fn listen(port: u16) -> Result<TcpListener, LocalError> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+async fn listen(address: SocketAddr) -> Result<TcpListener, LocalError> {
     TcpListener::bind(address).await.map_err(|error| {
         LocalError(format!(
-            "cannot listen on {address}: {error}; choose another --port, or 0 for any free one"
+            "cannot listen on {address}: {error}; choose another --port, or 0 for any free ones"
         ))
     })
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// What the runtime tells a function about an invocation.
@@ -131,15 +151,13 @@ fn context(timeout: Duration) -> Context {
     context
 }
 
-/// Turns off Nagle's algorithm: an answer in two writes would wait for the client's delayed
-/// acknowledgement.
-fn without_delay(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = SocketAddr> {
-    listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true); // slower without, and nothing worse
-    })
-}
-
 fn lock(directory: &Path) -> Result<File, LocalError> {
+    if directory.is_file() {
+        let directory = directory.display();
+        return Err(LocalError(format!(
+            "{directory} is a file, not a folder; choose another --data"
+        )));
+    }
     let failed = |error| LocalError(format!("cannot use {}: {error}", directory.display()));
     std::fs::create_dir_all(directory).map_err(failed)?;
     let file = File::create(directory.join("lock")).map_err(failed)?;
@@ -152,7 +170,7 @@ fn lock(directory: &Path) -> Result<File, LocalError> {
     Ok(file)
 }
 
-/// The `export` lines that point clients at the stack, and unset what would point them elsewhere.
+/// The shell commands that set the variables for this stack, and unset those for other places.
 fn environment(engines: &Engines, url: &str) -> String {
     let config = engines.config();
     let variables = [

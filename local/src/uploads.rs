@@ -1,4 +1,4 @@
-//! The one S3 operation that the tool needs and the embedded S3 lacks:
+//! An S3 operation that the tool needs and that the embedded S3 does not have:
 //! [ListMultipartUploads](https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html).
 
 use std::path::{Path, PathBuf};
@@ -52,8 +52,8 @@ fn parameters(uri: &Uri) -> Option<Parameters> {
     Query::try_from_uri(uri).ok().map(|Query(parameters)| parameters)
 }
 
-/// The unfinished uploads into a bucket. The embedded S3 has a file for each, which it writes when
-/// the upload is started. Key and id are in its name:
+/// The unfinished uploads of a bucket. The embedded S3 writes a file for each when the upload
+/// starts. The file's name contains the key and the id:
 /// `.bucket-<base64>.object-<base64>.upload-<id>.metadata.json`.
 fn uploads(
     directory: &Path,

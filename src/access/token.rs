@@ -1,10 +1,9 @@
-//! The registry's tokens: what a client logs in with where it cannot sign a request, such as
-//! `docker pull`.
+//! The registry's tokens: the passwords of clients that cannot sign a request, such as docker.
 //!
-//! A token says who its holder is and until when it is valid, and carries a MAC (HMAC-SHA256) over
-//! both. Each day (UTC) has a key of its own, which KMS derives from a key that never leaves KMS. A
-//! function instance asks KMS for a day's key once and verifies tokens by itself from then on. A
-//! token lives half a day, so today's and yesterday's keys are all that is needed.
+//! A token contains its holder and its expiry time, with a MAC (HMAC-SHA256) over both. The key is
+//! different for each day (UTC): KMS derives it from a key that never leaves KMS. A function
+//! instance requests a day's key once, and then verifies tokens without requests. A token expires
+//! after half a day, so only the keys of today and yesterday are needed.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -46,9 +45,9 @@ pub struct Tokens {
     endpoint: Option<String>,
     key_id: String,
     registry: RegistryId,
-    /// Made at its first use: a function instance that serves only ECR's API needs no client.
+    /// Created at the first use: a function instance that serves only ECR's API needs no client.
     kms: OnceLock<Client>,
-    /// The keys of the days that were asked for last.
+    /// The keys that were used last.
     keys: Mutex<Vec<DayKey>>,
 }
 
@@ -65,33 +64,33 @@ impl fmt::Debug for DayKey {
     }
 }
 
-/// A token. It is a credential: there is nothing that prints it.
+/// A token. It is a credential, so it has no `Debug` and no `Display`.
 pub struct Token(String);
 
 impl Token {
-    /// The token, to be handed to its holder.
+    /// The token, for its holder.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// User and token, as ECR's `authorizationToken` and a `Basic` challenge want them.
+    /// User and token, in the form of ECR's `authorizationToken` and of `Basic` credentials.
     pub fn as_basic_credentials(&self) -> String {
         BASE64_STANDARD.encode(format!("{TOKEN_USER}:{}", self.0))
     }
 }
 
-/// Why a token lets nobody in.
+/// Why a token is refused.
 #[derive(Debug)]
 pub enum Refused {
-    /// It is not a token of this registry. Whoever sent it is told no more than that.
+    /// It is not a token of this registry. The caller learns no more than that.
     NotAToken,
-    /// It is one, and its time is over.
+    /// It is a token of this registry, but has expired.
     Expired,
-    /// KMS failed, so it is not known.
+    /// KMS failed, so the function cannot verify it.
     Fault(Fault),
 }
 
-/// What a token says.
+/// The content of a token.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     account: String,
@@ -102,8 +101,8 @@ struct Claims {
 }
 
 impl Tokens {
-    /// The tokens of the registry that `config` names; `None` if it names no key, and so no
-    /// registry that clients log in to.
+    /// The tokens of the registry in `config`; `None` if `config` has no key, because this stack
+    /// has no registry.
     pub fn new(sdk: &SdkConfig, config: &Config) -> Option<Self> {
         config.token_key_id.as_ref().map(|key_id| Self {
             sdk: sdk.clone(),
@@ -115,8 +114,8 @@ impl Tokens {
         })
     }
 
-    /// A token for an account, with the ARN that refusals name, and when it expires. It is issued
-    /// at `now`.
+    /// Issues a token at `now` for an account. Error messages will name `arn`. Also returns when
+    /// the token expires.
     pub async fn issue(
         &self,
         account: &AccountId,
@@ -136,16 +135,17 @@ impl Tokens {
         let mut mac = self.key(seconds_since_1970(now) / DAY).await?;
         mac.update(claims.as_bytes());
         let mac = BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
-        // Without a colon: the AWS CLI splits user and password at colons.
+        // A token must not contain a colon: the AWS CLI splits user and password at colons.
         Ok((Token(format!("{claims}.{mac}")), expires))
     }
 
-    /// Who the holder of a token is, if it is valid at `now`. How long this takes does not tell how
-    /// much of a wrong token is right.
+    /// The holder of a token, if the token is valid at `now`. Compares in constant time, so the
+    /// time does not reveal which part of a token is wrong.
     pub async fn verify(&self, token: &str, now: SystemTime) -> Result<Caller, Refused> {
         let (claims, mac, text) = parse(token).ok_or(Refused::NotAToken)?;
         let now = seconds_since_1970(now);
-        // A key is asked for only if a token may have been issued with it: anybody can send a date.
+        // Requests a key only for days of which a token can still be valid: anybody can send a
+        // date.
         let issued = claims.expires.checked_sub(LIFE.as_secs()).ok_or(Refused::NotAToken)?;
         let day = issued / DAY;
         if issued > now + CLOCK_SKEW.as_secs() || day + 1 < now / DAY {
@@ -164,8 +164,8 @@ impl Tokens {
         Ok(Caller::Identified { account, arn: claims.arn })
     }
 
-    /// The key of a day, counted from 1970. One request to KMS at the first time; others who need
-    /// the key meanwhile wait for that.
+    /// The key of a day, counted from 1970. The first call for a day makes one request to KMS;
+    /// other calls wait for it.
     async fn key(&self, day: u64) -> Result<Hmac<Sha256>, Fault> {
         let mut keys = self.keys.lock().await;
         if let Some(key) = keys.iter().find(|key| key.day == day) {
@@ -183,7 +183,8 @@ impl Tokens {
         let secret = derived.mac.ok_or_else(|| Fault::garbled(Backend::Kms))?;
         let mac =
             Hmac::new_from_slice(secret.as_ref()).map_err(|_| Fault::garbled(Backend::Kms))?;
-        const MOST_KEYS: usize = 3; // yesterday's, today's, and at midnight tomorrow's by another instance's clock
+        // Yesterday's, today's and, around midnight, tomorrow's, by another instance's clock.
+        const MOST_KEYS: usize = 3;
         keys.truncate(MOST_KEYS - 1);
         keys.insert(0, DayKey { day, mac: mac.clone() });
         Ok(mac)
@@ -200,7 +201,7 @@ impl Tokens {
     }
 }
 
-/// What a token says, its MAC, and the text that the MAC is about. Nothing of it is verified yet.
+/// The content of a token, its MAC, and the text that the MAC covers. Nothing is verified yet.
 fn parse(token: &str) -> Option<(Claims, Vec<u8>, &str)> {
     if token.len() > LONGEST {
         return None;

@@ -12,7 +12,7 @@ use layergate_core::types::{Constraint, Digest, RegistryId, Repository};
 const MOST_LAYERS: usize = 100;
 const LONGEST_DIGEST: usize = 1000;
 
-/// The layers that are asked for.
+/// The request.
 pub(super) struct BatchCheckLayerAvailability {
     /// From `registryId` (or the default registry) and `repositoryName`.
     repository: Repository,
@@ -70,7 +70,7 @@ impl Operation for BatchCheckLayerAvailability {
         subject.repository = Some(self.repository.clone());
     }
 
-    /// Each of the digests leads to a layer or a failure.
+    /// Returns a layer or a failure for each digest.
     async fn call(self, context: &Context<'_>) -> Result<Output, Error> {
         let Self { repository, layer_digests } = self;
         let (mut digests, mut failures) = (Vec::new(), Vec::new());
@@ -80,7 +80,7 @@ impl Operation for BatchCheckLayerAvailability {
                 Err(constraint) => failures.push(Failure::new(layer_digest, constraint)),
             }
         }
-        let found = context.service.layer_descriptions(context.caller, &repository, &digests).await;
+        let found = context.service.layer_descriptors(context.caller, &repository, &digests).await;
         let found = found.map_err(|refusal| Error::no_access(context, &repository, refusal))?;
         let layers = digests.iter().zip(found).map(|(digest, layer)| Layer {
             layer_digest: digest.to_string(),

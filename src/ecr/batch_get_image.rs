@@ -15,15 +15,15 @@ use layergate_core::types::{RegistryId, Repository};
 /// The most `acceptedMediaTypes`.
 const MOST_MEDIA_TYPES: usize = 100;
 
-/// What is asked for.
+/// The request.
 pub(super) struct BatchGetImage {
     /// From `registryId` (or the default registry) and `repositoryName`.
     repository: Repository,
     image_ids: Vec<ImageIdentifier>,
 }
 
-/// The answer. Whatever `acceptedMediaTypes` says, a manifest is given as it was published: another
-/// form of it would not have the image's digest.
+/// The answer. It has the manifests as they were published, whatever `acceptedMediaTypes` says: in
+/// another form, a manifest would have another digest.
 #[derive(Serialize)]
 pub(super) struct Output {
     images: Vec<Image>,
@@ -70,7 +70,7 @@ impl Operation for BatchGetImage {
         subject.repository = Some(self.repository.clone());
     }
 
-    /// Each of the names leads to an image or a failure.
+    /// Returns an image or a failure for each name.
     async fn call(self, context: &Context<'_>) -> Result<Output, Error> {
         let Self { repository, image_ids } = self;
         let (mut ids, mut names, mut failures) = (Vec::new(), Vec::new(), Vec::new());
@@ -109,7 +109,7 @@ impl Operation for BatchGetImage {
             }
         }
 
-        // Before S3 is asked for what cannot be answered.
+        // Checked before any request to S3, because the answer would be too large.
         if images.iter().map(|image| image.manifest_size).sum::<u64>() > LARGEST_RESPONSE as u64 {
             return Err(Error::LimitExceeded);
         }
@@ -119,7 +119,7 @@ impl Operation for BatchGetImage {
                 registry_id: repository.registry.to_string(),
                 repository_name: repository.name.to_string(),
                 image_id,
-                image_manifest: manifest,
+                image_manifest: manifest.to_string(),
                 image_manifest_media_type: image.media_type,
             },
         );
@@ -145,14 +145,15 @@ fn other_digest() -> (&'static str, String) {
     ("ImageTagDoesNotMatchDigest", reason.to_owned())
 }
 
-/// The code and the reason for an image that another registry does not give. ECR's model has a code
-/// for each kind of them.
+/// The code and the reason for an image that the worker could not fetch. ECR's model has a code for
+/// each kind of failure.
 fn upstream(failure: FillFailure) -> (&'static str, String) {
     let code = match failure {
         FillFailure::NotFound => return not_found(),
         FillFailure::AccessDenied | FillFailure::SecretUnusable | FillFailure::NoRule => {
             "UpstreamAccessDenied"
         }
+        FillFailure::NameInvalid => "ImageNotFound",
         FillFailure::TooManyRequests => "UpstreamTooManyRequests",
         _ => "UpstreamUnavailable",
     };

@@ -14,19 +14,19 @@ use crate::subject::Subject;
 use layergate_core::catalog::page::{Counted, ImageFilter, ImagePosition, TaggedImage};
 use layergate_core::types::{RegistryId, Repository};
 
-/// What is asked for.
+/// The request.
 pub(super) struct DescribeImages {
     /// From `registryId` (or the default registry) and `repositoryName`.
     repository: Repository,
     images: Images,
 }
 
-/// Which images are described.
+/// The images to describe.
 #[derive(Debug)]
 enum Images {
-    /// Those of `imageIds`, as they were spelled and what that means.
+    /// Those of `imageIds`: as the request spells them, and parsed.
     Named(Vec<ImageIdentifier>, Vec<ImageName>),
-    /// Those of a page.
+    /// Those of one page.
     Page(ImageFilter, PageRequest<ImagePosition>),
 }
 
@@ -52,6 +52,8 @@ struct ImageDetail {
     /// In seconds since 1970.
     image_pushed_at: u64,
     image_manifest_media_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_media_type: Option<String>,
     image_status: &'static str,
 }
 
@@ -88,7 +90,7 @@ impl Operation for DescribeImages {
         subject.repository = Some(self.repository.clone());
     }
 
-    /// An image that has several of the names is described once.
+    /// Describes an image only once, even if the request names it several times.
     async fn call(self, context: &Context<'_>) -> Result<Output, Error> {
         let Self { repository, images } = self;
         let (service, caller) = (context.service, context.caller);
@@ -135,6 +137,7 @@ fn detail(repository: &Repository, TaggedImage { image, tags }: TaggedImage) -> 
         image_size_in_bytes: image.size,
         image_pushed_at: image.pushed_at,
         image_manifest_media_type: image.media_type,
+        artifact_media_type: image.config_media_type,
         image_status: "ACTIVE",
     }
 }

@@ -12,11 +12,11 @@ use layergate_core::types::{RegistryId, Repository, RepositoryName};
 /// The most `repositoryNames`.
 const MOST_NAMES: usize = 100;
 
-/// Which repositories are asked for.
+/// The request: which repositories to describe.
 pub(super) enum DescribeRepositories {
     /// Those of `repositoryNames`.
     Named(Vec<Repository>),
-    /// Those of a page of a registry's.
+    /// Those of one page of a registry.
     Page(RegistryId, PageRequest<RepositoryName>),
 }
 
@@ -35,8 +35,8 @@ struct Description {
     repository_arn: String,
     registry_id: String,
     repository_name: String,
-    /// What clients such as docker pull from; absent if nothing tells the name that they reach the
-    /// registry by.
+    /// The name for clients such as docker; absent if the event does not contain the registry's
+    /// host.
     #[serde(skip_serializing_if = "Option::is_none")]
     repository_uri: Option<String>,
     /// In seconds since 1970.
@@ -86,7 +86,7 @@ impl Operation for DescribeRepositories {
         names.iter().map(repository).collect::<Result<_, _>>().map(Self::Named)
     }
 
-    /// A list of all repositories is for those alone who may read them all.
+    /// Lists all repositories only for a caller that may read all of them.
     async fn call(self, context: &Context<'_>) -> Result<Output, Error> {
         let (service, caller) = (context.service, context.caller);
         match self {
@@ -126,13 +126,13 @@ fn describe(
 ) -> Description {
     let service = context.service;
     let Repository { registry, name } = repository;
-    // The registry that clients pull from is the default one, beside this API.
-    let host = context.host.filter(|_| *registry == service.default_registry_id);
+    // Clients pull only from the default registry, which has the same host as this API.
+    let origin = context.origin.filter(|_| *registry == service.default_registry_id);
     Description {
         repository_arn: repository_arn(&service.region, registry, name.as_ref()),
         registry_id: registry.to_string(),
         repository_name: name.to_string(),
-        repository_uri: host.map(|host| format!("{host}/{name}")),
+        repository_uri: origin.map(|origin| format!("{}/{name}", origin.host)),
         created_at,
         image_tag_mutability: "MUTABLE",
         image_scanning_configuration: ScanningConfiguration { scan_on_push: false },

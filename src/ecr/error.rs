@@ -13,18 +13,18 @@ use layergate_core::catalog::FillFailure;
 use layergate_core::fault::{Cause, Fault};
 use layergate_core::types::{Constraint, Digest, RegistryId, Repository};
 
-/// What a call is answered with instead of its output.
+/// Why a call failed.
 ///
-/// `Display` is the sentence that the client gets. What only the operator may know is in
-/// [`source`](std::error::Error::source), for the log.
+/// `Display` is the sentence for the client. The [`source`](std::error::Error::source) is for the
+/// operator, and only logged.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A member of the request breaks its constraint.
+    /// A member of the request does not satisfy its constraint.
     #[error("Invalid parameter at '{member}' failed to satisfy constraint: '{constraint}'")]
     InvalidParameter {
         /// The member, as the API spells it.
         member: &'static str,
-        /// The rule it breaks.
+        /// The constraint.
         constraint: Constraint,
     },
     /// There is no such repository.
@@ -70,21 +70,21 @@ pub enum Error {
         /// Where it was looked for.
         repository: Repository,
     },
-    /// An image references the layer, and the registry that it comes from does not give it. ECR's
-    /// own sentence, and why.
+    /// An image references the layer, but the worker could not fetch it from the other registry.
+    /// This is ECR's own sentence, and the reason.
     #[error(
         "There was an issue getting the upstream layer matching the pull through cache rule: {0}."
     )]
     UnableToGetUpstreamLayer(FillFailure),
-    /// An image or a layer is on its way. SDKs repeat a call that fails with this name.
+    /// The worker is still fetching an image or a layer. SDKs repeat a call with this error.
     #[error("The {0} is being fetched from the upstream registry; try again")]
     BeingFetched(&'static str),
-    /// What was asked for is more than one response can hold.
+    /// The answer is too large for one response.
     #[error(
         "The answer would be larger than the {LARGEST_RESPONSE} bytes of a response; ask for less at a time"
     )]
     LimitExceeded,
-    /// The caller may not read that repository. Does not tell whether it exists.
+    /// The caller may not read that repository, which may or may not exist.
     #[error(
         "User: {user} is not authorized to perform: ecr:{operation} on resource: {resource} because no \
          resource-based policy allows the ecr:{operation} action"
@@ -97,23 +97,33 @@ pub enum Error {
         /// The ARN of the repository it asked for.
         resource: String,
     },
-    /// DynamoDB, S3 or KMS throttles, even after all retries. SDKs retry a call that fails with
-    /// this name.
+    /// DynamoDB, S3 or KMS throttled the request, even after all retries. SDKs repeat a call with
+    /// this error.
     #[error("Rate exceeded")]
     Throttling(#[source] Cause),
     /// The request names no operation, or one that this service does not have.
     #[error("{}", match .target {
-        Some(target) => format!("The operation in X-Amz-Target is not one of this service's: '{target}'"),
+        Some(target) => {
+            format!("The operation in X-Amz-Target is not one of this service's: '{target}'")
+        }
         None => "The request has no X-Amz-Target header, which names the operation".to_owned(),
     })]
     UnknownOperation {
         /// The `X-Amz-Target` header, if there is one.
         target: Option<String>,
     },
-    /// The request is not of the protocol's form.
+    /// The request names an operation of ECR that only the tool has.
+    #[error("This API has no operation {operation}; use the command '{command}'")]
+    UseTool {
+        /// The operation.
+        operation: &'static str,
+        /// The command that does the same.
+        command: &'static str,
+    },
+    /// The request does not follow the protocol.
     #[error("{0}")]
     Serialization(String),
-    /// A fault on the side of the service. It must never read as "there is no such layer".
+    /// The service failed. The message must never mean "there is no such layer".
     #[error("The service could not answer this request because of an internal fault; try again")]
     Server(#[source] Cause),
 }
@@ -128,7 +138,7 @@ impl From<Fault> for Error {
 }
 
 impl Error {
-    /// The error for a refusal by the service. `missing` names what the repository does not have.
+    /// The error for a refusal by the service. `missing` makes the error for what is missing.
     pub(super) fn refused<Missing>(
         context: &Context<'_>,
         repository: &Repository,
@@ -175,7 +185,7 @@ impl Error {
             Self::LimitExceeded => "LimitExceededException",
             Self::AccessDenied { .. } => "AccessDeniedException",
             Self::Throttling(_) => "ThrottlingException",
-            Self::UnknownOperation { .. } => "UnknownOperationException",
+            Self::UnknownOperation { .. } | Self::UseTool { .. } => "UnknownOperationException",
             Self::Serialization(_) => "SerializationException",
             Self::Server(_) => "ServerException",
         }
@@ -188,7 +198,7 @@ impl Error {
         }
     }
 
-    /// The response that tells the client.
+    /// The response.
     pub fn response(&self) -> Response<String> {
         let body = json!({"__type": self.code(), "message": self.to_string()}).to_string();
         let mut response = protocol::response(self.status(), body);

@@ -4,7 +4,7 @@ use super::{Error, Members};
 use layergate_core::catalog::page::ImageFilter;
 use layergate_core::types::Constraint;
 
-/// The member, as it came.
+/// The member, not yet parsed.
 #[derive(Default)]
 pub(super) struct Filter {
     tag_status: Option<String>,
@@ -23,7 +23,7 @@ impl Filter {
         })
     }
 
-    /// Which images are wanted. All images here are active: ECR's archive has no counterpart.
+    /// Which images to list. All images are active here, because there is no archive as in ECR.
     pub(super) fn parse(self) -> Result<ImageFilter, Error> {
         let invalid = |member, values| {
             Err(Error::InvalidParameter { member, constraint: Constraint::OneOf(values) })

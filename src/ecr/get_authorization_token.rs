@@ -1,5 +1,5 @@
 //! [GetAuthorizationToken](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html):
-//! what a client such as docker logs in to the registry with.
+//! the password with which a client such as docker logs in to the registry.
 
 use std::time::SystemTime;
 
@@ -14,10 +14,10 @@ use layergate_core::types::{RegistryId, seconds_since_1970};
 /// The most `registryIds`.
 const MOST_REGISTRIES: usize = 10;
 
-/// What is asked for.
+/// The request.
 pub(super) struct GetAuthorizationToken {
-    /// From `registryIds`, which ECR takes and no longer needs: a token is good for all that its
-    /// holder may read.
+    /// From `registryIds`, which is deprecated in ECR: a token is valid for every repository that
+    /// its holder may read.
     registry_ids: Vec<RegistryId>,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Output {
     authorization_data: Vec<AuthorizationData>,
 }
 
-/// Has no `Debug`, because it has a token in it.
+/// Has no `Debug`, because it contains a token.
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AuthorizationData {
@@ -36,6 +36,7 @@ struct AuthorizationData {
     authorization_token: String,
     /// In seconds since 1970.
     expires_at: u64,
+    /// The registry's URL.
     proxy_endpoint: String,
 }
 
@@ -58,17 +59,17 @@ impl Operation for GetAuthorizationToken {
         Ok(Self { registry_ids })
     }
 
-    /// Every caller with an identity gets a token, of whichever account: what its holder may read
-    /// is decided when it reads.
+    /// Every caller with an identity gets a token, whatever its account is. The function decides in
+    /// each later request what the holder may read.
     async fn call(self, context: &Context<'_>) -> Result<Output, Error> {
         let (account, arn) = match context.caller {
             Caller::Identified { account, arn } => (account, arn.as_str()),
-            // As with every other call that the gateway lets in.
+            // Like every caller that the gateway admits, it may read the whole registry.
             Caller::Trusted => (&context.service.default_registry_id, "anonymous"),
             Caller::Anonymous => return Err(Error::access_denied(context, "*".to_owned())),
         };
-        let host = context
-            .host
+        let origin = context
+            .origin
             .ok_or_else(|| Error::Server("the event does not name the API's host".into()))?;
         let tokens = context.service.tokens.as_ref();
         let tokens =
@@ -77,7 +78,7 @@ impl Operation for GetAuthorizationToken {
         let data = AuthorizationData {
             authorization_token: token.as_basic_credentials(),
             expires_at: seconds_since_1970(expires),
-            proxy_endpoint: format!("https://{host}"),
+            proxy_endpoint: origin.to_string(),
         };
         let count = self.registry_ids.len().max(1);
         Ok(Output { authorization_data: vec![data; count] })

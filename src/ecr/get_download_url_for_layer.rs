@@ -11,7 +11,7 @@ use crate::subject::Subject;
 use layergate_core::store::Method;
 use layergate_core::types::{Digest, DownloadUrl, RegistryId, Repository, RepositoryName};
 
-/// The layer that is asked for.
+/// The request.
 pub(super) struct GetDownloadUrlForLayer {
     /// From `registryId` (or the default registry) and `repositoryName`.
     repository: Repository,

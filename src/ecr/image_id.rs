@@ -22,19 +22,19 @@ pub struct ImageIdentifier {
     pub image_tag: Option<String>,
 }
 
-/// Why a name can be no image's.
+/// Why a name is invalid.
 #[derive(Debug)]
 pub(super) enum InvalidImageId {
     /// It has neither a tag nor a digest.
     Empty,
-    /// The digest breaks this constraint.
+    /// The digest does not satisfy this constraint.
     Digest(Constraint),
-    /// The tag breaks this constraint.
+    /// The tag does not satisfy this constraint.
     Tag(Constraint),
 }
 
 impl InvalidImageId {
-    /// The constraint, for a request that is refused as a whole.
+    /// The constraint, if the whole request fails.
     pub(super) fn constraint(self) -> Constraint {
         match self {
             Self::Empty => Constraint::TagOrDigest,
@@ -42,7 +42,7 @@ impl InvalidImageId {
         }
     }
 
-    /// The code and the reason, for one failure of several.
+    /// The code and the reason, if only this image fails.
     pub(super) fn failure(self) -> (&'static str, String) {
         match self {
             Self::Empty => (
@@ -67,7 +67,7 @@ impl ImageIdentifier {
         ids.into_iter().map(read).collect::<Result<_, _>>().map(Some)
     }
 
-    /// What the name means.
+    /// The parsed name.
     pub(super) fn parse(&self) -> Result<ImageName, InvalidImageId> {
         let digest = self.image_digest.as_deref().map(Digest::parse).transpose();
         let digest = digest.map_err(InvalidImageId::Digest)?;

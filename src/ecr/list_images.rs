@@ -12,7 +12,7 @@ use crate::subject::Subject;
 use layergate_core::catalog::page::{Counted, ImageFilter, ImagePosition, TaggedImage};
 use layergate_core::types::{RegistryId, Repository};
 
-/// What is asked for.
+/// The request.
 pub(super) struct ListImages {
     /// From `registryId` (or the default registry) and `repositoryName`.
     repository: Repository,

@@ -8,13 +8,13 @@ use serde_json::{Map, Value};
 use super::Error;
 use layergate_core::types::{Constraint, RegistryId, Repository, RepositoryName};
 
-/// The members of a request's body, or of a structure in it. Members that no operation reads are
-/// ignored, as the protocol demands.
+/// The members of a request's body, or of a structure in it. Unknown members are ignored, as the
+/// protocol requires.
 pub(super) struct Members(Map<String, Value>);
 
 /// A type that a member may have.
 pub(super) trait MemberType: Sized {
-    /// What errors call it.
+    /// Its name in error messages.
     const NAME: &'static str;
 
     /// Takes the value, if it has this type, and otherwise leaves it as it is.
@@ -90,7 +90,7 @@ impl Members {
     }
 }
 
-/// The value in its type. `wanted` and `what` name the type and the value if it has another one.
+/// The value in its type. For the error message, `wanted` names the type and `what` the value.
 fn typed<T: MemberType>(mut value: Value, wanted: &str, what: impl Display) -> Result<T, Error> {
     T::take_from(&mut value).ok_or_else(|| {
         let got = match &value {
@@ -106,7 +106,7 @@ fn typed<T: MemberType>(mut value: Value, wanted: &str, what: impl Display) -> R
     })
 }
 
-/// The value of a member that must be there.
+/// The value of a required member.
 pub(super) fn required<T>(
     member: &'static str,
     value: Option<String>,
@@ -148,7 +148,7 @@ pub(super) fn of_length<T>(
     Err(Error::InvalidParameter { member, constraint })
 }
 
-/// A list member that must be there, with at least one element and at most `most`.
+/// A required list with at least one element and at most `most`.
 pub(super) fn required_list<T>(
     member: &'static str,
     list: Option<Vec<T>>,
@@ -158,7 +158,7 @@ pub(super) fn required_list<T>(
     of_length(member, list.ok_or(missing)?, most)
 }
 
-/// What is wrong with one part of a batch, in the words of ECR's failure reasons.
+/// What is wrong with one part of a batch, as ECR writes its failure reasons.
 pub(super) fn failure_reason(what: &str, constraint: Constraint) -> String {
     match constraint {
         Constraint::Pattern(pattern) => {

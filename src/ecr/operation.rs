@@ -1,4 +1,4 @@
-//! The trait that every operation implements, and what happens around each of them.
+//! The trait of all operations, and the code around each of them.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Error, Members, protocol};
 use crate::access::Caller;
+use crate::request::Origin;
 use crate::service::Service;
 use crate::subject::Subject;
 use layergate_core::types::RegistryId;
@@ -16,18 +17,18 @@ pub(super) trait Operation: Sized + Send {
     /// The operation's name, as `X-Amz-Target` spells it.
     const NAME: &'static str;
 
-    /// What a call is answered with.
+    /// The response's body.
     type Output: Serialize;
 
-    /// Whether this service has the operation.
+    /// Whether this deployment has the operation.
     fn is_offered(_service: &Service) -> bool {
         true
     }
 
-    /// Reads the request: the types of all members first, then each member's constraint.
+    /// Parses the request: checks the types of all members first, then each member's constraint.
     fn parse(members: Members, default_registry: &RegistryId) -> Result<Self, Error>;
 
-    /// Notes for the log line what the request is about.
+    /// Notes the request's subject for the log line.
     fn note(&self, _subject: &mut Subject) {}
 
     /// Answers the request.
@@ -37,19 +38,19 @@ pub(super) trait Operation: Sized + Send {
     ) -> impl Future<Output = Result<Self::Output, Error>> + Send;
 }
 
-/// What an operation is given besides the request.
+/// What an operation gets besides the request.
 pub(super) struct Context<'a> {
-    /// What decides.
+    /// Decides what the caller may read.
     pub(super) service: &'a Service,
-    /// Who calls.
+    /// The caller.
     pub(super) caller: &'a Caller,
-    /// The name that the caller reached the API by.
-    pub(super) host: Option<&'a str>,
+    /// The address that the caller used for the API.
+    pub(super) origin: Option<&'a Origin>,
     /// The operation's name.
     pub(super) operation: &'static str,
 }
 
-/// A row of the list of operations.
+/// An operation in the list of all operations.
 pub(super) struct Entry {
     pub(super) name: &'static str,
     pub(super) is_offered: fn(&Service) -> bool,

@@ -1,4 +1,4 @@
-//! Answers that come in pages: `maxResults`, and the `nextToken` that the next call is given.
+//! Lists in pages: `maxResults`, and the `nextToken` for the next call.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -6,27 +6,27 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use super::{Error, Members};
 use layergate_core::types::Constraint;
 
-/// How many results a page has at most, if the request does not say.
+/// The most results of a page, if the request has no `maxResults`.
 const USUAL: usize = 100;
 
-/// The most that a request may ask for.
+/// The largest `maxResults`.
 const MOST: usize = 1000;
 
-/// The longest token that is looked at. None that was given is longer.
+/// The longest token that this code decodes. No token of ours is longer.
 const LONGEST_TOKEN: usize = 1000;
 
-/// The members of a request that are about pages, as they came.
+/// The members of a request that are about pages, not yet parsed.
 pub(super) struct Paging {
     max_results: Option<i64>,
     next_token: Option<String>,
 }
 
-/// Which page is asked for.
+/// The page that the request wants.
 #[derive(Debug)]
 pub(super) struct PageRequest<P> {
-    /// The most results that it may have.
+    /// The most results of the page.
     pub(super) most: usize,
-    /// Where the page before it ended; the first one has none.
+    /// Where the previous page ended; `None` for the first page.
     pub(super) after: Option<P>,
 }
 
@@ -39,7 +39,8 @@ impl Paging {
         })
     }
 
-    /// Which page is asked for. `parse` reads a position, which anybody may have made up.
+    /// The page that the request wants. `parse` parses a position, which the caller may have made
+    /// up.
     pub(super) fn parse<P>(
         self,
         parse: impl Fn(&str) -> Option<P>,
@@ -62,7 +63,7 @@ impl Paging {
         Ok(PageRequest { most, after })
     }
 
-    /// Refuses to page what the request names in `other`.
+    /// Refuses these members in a request that has the member `other`.
     pub(super) fn refuse_with(self, other: &'static str) -> Result<(), Error> {
         match (self.max_results, self.next_token) {
             (None, None) => Ok(()),

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::Error;
 
-/// The most bytes that a body takes as a string in the function's answer to the gateway. Lambda's
-/// limit for that answer is 6 MB; the rest is for the headers.
+/// The most bytes of a body, as a string in the function's answer to the gateway. Lambda's limit
+/// for the answer is 6 MB; the rest is for the headers.
 /// Source: [Lambda
 /// quotas](https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
 pub(super) const LARGEST_RESPONSE: usize = 6_000_000;
@@ -24,7 +24,7 @@ pub(super) fn operation_name(target: &str) -> Option<&str> {
 /// The response to a call that succeeded.
 pub(super) fn success(output: &impl Serialize) -> Result<Response<String>, Error> {
     let body = serde_json::to_string(output).map_err(|error| Error::Server(error.into()))?;
-    // In the answer to the gateway, the body is a string: these two are escaped once more.
+    // In the answer to the gateway, the body is a JSON string, which escapes these two again.
     let escapes = body.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
     if body.len() + escapes > LARGEST_RESPONSE {
         return Err(Error::LimitExceeded);

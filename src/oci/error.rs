@@ -10,42 +10,42 @@ use layergate_core::catalog::FillFailure;
 use layergate_core::fault::{Cause, Fault};
 use layergate_core::types::{Constraint, Digest, ImageId, Repository};
 
-/// What a request is answered with instead of what it asked for.
+/// Why a request failed.
 ///
-/// `Display` is the sentence that the client gets, and shows to its user. What only the operator
-/// may know is in [`source`](std::error::Error::source), for the log.
+/// `Display` is the sentence for the client, which shows it to its user. The
+/// [`source`](std::error::Error::source) is for the operator, and only logged.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no token, or what is there is no token of this registry.
+    /// The request has no token, or none of this registry.
     #[error("The request has no valid authorization token. Log in and try again")]
     Unauthorized,
-    /// The token was good once. ECR's own sentence, seen in its answers.
+    /// The token has expired. This is ECR's own sentence, from its answers.
     #[error("Your authorization token has expired. Reauthenticate and try again.")]
     TokenExpired,
-    /// The caller may not read that repository. Does not tell whether it exists.
+    /// The caller may not read that repository, which may or may not exist.
     #[error(
         "The caller is not authorized to read the repository with name '{}' in the registry with id '{}'",
         .0.name, .0.registry
     )]
     Denied(Repository),
-    /// The request wants to write.
+    /// The request's method writes.
     #[error(
-        "This registry only answers GET and HEAD; images are published with 'layergate publish'"
+        "This registry only answers GET and HEAD; push through 'layergate proxy', or use 'layergate publish'"
     )]
     ReadOnly,
-    /// The path is none of those that this registry has.
-    #[error("This registry has manifests, blobs and tags, and nothing at this path")]
+    /// No route matches the path.
+    #[error("This registry has nothing at this path: it has only manifests, blobs and tags")]
     NoSuchEndpoint,
-    /// A repository's name breaks its constraint.
+    /// The repository's name is invalid.
     #[error("The repository's name {0}")]
     NameInvalid(Constraint),
-    /// A digest breaks its constraint.
+    /// The digest is invalid.
     #[error("The digest {0}")]
     DigestInvalid(Constraint),
-    /// A tag breaks its constraint, so no image has it.
+    /// The tag is invalid, so no image has it.
     #[error("The tag {0}")]
     TagInvalid(Constraint),
-    /// `n` or `last` of a list is none.
+    /// `n` is not a number, or `last` is not a tag.
     #[error("'n' must be a whole number and 'last' a tag")]
     PageInvalid,
     /// There is no such repository.
@@ -86,18 +86,18 @@ pub enum Error {
         /// Where it was looked for.
         repository: Repository,
     },
-    /// The registry that the image or the layer comes from does not give it.
+    /// The worker could not fetch the image or the layer from the other registry.
     #[error(
-        "There was an issue getting this from the upstream registry of the pull through cache rule: {0}"
+        "There was an issue getting this from the upstream registry of the pull-through cache rule: {0}"
     )]
     Upstream(FillFailure),
-    /// It is on its way, and takes longer than a request may.
+    /// The worker is still fetching the image or the layer after the longest time of a request.
     #[error("This is being fetched from the upstream registry; try again")]
     BeingFetched,
-    /// DynamoDB or KMS throttles, even after all retries.
+    /// DynamoDB or KMS throttled the request, even after all retries.
     #[error("Rate exceeded")]
     TooManyRequests(#[source] Cause),
-    /// A fault on the side of the service. It must never read as "there is no such image".
+    /// The service failed. The message must never mean "there is no such image".
     #[error("The service could not answer this request because of an internal fault; try again")]
     Server(#[source] Cause),
 }
@@ -112,7 +112,7 @@ impl From<Fault> for Error {
 }
 
 impl Error {
-    /// The error for a refusal by the service. `missing` names what the repository does not have.
+    /// The error for a refusal by the service. `missing` makes the error for what is missing.
     pub(super) fn refused<Missing>(
         repository: &Repository,
         refusal: Refusal<Missing>,
@@ -147,9 +147,10 @@ impl Error {
                 ("MANIFEST_UNKNOWN", StatusCode::NOT_FOUND)
             }
             Self::BlobUnknown { .. } => ("BLOB_UNKNOWN", StatusCode::NOT_FOUND),
-            // Not one of the 5xx: an upstream's failure must not look like one of this service.
+            // Not a 5xx status: the failure of an upstream is not a failure of this service.
             Self::Upstream(failure) => match failure {
                 FillFailure::NotFound => ("BLOB_UNKNOWN", StatusCode::NOT_FOUND),
+                FillFailure::NameInvalid => ("NAME_INVALID", StatusCode::BAD_REQUEST),
                 FillFailure::TooManyRequests => ("TOOMANYREQUESTS", StatusCode::TOO_MANY_REQUESTS),
                 FillFailure::AccessDenied | FillFailure::SecretUnusable | FillFailure::NoRule => {
                     ("DENIED", StatusCode::FORBIDDEN)
@@ -163,7 +164,7 @@ impl Error {
         }
     }
 
-    /// The response that tells the client. That of a HEAD has no body.
+    /// The response. For HEAD it has no body.
     pub fn response(&self, is_head: bool) -> Response<String> {
         let (code, status) = self.code_and_status();
         let error =

@@ -3,18 +3,24 @@
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::Error;
+use super::error::Error;
 use layergate_core::types::{Digest, DownloadUrl};
 
 /// Redirects to the content with this digest.
 pub(super) fn redirect(url: &DownloadUrl, digest: &Digest) -> Result<Response<String>, Error> {
     let mut response = temporary_redirect(url.reveal())?;
-    let digest = header_value(&digest.canonical())?;
-    response.headers_mut().insert(HeaderName::from_static("docker-content-digest"), digest);
+    digest_header(&mut response, digest)?;
     Ok(response)
 }
 
-/// 307, because a client must ask the other place with the same method.
+/// Adds the digest of the content.
+pub(super) fn digest_header(response: &mut Response<String>, digest: &Digest) -> Result<(), Error> {
+    let digest = header_value(&digest.canonical())?;
+    response.headers_mut().insert(HeaderName::from_static("docker-content-digest"), digest);
+    Ok(())
+}
+
+/// Redirects with 307, because the client must keep the method.
 pub(super) fn temporary_redirect(location: &str) -> Result<Response<String>, Error> {
     let mut response = Response::new(String::new());
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
@@ -34,7 +40,7 @@ pub(super) fn header_value(text: &str) -> Result<HeaderValue, Error> {
     HeaderValue::from_str(text).map_err(|error| Error::Server(error.into()))
 }
 
-/// Older clients want this header from everything that calls itself a registry.
+/// Older clients require this header from a registry.
 /// Source: the specification's section "Legacy Docker support HTTP headers".
 fn name_the_protocol(headers: &mut HeaderMap) {
     let name = HeaderName::from_static("docker-distribution-api-version");

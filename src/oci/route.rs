@@ -34,16 +34,15 @@ pub(super) const fn route(
     Route { method, pattern, operation, handler }
 }
 
-/// The parts of a path that its route's pattern has in angle brackets, as the client sent them:
-/// nothing in a name, a tag or a digest needs a percent-escape. Parts that the pattern does not
-/// have are empty.
+/// The values of a pattern's parameters, which are in angle brackets. A parameter that the pattern
+/// does not have is empty.
 #[derive(Default)]
 pub(super) struct Parameters<'a> {
     name: &'a str,
     reference: &'a str,
 }
 
-/// A request, with what its handler needs.
+/// A request, with everything that its handler needs.
 pub(super) struct Call<'a> {
     pub(super) service: &'a Service,
     pub(super) caller: &'a Caller,
@@ -54,11 +53,14 @@ pub(super) struct Call<'a> {
 }
 
 impl Route {
-    /// What a path names, if this route's pattern matches it.
+    /// The parameters in a path, if the pattern matches it.
     pub(super) fn parameters<'a>(&self, path: &'a str) -> Option<Parameters<'a>> {
         let pattern = self.pattern.strip_prefix("/v2/")?;
         let path = path.strip_prefix('/').unwrap_or_default();
-        // A name may have slashes, and parts such as `blobs`, so the path is read from its end.
+        // Some clients send a slash after `tags/list`. A parameter ends where the path ends.
+        let path = if pattern.ends_with('>') { path } else { path.trim_end_matches('/') };
+        // A repository's name may contain slashes and words such as `blobs`. So this reads the path
+        // from its end.
         let mut parts = path.rsplitn(pattern.split('/').count(), '/');
         let mut parameters = Parameters::default();
         for expected in pattern.rsplit('/') {
@@ -74,7 +76,7 @@ impl Route {
     }
 }
 
-/// What the path names. Each of these also notes it for the log line, once all of it is valid.
+/// The typed parameters. Each method also notes them for the log line, once all of them are valid.
 impl Call<'_> {
     /// The repository, for a path that ends in no parameter.
     pub(super) fn repository(&mut self) -> Result<Repository, Error> {
@@ -106,7 +108,7 @@ impl Call<'_> {
         Ok((repository, digest))
     }
 
-    /// Which method a redirect's URL is signed for.
+    /// The method for which the redirect's URL must be signed.
     pub(super) fn download_method(&self) -> store::Method {
         match self.request.method == Method::HEAD {
             true => store::Method::Head,

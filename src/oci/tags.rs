@@ -9,21 +9,23 @@ use super::response::{header_value, json};
 use super::route::Call;
 use layergate_core::types::ImageTag;
 
-/// How many tags an answer has at most. A client that wants more follows the link to the next page.
+/// The most tags in an answer. For more tags, a client follows the link to the next page.
 const LONGEST_PAGE: usize = 1000;
 
-/// The tags of a repository, in the order of their bytes. The query's `n` is how many the client
-/// wants, its `last` the tag after which to go on.
+/// The tags of a repository, in the order of their bytes. The query's `n` is how many tags the
+/// client wants, and `last` is the tag before the first of them. Clients that build URLs send them
+/// empty if they have no value.
 pub(super) async fn list(mut call: Call<'_>) -> Result<Response<String>, Error> {
     let repository = call.repository()?;
-    let count = match call.request.query.first("n").map(str::parse::<usize>) {
+    let parameter = |name| call.request.query.first(name).filter(|value| !value.is_empty());
+    let count = match parameter("n").map(str::parse::<usize>) {
         None => LONGEST_PAGE,
         Some(Ok(count)) => count.min(LONGEST_PAGE),
         Some(Err(_)) => return Err(Error::PageInvalid),
     };
-    let last = call.request.query.first("last").map(ImageTag::parse).transpose();
+    let last = parameter("last").map(ImageTag::parse).transpose();
     let last = last.map_err(|_| Error::PageInvalid)?;
-    // One more than wanted, to see whether there is a next page.
+    // One more tag shows whether there is a next page.
     let tags = call.service.tags(call.caller, &repository, last.as_ref(), count + 1).await;
     let mut tags =
         tags.map_err(|refusal| Error::refused(&repository, refusal, |never| match never {}))?;

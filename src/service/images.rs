@@ -1,6 +1,7 @@
-//! Which image a caller gets, and from where: what is stored, or what another registry has.
+//! Finds an image: in the catalog, or through the worker in another registry.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Refusal, Service, a_few_at_once};
@@ -21,22 +22,22 @@ use layergate_core::types::{
 pub enum MissingImage {
     /// The repository has no such image.
     Absent,
-    /// It is on its way from another registry.
+    /// The worker is still fetching it from another registry.
     NotYet,
-    /// Another registry should have it, and does not give it.
+    /// The worker could not fetch it from another registry.
     Upstream(FillFailure),
 }
 
-/// How an image is named: by a tag, by a digest, or by both.
+/// An image's name: a tag, a digest, or both.
 #[derive(Debug, Clone)]
 pub struct ImageName {
-    /// What it is looked up by.
+    /// The tag or the digest for the lookup.
     pub id: ImageId,
-    /// The digest that the image has to have, if `id` is a tag.
+    /// The digest that the image must have, if `id` is a tag.
     pub digest: Option<Digest>,
 }
 
-/// Why there is no image of a name.
+/// Why a name has no image.
 #[derive(Debug)]
 pub enum Mismatch {
     /// There is no image with that tag or that digest.
@@ -46,7 +47,7 @@ pub enum Mismatch {
 }
 
 impl ImageName {
-    /// The image that was found, if it has the digest that the name says.
+    /// The image, if it has the digest in the name.
     fn check(&self, image: Image) -> Result<Image, Mismatch> {
         match &self.digest {
             Some(digest) if image.digest != *digest => Err(Mismatch::OtherDigest),
@@ -55,15 +56,15 @@ impl ImageName {
     }
 }
 
-/// After what time an upstream is asked again which image a tag names. As in ECR.
+/// How long a tag of another registry is used before it is looked up there again. As in ECR.
 /// Source: [Sync an upstream
 /// registry](https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html).
 const TAG_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Service {
-    /// A published image. One request by digest, two by tag; for a caller from another account, one
-    /// more. An image that is not here is fetched, if a pull through cache rule is for the
-    /// repository; and a tag that came from another registry is looked up there again once a day.
+    /// A published image. If a pull-through cache rule applies to the repository, the worker
+    /// fetches a missing image, and once a day looks up a tag of another registry again. One
+    /// request by digest, two by tag; for a caller from another account, one more.
     pub async fn image(
         &self,
         caller: &Caller,
@@ -97,8 +98,8 @@ impl Service {
         }
     }
 
-    /// An image from another registry. `stored` is the one that is here, if its tag is to be looked
-    /// up again.
+    /// An image that the worker fetches from another registry. `stored` is the image that the tag
+    /// names so far, if the tag must be looked up again.
     async fn fetched_image(
         &self,
         pull_through: &PullThrough,
@@ -111,7 +112,7 @@ impl Service {
             let image = self.catalog.published_image(repository, id, Consistency::Strong).await?;
             Ok(image.filter(|image| !is_due(image)))
         };
-        // An image that is here need not be waited for as long as one that is not.
+        // The stored image can be used, so this wait is short.
         let until = if stored.is_some() { until.min(Instant::now() + WAIT_OF_ECR) } else { until };
         let wanted = (repository, &Wanted::Image(id.clone()));
         let wait = Wait { until, takes_redirect: false };
@@ -131,7 +132,9 @@ impl Service {
         id: &ImageId,
     ) -> Result<Image, Refusal<MissingImage>> {
         let image = self.catalog.published_image(repository, id, Consistency::Eventual);
-        match self.if_readable(caller, repository, image).await? {
+        let image = self.if_readable(caller, repository, image);
+        let layout = async { Ok(self.catalog.layout().await?) };
+        match tokio::try_join!(image, layout)?.0 {
             Some(image) => Ok(image),
             None => {
                 let image = self.catalog.published_image(repository, id, Consistency::Strong);
@@ -142,10 +145,10 @@ impl Service {
         }
     }
 
-    /// Whether a rule is for a repository that does not have an image, and lets the caller read
-    /// what comes. A repository that was created here is not filled from elsewhere: whoever has its
-    /// name there could put images into it. `is_denied` says that there is no repository that the
-    /// caller may read. One query, and one request more if there is a rule, and it lets the caller
+    /// Whether the worker may fetch a missing image of this repository for this caller. This needs
+    /// a rule. The worker does not fetch into a repository that was created here: otherwise the
+    /// owner of the same name in the upstream could add images to it. `is_denied`: the caller may
+    /// read no such repository so far. One query; one more request if a rule allows the caller to
     /// read.
     async fn is_under_rule(
         &self,
@@ -159,8 +162,7 @@ impl Service {
         }
         let Some(rule) = self.catalog.rule_for(repository).await? else { return Ok(false) };
         match access {
-            // The rule's grants are those of a repository that it makes. One that is there has its
-            // own.
+            // A new repository gets the rule's grants. An existing one has its own.
             Access::IfGrantedTo(account) if is_denied => Ok(rule.accounts.contains(account)
                 && self.catalog.repository(repository).await?.is_none()),
             _ => {
@@ -169,20 +171,16 @@ impl Service {
         }
     }
 
-    /// A URL to download an image's manifest from, for requests with this method, and the
-    /// manifest's digest. The download's `Content-Type` is the manifest's media type. The same
-    /// requests as [`image`](Self::image).
+    /// A URL to download an image's manifest from, for requests with this method. The download's
+    /// `Content-Type` is the manifest's media type. No request.
     pub async fn manifest_url(
         &self,
-        caller: &Caller,
         repository: &Repository,
-        id: &ImageId,
+        image: &Image,
         method: Method,
-        longest_wait: Duration,
-    ) -> Result<(Digest, DownloadUrl), Refusal<MissingImage>> {
-        let Image { digest, .. } = self.image(caller, repository, id, longest_wait).await?;
-        let object_key = ObjectKey::of_manifest(&repository.registry, &digest);
-        Ok((digest, self.store.download_url(&object_key, method).await?))
+    ) -> Result<DownloadUrl, Fault> {
+        let object_key = ObjectKey::of_manifest(&repository.registry, &image.digest);
+        self.store.download_url(&object_key, method).await
     }
 
     /// The published images of these names, in their order. One request for each digest and two for
@@ -198,8 +196,8 @@ impl Service {
         Ok(a_few_at_once(images).await.into_iter().collect::<Result<_, _>>()?)
     }
 
-    /// The same as [`images`](Self::images), and images that are not here are fetched, as
-    /// [`image`](Self::image) does; a few at once. One query more if there are any.
+    /// The same as [`images`](Self::images), but lets the worker fetch missing images, as
+    /// [`image`](Self::image) does; a few at once. One more query if images are missing.
     pub async fn images_or_fetched(
         &self,
         caller: &Caller,
@@ -245,21 +243,32 @@ impl Service {
         Ok(image.ok_or(Mismatch::Missing(MissingImage::Absent)).and_then(|image| name.check(image)))
     }
 
-    /// The manifests of images that the caller may read, byte for byte, in their order. One request
-    /// to S3 for each, a few at once.
+    /// The unchanged manifests of images that the caller may read, in their order. One request to
+    /// S3 for each, a few at once.
     pub async fn manifests(
         &self,
         repository: &Repository,
         images: &[Image],
-    ) -> Result<Vec<String>, Fault> {
+    ) -> Result<Vec<Arc<str>>, Fault> {
         let manifests = images.iter().map(|image| self.manifest(repository, image)).collect();
         a_few_at_once(manifests).await.into_iter().collect()
     }
 
-    async fn manifest(&self, repository: &Repository, image: &Image) -> Result<String, Fault> {
+    /// The manifest of an image that the caller may read, byte for byte. One request to S3, or none
+    /// if this function instance has read it lately.
+    pub async fn manifest(
+        &self,
+        repository: &Repository,
+        image: &Image,
+    ) -> Result<Arc<str>, Fault> {
         let object_key = ObjectKey::of_manifest(&repository.registry, &image.digest);
+        if let Some(manifest) = self.manifests.get(&object_key) {
+            return Ok(manifest);
+        }
         let bytes = self.store.get(&object_key, image.manifest_size).await?;
-        String::from_utf8(bytes).map_err(|_| Fault::garbled(Backend::S3))
+        let manifest = String::from_utf8(bytes).map_err(|_| Fault::garbled(Backend::S3))?.into();
+        self.manifests.insert(object_key, &manifest);
+        Ok(manifest)
     }
 
     /// Images that the caller may read, in their order, with their tags, up to [`MOST_TAGS`] each.
@@ -292,7 +301,7 @@ impl Service {
     }
 }
 
-/// Whether a tag is to be looked up again where it comes from.
+/// Whether the tag must be looked up again in the other registry.
 fn is_due(image: &Image) -> bool {
     let now = seconds_since_1970(SystemTime::now());
     image.checked_at.is_some_and(|checked_at| now.saturating_sub(checked_at) > TAG_LIFE.as_secs())

@@ -39,15 +39,21 @@ mod lambda {
 }
 mod local {
     mod command;
+    mod data;
 }
 mod oci {
     mod faults;
     mod registry;
 }
 mod publish {
+    mod archives;
+    mod choice;
     mod command;
+    mod docker_archives;
     mod faults;
     mod other_registries;
+    mod proxies;
+    mod registry_credentials;
     mod sources;
     mod standard_input;
     mod untrusted_sources;
@@ -58,16 +64,31 @@ mod pull_through {
     mod interruptions;
     mod logs;
     mod pulls;
+    mod registries;
     mod rules;
     mod secrets;
     mod tags;
+}
+mod push {
+    mod access;
+    mod blobs;
+    mod manifests;
+    mod proxy;
 }
 mod store {
     mod download_url;
     mod multipart_upload;
 }
+mod tool {
+    mod names;
+    mod output;
+    mod settings;
+    mod tls;
+}
 mod upstream {
     mod authorization;
     mod check;
     mod client;
+    mod encodings;
+    mod registries;
 }

@@ -15,7 +15,7 @@ from tests.pull.refusals import Refusal, is_refused
 from tests.pull_through.upstreams import FOLDER, Upstream
 
 # What the registry says before the reason.
-UPSTREAM = "There was an issue getting this from the upstream registry of the pull through cache rule"
+UPSTREAM = "There was an issue getting this from the upstream registry of the pull-through cache rule"
 
 FORMS = ["single", "index"]
 # Repositories of the upstreams that are not for one client: of the first, an index is copied as a whole; of the second, the

@@ -170,7 +170,7 @@ def registry(api_url: str):
                 if name.lower() not in ("connection", "content-length", "transfer-encoding"):
                     self.send_header(name, value)
             if answer.status == 401:
-                self.send_header("WWW-Authenticate", 'Basic realm="layergate"')
+                self.send_header("WWW-Authenticate", 'Basic realm="layergate: log in as AWS"')
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -1,6 +1,7 @@
-"""Who may do what: the roles and policies of template.yaml, beside the calls that the code makes."""
+"""Who may do what: the roles and policies of template.yaml, beside the roles of the code."""
 
-import re
+import json
+import subprocess
 
 import pytest
 from translation import ROOT, only, translated
@@ -28,52 +29,24 @@ def actions(found: list[dict]) -> set[str]:
     return {action for statement in found for action in listed(statement["Action"])}
 
 
-# The permission of each call that the code makes.
-PERMISSIONS = {
-    "batch_get_item": "dynamodb:BatchGetItem",
-    "delete_item": "dynamodb:DeleteItem",
-    "get_item": "dynamodb:GetItem",
-    "put_item": "dynamodb:PutItem",
-    "query": "dynamodb:Query",
-    # The items of transact_write_items, which has no permission of its own.
-    "ConditionCheck": "dynamodb:ConditionCheckItem",
-    "Delete": "dynamodb:DeleteItem",
-    "Put": "dynamodb:PutItem",
-    "Update": "dynamodb:UpdateItem",
-    "transact_write_items": None,
-    "get_object": "s3:GetObject",
-    "head_object": "s3:GetObject",
-    "generate_mac": "kms:GenerateMac",
-    "get_secret_value": "secretsmanager:GetSecretValue",
-    "invoke": "lambda:InvokeFunction",
-    "put_object": "s3:PutObject",
-    "create_multipart_upload": "s3:PutObject",
-    "upload_part": "s3:PutObject",
-    "complete_multipart_upload": "s3:PutObject",
-    "abort_multipart_upload": "s3:AbortMultipartUpload",
-    "list_multipart_uploads": "s3:ListBucketMultipartUploads",
-    "list_objects_v2": "s3:ListBucket",
-    "delete_objects": "s3:DeleteObject",
-    # The local stack makes its own table and bucket.
-    "create_bucket": None,
-    "create_table": None,
-    "head_bucket": None,
-    "wait_until_table_exists": None,
-    # A client that is made at its first use.
-    "get_or_init": None,
-}
-
-READS = {"dynamodb:GetItem", "dynamodb:Query"}
 LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 
 
-def permissions(*patterns: str) -> set[str]:
-    """What the code in these files needs."""
-    files = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
-    text = "".join(path.read_text() for path in files)
-    calls = set(re.findall(r"\bclient\s*\.\s*([a-z0-9_]+)\(", text))
-    items = set(re.findall(r"\b(ConditionCheck|Delete|Put|Update)::builder\(", text))
-    return {PERMISSIONS[call] for call in calls | items} - {None}
+@pytest.fixture(scope="module")
+def roles() -> dict:
+    """What each role of the code may do, as core/src/role.rs lists it."""
+    command = ["cargo", "run", "--quiet", "--package", "layergate-core", "--example", "permissions"]
+    return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+
+
+def of(role: dict) -> set[str]:
+    """The role's permissions, by their names in a policy."""
+    return {f"dynamodb:{action}" for action in role["table"]} | {f"s3:{action}" for action in role["bucket"]}
+
+
+def patterns(role: dict) -> list[str]:
+    """The partitions that the role may write, as a condition of a policy names them."""
+    return [f"{keys}*" if keys.endswith("#") else keys for keys in role["writes"]]
 
 
 def written_by(found: list[dict]) -> list[str]:
@@ -86,22 +59,17 @@ def written_by(found: list[dict]) -> list[str]:
     return listed(write["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"])
 
 
-def test_the_function_may_do_what_it_does_and_no_more(resources: dict) -> None:
-    calls = permissions("core/src/catalog/table.rs", "core/src/store.rs", "src/access/*.rs")
-    assert calls == READS | {"s3:GetObject", "kms:GenerateMac"}
-    asks = permissions("core/src/catalog/fill.rs", "core/src/worker.rs")
-    assert asks == {"dynamodb:DeleteItem", "dynamodb:PutItem", "lambda:InvokeFunction"}
+def test_the_function_may_do_what_a_puller_does_and_no_more(resources: dict, roles: dict) -> None:
+    asks = {"lambda:InvokeFunction", "kms:GenerateMac", "kms:Decrypt"}
     traces = {"xray:PutTelemetryRecords", "xray:PutTraceSegments"}
-    key = {"kms:Decrypt"}
-    assert actions(statements(resources, "FunctionRole")) == calls | asks | LOGS | traces | key
+    assert actions(statements(resources, "FunctionRole")) == of(roles["Puller"]) | asks | LOGS | traces
     assert "ManagedPolicyArns" not in resources["FunctionRole"]["Properties"]
     assert resources["Function"]["Properties"]["Role"] == {"Fn::GetAtt": ["FunctionRole", "Arn"]}
 
 
-def test_the_function_writes_nothing_but_what_it_asks_for(resources: dict) -> None:
+def test_the_function_writes_nothing_but_what_it_asks_for(resources: dict, roles: dict) -> None:
+    assert patterns(roles["Puller"]) == ["fill#*"]
     assert written_by(statements(resources, "FunctionRole")) == ["fill#*"]
-    keys = (ROOT / "core/src/catalog/schema.rs").read_text()
-    assert re.findall(r'"fill#', keys), "the keys of fills begin otherwise"
 
 
 @pytest.mark.parametrize("holder", ["FunctionRole", "PullThroughPolicy"])
@@ -110,20 +78,15 @@ def test_the_worker_is_the_only_function_that_may_be_invoked(resources: dict, ho
     assert invoke["Resource"] == {"Fn::GetAtt": ["Worker", "Arn"]}
 
 
-def test_publishers_may_do_what_the_tool_does_and_no_more(resources: dict) -> None:
-    # The tool reads single records and never an object; that it may list shows it which objects are missing.
-    calls = permissions("core/src/catalog/*.rs", "core/src/store/upload.rs")
+def test_publishers_may_do_what_the_tool_does_and_no_more(resources: dict, roles: dict) -> None:
     key = {"kms:Decrypt", "kms:GenerateDataKey"}
-    assert actions(statements(resources, "PublisherPolicy")) == calls | key | {"s3:ListBucket"}
+    assert actions(statements(resources, "PublisherPolicy")) == of(roles["Publisher"]) | key
 
 
-def test_who_manages_rules_writes_no_image_and_no_layer(resources: dict) -> None:
+def test_who_manages_rules_writes_no_image_and_no_layer(resources: dict, roles: dict) -> None:
     found = statements(resources, "PullThroughPolicy")
-    writes = {"dynamodb:DeleteItem", "dynamodb:PutItem"}
-    assert actions(found) == READS | writes | {"lambda:InvokeFunction", "kms:Decrypt"}
-    assert written_by(found) == ["registry#*", "table"]
-    keys = (ROOT / "core/src/catalog/schema.rs").read_text()
-    assert 'format!("registry#{registry}")' in keys and '("table".to_owned(), "layout".to_owned())' in keys
+    assert actions(found) == of(roles["RuleManager"]) | {"lambda:InvokeFunction", "kms:Decrypt"}
+    assert written_by(found) == patterns(roles["RuleManager"])
 
 
 SERVICES = {
@@ -146,11 +109,8 @@ def test_the_worker_may_publish_clean_and_read_its_secrets_and_no_more(resources
     assert resources["Worker"]["Properties"]["Role"] == {"Fn::GetAtt": ["WorkerRole", "Arn"]}
     role = resources["WorkerRole"]["Properties"]
     assert role["ManagedPolicyArns"] == [{"Ref": "PublisherPolicy"}, {"Ref": "CleanerPolicy"}]
-    # All else that it does, it does by the library, as the tool does.
-    calls = permissions("worker/src/**/*.rs")
-    assert calls == {"secretsmanager:GetSecretValue"}
     found = statements(resources, "WorkerRole")
-    assert actions(found) == calls | LOGS
+    assert actions(found) == {"secretsmanager:GetSecretValue"} | LOGS
     [secrets] = [one for one in found if one["Action"] == "secretsmanager:GetSecretValue"]
     prefix = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:"
     assert secrets["Resource"] == {"Fn::Sub": f"{prefix}ecr-pullthroughcache/*"}
@@ -173,11 +133,9 @@ def test_no_role_has_a_policy_that_is_not_written_here_but_the_one_for_api_gatew
     assert managed.keys() == {"ApiLogsWriter", "WorkerRole"}
 
 
-def test_cleaners_may_do_what_the_tool_does_and_no_more(resources: dict) -> None:
-    catalog = permissions("core/src/catalog/*.rs") - {"dynamodb:BatchGetItem"}
-    store = permissions("core/src/store/clean.rs") | {"s3:AbortMultipartUpload"}
+def test_cleaners_may_do_what_the_tool_does_and_no_more(resources: dict, roles: dict) -> None:
     found = statements(resources, "CleanerPolicy")
-    assert actions(found) == catalog | store | {"kms:Decrypt"}
+    assert actions(found) == of(roles["Cleaner"]) | {"kms:Decrypt"}
     [objects, manifests] = [one["Resource"] for one in found if "s3:DeleteObject" in listed(one["Action"])]
     assert objects == {"Fn::Sub": "${Bucket.Arn}/layers/*"}
     assert manifests == {"Fn::Sub": "${Bucket.Arn}/manifests/*"}

@@ -1,7 +1,7 @@
 //! Images and repositories as the catalog takes them.
 
-use layergate_core::catalog::{LayerRecord, NewImage};
-use layergate_core::types::{Digest, RegistryId, Repository, RepositoryName};
+use layergate_core::catalog::NewImage;
+use layergate_core::types::{Descriptor, Digest, RegistryId, Repository, RepositoryName};
 use layergate_local::ACCOUNT;
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ pub fn images_of(layout: &Layout) -> Vec<NewImage> {
         let below = manifest["manifests"].as_array().cloned().unwrap_or_default();
         below.iter().for_each(|image| collect(layout, image, images));
         let layers = manifest["layers"].as_array().cloned().unwrap_or_default();
-        let layers = manifest.get("config").into_iter().chain(&layers).map(|layer| LayerRecord {
+        let layers = manifest.get("config").into_iter().chain(&layers).map(|layer| Descriptor {
             digest: digest(layer),
             size: layer["size"].as_u64().unwrap(),
             media_type: layer["mediaType"].as_str().unwrap().to_owned(),

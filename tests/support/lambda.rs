@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use lambda_runtime::{Context, LambdaEvent};
 use layergate_core::config::Config;
+use layergate_upstream::Http;
 use layergate_worker::Worker;
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -43,7 +44,8 @@ impl Lambda {
     pub async fn with(stack: &Stack, delivery: Delivery, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = stack.local.engines.config();
         change(&mut config);
-        let worker = Arc::new(Worker::new(&stack.local.engines.sdk_config(), &config));
+        let worker =
+            Arc::new(Worker::new(&stack.local.engines.sdk_config(), &config, Http::direct));
         let delivery = Arc::new(Mutex::new(delivery));
         let events = Arc::new(Mutex::new(Vec::new()));
         let (current, record) = (delivery.clone(), events.clone());

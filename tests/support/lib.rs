@@ -8,14 +8,17 @@ mod images;
 mod lambda;
 mod layout;
 mod local_process;
+mod mistakes;
 mod programs;
 mod proxy;
 mod pull_through;
+mod push;
 mod registry;
 mod runtime_api;
 mod steps;
 mod stub_registry;
 mod table;
+mod tls;
 pub mod upstream;
 
 use std::collections::HashMap;
@@ -41,15 +44,18 @@ pub use faults::{FAULTS, Fault, FaultProxy, SIGNED_TOO_EARLY};
 pub use images::{images_of, repository};
 pub use lambda::{Delivery, Lambda};
 pub use layout::{Layout, sha256};
-pub use local_process::{layergate, start_local, stop_local};
+pub use local_process::{layergate, start_local, start_local_at, start_local_with, stop_local};
+pub use mistakes::{Mistakes, mistake, with};
 pub use programs::{program, tool};
-pub use proxy::{count_requests, forward, nobody_listens, serve};
+pub use proxy::{ForwardProxy, count_requests, forward, nobody_listens, serve};
 pub use pull_through::{cached, image_digest, now, secret, verified};
+pub use push::{Pushed, Registry};
 pub use registry::{pull, registry_event};
 pub use runtime_api::{RuntimeApi, as_lambda_starts, end_worker, worker};
 pub use steps::{at_each_step, between_steps, is_exhaustive, steps, waiting_at, waiting_at_both};
 pub use stub_registry::{Gate, Recorder, Switch, breaking, headed};
-pub use table::{age_cleaners_and_intents, assert_consistent, rows};
+pub use table::{age_cleaners_and_intents, all_rows, assert_consistent, rows};
+pub use tls::TlsServer;
 
 pub const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetDownloadUrlForLayer";
 
@@ -175,6 +181,13 @@ impl Stack {
         answer.body
     }
 
+    /// The file of the embedded S3 that is a layer's object.
+    pub fn object_of(&self, digest: &str) -> PathBuf {
+        let (algorithm, hex) = digest.split_once(':').unwrap();
+        let layers = self.folder.path().join("s3/layergate/layers").join(ACCOUNT);
+        layers.join(algorithm).join(hex)
+    }
+
     /// All files of the embedded S3 whose names begin so: how it keeps uploads that were not ended.
     pub fn unfinished_uploads(&self) -> Vec<PathBuf> {
         let files = std::fs::read_dir(self.folder.path().join("s3")).unwrap();
@@ -220,6 +233,8 @@ pub struct Answer {
     pub status: u64,
     pub headers: HashMap<String, String>,
     pub body: Value,
+    /// The body, byte for byte.
+    pub text: String,
 }
 
 impl Answer {
@@ -335,6 +350,7 @@ pub fn answer(response: &Value) -> Answer {
     Answer {
         status: response["statusCode"].as_u64().unwrap(),
         headers: headers.collect(),
+        text: response["body"].as_str().unwrap().to_owned(),
         body: match response["body"].as_str().unwrap() {
             "" => Value::Null,
             body => serde_json::from_str(body).unwrap(),

@@ -12,9 +12,29 @@ use super::{stderr, tool};
 
 /// Starts a stack and waits until it says that it is up. Gives what `. local.env` sets.
 pub async fn start_local(data: &Path, log: Stdio) -> (Child, HashMap<String, String>) {
+    start_local_with(0, data, log, &[]).await
+}
+
+/// The same at a port.
+pub async fn start_local_at(
+    port: u16,
+    data: &Path,
+    log: Stdio,
+) -> (Child, HashMap<String, String>) {
+    start_local_with(port, data, log, &[]).await
+}
+
+/// The same, with these environment variables.
+pub async fn start_local_with(
+    port: u16,
+    data: &Path,
+    log: Stdio,
+    variables: &[(&str, &str)],
+) -> (Child, HashMap<String, String>) {
     let mut stack = Command::new(tool())
-        .args(["local", "--port", "0", "--data"])
+        .args(["local", "--port", &port.to_string(), "--data"])
         .arg(data)
+        .envs(variables.iter().copied())
         .env("RUST_LOG", "trace") // nobody asks for it: what is logged is decided in one place
         .stdout(Stdio::piped())
         .stderr(log)

@@ -5,7 +5,7 @@ use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use layergate_core::types::{Digest, ImageTag};
-use layergate_upstream::{Blob, Credentials, Error, Trust, Upstream, UpstreamRepository};
+use layergate_upstream::{Blob, Credentials, Error, Http, Trust, Upstream, UpstreamRepository};
 
 use super::{headed, sha256};
 
@@ -14,7 +14,7 @@ pub fn client(url: &str, credentials: Option<Credentials>) -> Upstream {
     let host = url.strip_prefix("http://").unwrap();
     let repository = UpstreamRepository::parse(&format!("{host}/team/app")).unwrap();
     let trust = Trust { hosts: vec![repository.host().clone()], plain_http: true };
-    Upstream::new(repository, credentials, trust).unwrap()
+    Upstream::new(repository, credentials, Http::direct(trust).unwrap()).unwrap()
 }
 
 pub fn credentials() -> Option<Credentials> {

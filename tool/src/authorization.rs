@@ -1,16 +1,23 @@
-//! Logging in to a registry: a token of the API's `GetAuthorizationToken`, which is the password.
+//! Logging in to a registry: the API's `GetAuthorizationToken` returns a token, which is the
+//! password.
 
-use std::env;
+use std::{env, fmt};
 
 use aws_sdk_ecr::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_ecr::config::{ConfigBag, Intercept, Region, RuntimeComponents};
-use aws_sdk_ecr::error::{BoxError, DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_ecr::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_types::SigningName;
 use layergate_core::aws;
+use layergate_core::fault::{credentials_problem, root_cause};
 use layergate_core::types::TOKEN_USER;
+use layergate_upstream::{TlsProblem, Url};
 use serde::Serialize;
 
-/// What to log in with. It is a credential.
+/// What to do if there are no AWS credentials.
+pub const NO_CREDENTIALS: &str =
+    "run 'aws configure' or 'aws sso login', or for a local stack '. .layergate/local.env'";
+
+/// A user name and a password for docker. It is a credential.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Login {
@@ -22,12 +29,27 @@ pub struct Login {
     pub expires_at: i64,
 }
 
-/// Why there is none: a sentence with what, where, and what to do.
+/// Why there is no login: a sentence with what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct LoginError(String);
+pub enum LoginError {
+    /// `API_URL` is not the URL of an API. The value is not repeated: it may contain a password.
+    #[error(
+        "the setting API_URL must be the URL of ECR's API without a user or a query, such as \
+         https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com/Prod"
+    )]
+    NoUrl,
+    /// The API gave no token.
+    #[error("cannot log in at {api}: {problem}")]
+    Refused {
+        /// The API.
+        api: Api,
+        /// What went wrong, and what to do.
+        problem: String,
+    },
+}
 
-/// ECR's API of a deployment, as the setting `API_URL` or the registry's host names it.
+/// ECR's API of a deployment, as the setting `API_URL` or the registry's host names it. Displayed
+/// as its URL, which has nothing secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Api {
     url: String,
@@ -35,52 +57,65 @@ pub struct Api {
     region: Option<String>,
 }
 
-/// The stage that the template gives ECR's API if nobody names it otherwise.
+impl fmt::Display for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
+}
+
+/// The template's default name for the stage of ECR's API.
 const DEFAULT_STAGE: &str = "Prod";
 
 impl Api {
     /// The API at `API_URL`; `None` if that is not set.
-    pub fn from_env() -> Option<Self> {
-        let url = env::var("API_URL").ok().filter(|url| !url.is_empty())?;
-        let region = region_of(host_of(&url));
-        Some(Self { url, region })
+    pub fn from_env() -> Result<Option<Self>, LoginError> {
+        let Some(url) = env::var("API_URL").ok().filter(|url| !url.is_empty()) else {
+            return Ok(None);
+        };
+        let is_api = Url::parse(&url).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+        });
+        match is_api {
+            true => Ok(Some(Self { region: region_of(host_of(&url)), url })),
+            false => Err(LoginError::NoUrl),
+        }
     }
 
     /// The API whose registry is at `server`: a host's name, perhaps with a port, or a URL of it.
     /// That is the API at `API_URL` if it has that host; otherwise the stage `Prod` of an API with
-    /// API Gateway's own name. `None` if it is neither: no other host is sent a request that is
-    /// signed with AWS credentials.
-    pub fn of_registry(server: &str) -> Option<Self> {
+    /// API Gateway's own name. `None` if it is neither: no other host gets a request that is signed
+    /// with AWS credentials.
+    pub fn of_registry(server: &str) -> Result<Option<Self>, LoginError> {
         let host = host_of(server);
+        let by_name = region_of(host).map(|region| Self {
+            url: format!("https://{host}/{DEFAULT_STAGE}"),
+            region: Some(region),
+        });
         match Self::from_env() {
-            Some(api) if host_of(&api.url) == host => Some(api),
-            _ => region_of(host).map(|region| Self {
-                url: format!("https://{host}/{DEFAULT_STAGE}"),
-                region: Some(region),
-            }),
+            Ok(Some(api)) if host_of(&api.url) == host => Ok(Some(api)),
+            Err(error) if by_name.is_none() => Err(error),
+            _ => Ok(by_name),
         }
     }
 
     /// Asks for a token, with the AWS credentials that the AWS CLI would use.
     pub async fn log_in(&self) -> Result<Login, LoginError> {
-        let failed = |what: String| LoginError(format!("cannot log in at {}: {what}", self.url));
+        let failed = |problem| LoginError::Refused { api: self.clone(), problem };
         let sdk = aws::from_standard_chain().await;
+        let sdk = sdk.map_err(|error| failed(format!("the setting {error}")))?;
         let region = self.region.clone().map(Region::new).or_else(|| sdk.region().cloned());
         let region =
-            region.ok_or_else(|| failed("no region is configured; set AWS_REGION".to_owned()))?;
+            region.ok_or_else(|| failed("there is no region; set AWS_REGION".to_owned()))?;
         let config = aws_sdk_ecr::config::Builder::from(&sdk)
             .endpoint_url(&self.url)
             .region(region)
             .interceptor(SignForExecuteApi)
             .build();
         let answer = aws_sdk_ecr::Client::from_conf(config).get_authorization_token().send().await;
-        let answer = answer.map_err(|error| match (error.code(), error.message()) {
-            (Some(code), Some(message)) => failed(format!("{code}: {message}")),
-            _ => failed(format!(
-                "{}; check API_URL, the network, and that there are AWS credentials",
-                DisplayErrorContext(&error)
-            )),
-        })?;
+        let answer = answer.map_err(|error| failed(self.problem(&error)))?;
         let data = answer.authorization_data().first();
         let login = data.and_then(|data| {
             let pair = base64_text(data.authorization_token()?)?;
@@ -90,9 +125,44 @@ impl Api {
                 expires_at: data.expires_at()?.secs(),
             })
         });
-        login.ok_or_else(|| failed("what answers there is not layergate".to_owned()))
+        login.ok_or_else(|| failed(NO_API.to_owned()))
+    }
+
+    /// What went wrong, and what to do.
+    fn problem<E>(&self, error: &SdkError<E>) -> String
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        if let (Some(code), Some(message)) = (error.code(), error.message()) {
+            return format!("{code}: {message}");
+        }
+        if let Some(problem) = credentials_problem(error) {
+            return format!("{problem}; {NO_CREDENTIALS}");
+        }
+        let tls = match self.url.starts_with("http://") {
+            true => TlsProblem::of_plain(error),
+            false => TlsProblem::of(error),
+        };
+        if let Some(problem) = tls {
+            let advice =
+                problem.advice("begin API_URL with http://", "begin API_URL with https://");
+            return format!("the server {problem}; {advice}");
+        }
+        match error {
+            SdkError::ServiceError(_) | SdkError::ResponseError(_) => NO_API.to_owned(),
+            SdkError::TimeoutError(_) => {
+                "there was no answer in time; check API_URL and the network".to_owned()
+            }
+            error => {
+                let cause = root_cause(error);
+                format!("the server cannot be reached: {cause}; check API_URL and the network")
+            }
+        }
     }
 }
+
+/// Why the answer of a server cannot be used.
+const NO_API: &str = "the server is not a layergate API; check API_URL";
 
 fn base64_text(value: &str) -> Option<String> {
     use base64::Engine;
@@ -139,11 +209,12 @@ impl Intercept for SignForExecuteApi {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_a_registry_that_is_known_is_logged_in_to() {
+    fn only_known_registries_get_signed_requests() {
         let cases = [
             ("a host", "a1b2.execute-api.eu-west-1.amazonaws.com", Some("eu-west-1")),
             (
@@ -163,7 +234,7 @@ mod tests {
             ("nothing", "", None),
         ];
         for (description, server, region) in cases {
-            let api = Api::of_registry(server);
+            let api = Api::of_registry(server).unwrap();
             assert_eq!(api.as_ref().and_then(|api| api.region.as_deref()), region, "{description}");
             let url = region.map(|_| format!("https://{}/Prod", host_of(server)));
             assert_eq!(api.map(|api| api.url), url, "{description}");

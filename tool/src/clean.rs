@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::HumanBytes;
 use layergate_core::catalog::CleanError;
 use layergate_core::clean::{Cleaning, Freed, Position};
+use layergate_core::role::Cleaner;
 use layergate_core::types::RegistryId;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -27,19 +28,19 @@ pub struct Arguments {
     dry_run: bool,
 }
 
-/// What was removed, or would be.
+/// What was deleted, or would be with a dry run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Cleaned {
     registry_id: String,
-    /// Whether nothing was removed.
+    /// Whether the command only printed.
     dry_run: bool,
     /// Objects of the bucket: layers and manifests.
     objects: u64,
     bytes: u64,
     /// Records of layers that no image references.
     layers: u64,
-    /// Records of images whose publishing or deletion did not end.
+    /// Records of images whose publishing or deletion was never completed.
     images: u64,
     uploads: u64,
 }
@@ -56,7 +57,7 @@ impl fmt::Display for Cleaned {
         writeln!(
             f,
             "{} {} objects with {}, records of {} layers and {} unfinished images, and {} unfinished uploads",
-            if self.dry_run { "would free" } else { "freed" },
+            if self.dry_run { "would delete" } else { "deleted" },
             self.objects,
             HumanBytes(self.bytes),
             self.layers,
@@ -66,13 +67,13 @@ impl fmt::Display for Cleaned {
     }
 }
 
-/// Runs the command. When `interruption` is cancelled, it ends what it has begun and stops.
+/// Runs the command. When `interruption` is cancelled, it completes the current step and stops.
 pub async fn run(
     arguments: Arguments,
     format: Format,
     interruption: CancellationToken,
 ) -> Result<(), Error> {
-    let session = Session::open().await?;
+    let session = Session::<Cleaner>::open().await?;
     let cleaning = Cleaning {
         catalog: &session.catalog,
         store: &session.store,
@@ -87,11 +88,7 @@ pub async fn run(
     progress.finish();
     let cleaned = cleaned.map_err(|error| match error {
         CleanError::Lapsed => Error::Local(
-            "this machine stood still for so long that others took the cleaning for dead; run it again".to_owned(),
-        ),
-        CleanError::OtherBucket => Error::Conflict(
-            "the bucket has none of the layers that the table has a record of, so nothing was removed; check that \
-             TABLE_NAME and BUCKET_NAME belong together"
+            "this machine was suspended for too long, so other commands no longer count on this clean; run it again"
                 .to_owned(),
         ),
         CleanError::Fault(fault) => fault.into(),

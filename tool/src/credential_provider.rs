@@ -1,4 +1,4 @@
-//! `layergate credential-provider`: a kubelet asks it for the credentials of an image's registry.
+//! `layergate credential-provider`: a kubelet runs it to get credentials for an image's registry.
 //!
 //! Source: [Configure a kubelet image credential
 //! provider](https://kubernetes.io/docs/tasks/administer-cluster/kubelet-credential-provider/) and
@@ -20,11 +20,11 @@ pub const ABOUT: &str = "Answer a kubelet's request for credentials, as its plug
 
 const API_VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";
 
-/// How long a kubelet keeps the answer. A token lives twice as long, so a pull never begins with
-/// one that is about to expire.
+/// How long a kubelet keeps the answer. A token expires after twice that time, so a kubelet never
+/// starts a pull with a token that is about to expire.
 const CACHE_DURATION: &str = "6h0m0s";
 
-/// More bytes than a request has.
+/// No request has more bytes.
 const LONGEST_REQUEST: u64 = 64 * 1024;
 
 #[derive(Deserialize)]
@@ -46,17 +46,17 @@ pub async fn run() -> Result<(), Error> {
     })?;
     if request.api_version != API_VERSION {
         return Err(Error::Usage(format!(
-            "the request is of '{}', and this provider knows {API_VERSION}; name that in the kubelet's configuration",
+            "the request has the API version '{}'; set {API_VERSION} in the kubelet's CredentialProviderConfig",
             request.api_version
         )));
     }
     let host = request.image.split('/').next().unwrap_or_default();
-    let auth = match Api::of_registry(host) {
+    let auth = match Api::of_registry(host)? {
         Some(api) => {
             let login = api.log_in().await?;
             json!({host: {"username": login.username, "password": login.password}})
         }
-        // No credentials: the kubelet pulls without.
+        // The kubelet then pulls without credentials.
         None => json!({}),
     };
     output::print_json(&json!({

@@ -1,6 +1,6 @@
-//! docker's credential helper: logs in when docker, podman or containers' other tools want to pull.
+//! docker's credential helper: it logs in when docker, podman, buildah or skopeo pulls.
 //!
-//! It stores nothing. A token is asked for whenever one is wanted, so there is none to expire.
+//! It stores nothing. It requests a new token each time, so no stored token can expire.
 //!
 //! Source:
 //! [docker-credential-helpers](https://github.com/docker/docker-credential-helpers#development),
@@ -12,11 +12,11 @@ use std::process::ExitCode;
 use layergate_tool::authorization::Api;
 use serde_json::json;
 
-/// The words by which docker knows that there are no credentials, and goes on without.
+/// docker takes these words to mean that there are no credentials, and continues without.
 /// Source: `errCredentialsNotFoundMessage` in docker-credential-helpers.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
-/// More bytes than any request has.
+/// No request has more bytes.
 const LONGEST_REQUEST: u64 = 64 * 1024;
 
 #[tokio::main(flavor = "current_thread")]
@@ -24,7 +24,7 @@ async fn main() -> ExitCode {
     let action = std::env::args().nth(1);
     let answer = match action.as_deref() {
         Some("get") => get().await,
-        // Whoever logs in has what to log in with here already.
+        // There is nothing to store: the AWS credentials are on this machine already.
         Some("store" | "erase") => Ok(String::new()),
         Some("list") => Ok("{}".to_owned()),
         _ => Err("usage: docker-credential-layergate get|store|erase|list, as docker calls it"
@@ -44,7 +44,8 @@ async fn get() -> Result<String, String> {
     let read = io::stdin().take(LONGEST_REQUEST).read_to_string(&mut server);
     read.map_err(|error| format!("cannot read the server's URL on standard input: {error}"))?;
     let server = server.trim();
-    let api = Api::of_registry(server).ok_or_else(|| NOT_FOUND.to_owned())?;
+    let api = Api::of_registry(server).map_err(|error| error.to_string())?;
+    let api = api.ok_or_else(|| NOT_FOUND.to_owned())?;
     let login = api.log_in().await.map_err(|error| error.to_string())?;
     Ok(json!({"ServerURL": server, "Username": login.username, "Secret": login.password})
         .to_string())

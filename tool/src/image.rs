@@ -4,6 +4,7 @@ use std::fmt;
 
 use layergate_core::catalog::ImageDeletion;
 use layergate_core::catalog::list::ListedImage;
+use layergate_core::role::Publisher;
 use layergate_core::types::{Digest, ImageId, Repository, RepositoryName};
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use crate::output::Format;
 use crate::reference::{ImageReference, repository_name};
 use crate::session::{Session, no_such_repository};
 
-/// What to do with images.
+/// The commands for images.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// List the images of a repository
@@ -33,7 +34,7 @@ pub enum Command {
     },
 }
 
-/// The members of a list of images besides the images.
+/// The head of a list of images.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Head {
@@ -47,7 +48,7 @@ struct Image {
     image_digest: String,
     image_tags: Vec<String>,
     image_manifest_media_type: String,
-    /// In seconds since 1970; null if publishing or deleting it did not end.
+    /// In seconds since 1970; null if its publishing or its deletion is not complete.
     image_pushed_at: Option<u64>,
     layer_digests: Vec<String>,
     /// The images of an index.
@@ -83,7 +84,7 @@ impl fmt::Display for Image {
 struct Deleted {
     registry_id: String,
     repository_name: String,
-    /// The tag, if only that was removed.
+    /// The tag, if only the tag was removed.
     image_tag: Option<String>,
     image_digests: Vec<String>,
 }
@@ -104,7 +105,7 @@ impl fmt::Display for Deleted {
 
 /// Runs the command.
 pub async fn run(command: Command, format: Format) -> Result<(), Error> {
-    let session = Session::open().await?;
+    let session = Session::<Publisher>::open().await?;
     match command {
         Command::List { name } => list(&session, session.repository(name), format).await,
         Command::Delete { reference } => {
@@ -114,7 +115,11 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
     }
 }
 
-async fn list(session: &Session, repository: Repository, format: Format) -> Result<(), Error> {
+async fn list(
+    session: &Session<Publisher>,
+    repository: Repository,
+    format: Format,
+) -> Result<(), Error> {
     if session.catalog.repository(&repository).await?.is_none() {
         return Err(no_such_repository(&repository));
     }
@@ -127,11 +132,14 @@ async fn list(session: &Session, repository: Repository, format: Format) -> Resu
     while let Some(image) = images.next().await?
         && list.print(&Image::from(image))?
     {}
-    list.end()
+    list.end(&format!(
+        "there are no images in '{}', registry {}",
+        repository.name, repository.registry
+    ))
 }
 
 async fn delete(
-    session: &Session,
+    session: &Session<Publisher>,
     repository: Repository,
     image: &ImageId,
 ) -> Result<Deleted, Error> {
@@ -145,14 +153,14 @@ async fn delete(
                 ImageId::Tag(tag) => format!("with the tag '{tag}'"),
             };
             return Err(Error::NotFound(format!(
-                "there is no image {what} in '{}'; see 'layergate image list {}'",
+                "there is no image {what} in '{}'; 'layergate image list {}' lists them",
                 repository.name, repository.name
             )));
         }
         (ImageDeletion::NoRepository, _) => return Err(no_such_repository(&repository)),
         (ImageDeletion::PartOf { image, index }, _) => {
             return Err(Error::Conflict(format!(
-                "the image {image} belongs to the index {index}; delete that, and this goes with it"
+                "the image {image} belongs to the index {index}; delete the index to delete both"
             )));
         }
     };

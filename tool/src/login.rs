@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use layergate_core::config::ConfigError;
 use layergate_tool::authorization::{Api, Login, LoginError};
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::output::Format;
 
-/// As text, the password alone: for `docker login --password-stdin`.
+/// As text, only the password: for `docker login --password-stdin`.
 #[derive(Serialize)]
 struct Password(Login);
 
@@ -20,17 +21,15 @@ impl fmt::Display for Password {
 
 impl From<LoginError> for Error {
     fn from(error: LoginError) -> Self {
-        Self::Local(error.to_string())
+        match error {
+            LoginError::NoUrl => Self::Usage(error.to_string()),
+            LoginError::Refused { .. } => Self::Local(error.to_string()),
+        }
     }
 }
 
 /// Runs the command.
 pub async fn run(format: Format) -> Result<(), Error> {
-    let api = Api::from_env().ok_or_else(|| {
-        Error::Usage(
-            "the setting API_URL is not set; it must be the URL of ECR's API, as `make outputs` prints it"
-                .to_owned(),
-        )
-    })?;
+    let api = Api::from_env()?.ok_or_else(|| ConfigError::Missing(vec!["API_URL"]))?;
     format.print(&Password(api.log_in().await?))
 }

@@ -9,6 +9,7 @@ mod local;
 mod login;
 mod output;
 mod progress;
+mod proxy;
 mod publish;
 mod pull_through;
 mod reference;
@@ -19,6 +20,7 @@ mod source;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -29,14 +31,15 @@ use output::Format;
 const AFTER_HELP: &str = "\
 Settings are environment variables: TABLE_NAME, BUCKET_NAME and DEFAULT_REGISTRY_ID, with the function's values; \
 API_URL for 'login' and 'credential-provider'; WORKER_FUNCTION_NAME for 'pull-through validate'; and AWS's own variables \
-for region, credentials and endpoints. 'make -s outputs' and the file local.env of a local stack set them.
+for region, credentials and endpoints. To set them, run '. .layergate/local.env' for a local stack, or \
+'eval \"$(make -s outputs)\"' for a deployment.
 
 Exit status: 0 done, 1 this machine, AWS or another registry failed, 2 wrong usage or a bad setting, 3 the source cannot \
 be published, 4 the repository, image or rule does not exist, 5 its state does not allow it, 130 interrupted.";
 
 /// Publish and manage the images of a layergate registry, or run the whole stack on this machine.
 #[derive(Debug, Parser)]
-#[command(version, after_help = AFTER_HELP)]
+#[command(name = "layergate", version, after_help = AFTER_HELP)]
 struct Arguments {
     /// Print text for a person, or one JSON object for a script
     #[arg(long, global = true, value_enum, default_value_t)]
@@ -48,6 +51,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Publish(publish::Arguments),
+    Proxy(proxy::Arguments),
     /// Manage repositories and the accounts that may read them
     #[command(subcommand)]
     Repository(repository::Command),
@@ -67,14 +71,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| without_secret(error).exit());
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Error::Local(format!("cannot start: {error}"))),
     };
     let result = runtime.block_on(run(arguments));
-    // A file or a registry that is still being read must not hold up the exit; and what reads from
-    // a registry must not find its timers gone.
+    // Dropping the runtime would wait for threads that still read a file or a registry, and would
+    // take away their timers.
     std::mem::forget(runtime);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,6 +90,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
     let format = arguments.output;
     match arguments.command {
         Command::Publish(arguments) => publish::run(arguments, format, interruption()?).await,
+        Command::Proxy(arguments) => proxy::run(arguments, interruption()?).await,
         Command::Repository(command) => repository::run(command, format).await,
         Command::Image(command) => image::run(command, format).await,
         Command::PullThrough(command) => pull_through::run(command, format).await,
@@ -96,7 +101,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
     }
 }
 
-/// Is cancelled by SIGINT, SIGTERM or SIGHUP. A second SIGINT ends the process on the spot.
+/// A token that SIGINT, SIGTERM and SIGHUP cancel. A second SIGINT ends the process at once.
 fn interruption() -> Result<CancellationToken, Error> {
     let failed = |error| Error::Local(format!("cannot listen to signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -121,14 +126,28 @@ fn interruption() -> Result<CancellationToken, Error> {
     Ok(token)
 }
 
+/// Replaces a user and password in a URL that clap would repeat.
+fn without_secret(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && let Some((scheme, rest)) = value.split_once("://")
+        && let Some((_, host)) = rest.split('/').next().and_then(|first| first.rsplit_once('@'))
+    {
+        let path = rest.find('/').map_or("", |at| &rest[at..]);
+        let hidden = format!("{scheme}://***@{host}{path}");
+        error.insert(ContextKind::InvalidValue, ContextValue::String(hidden));
+    }
+    error
+}
+
 fn fail(error: &Error) -> ExitCode {
     // The sentence may quote names from an archive, and those may have control characters for the
     // terminal.
-    let sentence: String = error
-        .to_string()
-        .chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect();
+    let visible = |c: char| match c {
+        '\n' | '\r' | '\t' => vec![' '],
+        c if c.is_control() => c.escape_default().collect(),
+        c => vec![c],
+    };
+    let sentence: String = error.to_string().chars().flat_map(visible).collect();
     let _ = writeln!(io::stderr(), "layergate: {sentence}"); // nobody has to read it
     ExitCode::from(error.exit_status())
 }

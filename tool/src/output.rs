@@ -1,4 +1,4 @@
-//! What goes to standard output.
+//! Standard output.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 
-/// For whom to print.
+/// The form of the output.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub enum Format {
     /// Text for a person
@@ -27,8 +27,8 @@ impl Format {
         }
     }
 
-    /// Begins to print a result that is a list: in JSON, the object `head` with its elements in the
-    /// member `name`.
+    /// Starts a result that is a list. In JSON, it is the object `head` with one more member,
+    /// `name`, which has the elements.
     pub fn begin_list(self, head: &impl Serialize, name: &str) -> Result<List, Error> {
         let mut list = List { format: self, is_read: true, is_empty: true };
         if let Self::Json = self {
@@ -41,20 +41,21 @@ impl Format {
     }
 }
 
-/// The members of a list besides its elements, where there are none.
+/// The head of a list without other members.
 #[derive(Debug, Serialize)]
 pub struct Nothing {}
 
-/// A list that is printed as its elements come.
+/// A list that is printed element by element.
 #[derive(Debug)]
 pub struct List {
     format: Format,
+    /// Whether somebody still reads standard output.
     is_read: bool,
     is_empty: bool,
 }
 
 impl List {
-    /// Prints an element; `false` if nobody reads the list any more.
+    /// Prints an element. `false` if nobody reads the list any more.
     pub fn print(&mut self, element: &(impl Serialize + Display)) -> Result<bool, Error> {
         match self.format {
             Format::Text => self.write(&element.to_string())?,
@@ -67,8 +68,14 @@ impl List {
         Ok(self.is_read)
     }
 
-    /// Ends the list.
-    pub fn end(mut self) -> Result<(), Error> {
+    /// Ends the list. If it is empty, `if_empty` on standard error says so, and names the setting
+    /// that may be wrong.
+    pub fn end(mut self, if_empty: &str) -> Result<(), Error> {
+        if self.is_empty {
+            let note =
+                format!("layergate: {if_empty}; if that is wrong, check DEFAULT_REGISTRY_ID");
+            let _ = writeln!(io::stderr(), "{note}"); // nobody has to read it
+        }
         match self.format {
             Format::Text => Ok(()),
             Format::Json => self.write("]}\n"),
@@ -90,7 +97,7 @@ fn json(value: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|error| failed(&error))
 }
 
-/// Writes to standard output; `false` if nobody reads it any more, as after `| head`.
+/// Writes to standard output. `false` if nobody reads it any more, as after `| head`.
 fn write(text: &str) -> Result<bool, Error> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),

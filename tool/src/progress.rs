@@ -1,5 +1,5 @@
-//! The progress of publishing and of cleaning, on standard error: bars on a terminal; else a line
-//! for each blob, and none for cleaning.
+//! The progress of publishing and cleaning, on standard error. On a terminal, there are bars.
+//! Otherwise, publishing prints a line for each blob, and cleaning prints nothing.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -25,7 +25,7 @@ pub struct BlobProgress {
 }
 
 impl Progress {
-    /// Looks whether standard error is a terminal.
+    /// Draws bars if standard error is a terminal.
     pub fn new() -> Self {
         let is_terminal = io::stderr().is_terminal();
         let target =
@@ -33,12 +33,12 @@ impl Progress {
         Self { bars: MultiProgress::with_draw_target(target), is_terminal }
     }
 
-    /// Tells what the user should know, and goes on.
+    /// Prints a warning above the bars.
     pub fn warn(&self, warning: &str) {
         self.bars.suspend(|| say(&format!("layergate: {warning}")));
     }
 
-    /// Begins a blob of `size` bytes.
+    /// Starts the bar of a blob of `size` bytes.
     pub fn blob(&self, digest: &Digest, size: u64) -> BlobProgress {
         let style =
             ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -49,17 +49,17 @@ impl Progress {
 }
 
 impl BlobProgress {
-    /// Some more bytes are done.
+    /// Adds to the number of uploaded bytes.
     pub fn advance(&self, bytes: u64) {
         self.bar.inc(bytes);
     }
 
-    /// It starts again from its first byte.
+    /// Sets the bar back to the first byte.
     pub fn restart(&self) {
         self.bar.reset();
     }
 
-    /// The blob is done; `how` says how.
+    /// Ends the bar. `how` says what happened, such as `uploaded`.
     pub fn finish(self, how: &'static str) {
         self.bar.finish_with_message(how);
         if !self.is_terminal {
@@ -72,12 +72,12 @@ impl BlobProgress {
     }
 }
 
-/// The progress of a cleaning.
+/// The progress of a clean.
 #[derive(Debug)]
 pub struct CleanProgress(ProgressBar);
 
 impl CleanProgress {
-    /// Draws only on a terminal.
+    /// Draws a bar if standard error is a terminal.
     pub fn new() -> Self {
         let style = ProgressStyle::with_template("{prefix:<9} {bar:30} {percent:>3}% {msg}");
         let bar = ProgressBar::new(1000)
@@ -88,7 +88,7 @@ impl CleanProgress {
         Self(bar)
     }
 
-    /// It is that far.
+    /// Draws the progress.
     pub fn report(&self, progress: clean::Progress) {
         self.0.set_prefix(progress.stage.to_string());
         self.0.set_position((progress.share * 1000.0) as u64);
@@ -96,13 +96,13 @@ impl CleanProgress {
         self.0.set_message(format!("{} objects, {}", freed.objects, HumanBytes(freed.bytes)));
     }
 
-    /// It is over.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.0.finish_and_clear();
     }
 }
 
-/// Prints a line. It does not matter if it cannot be printed: publishing goes on.
+/// Prints a line. If that fails, publishing continues.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -7,12 +7,12 @@ use std::time::SystemTime;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use futures_util::{StreamExt, stream};
-use layergate_core::catalog::{
-    Claimed, Intent, LayerRecord, NewImage, PATIENCE_WITH_CLEANERS, PublishError,
-};
-use layergate_core::publish::{Event, UploadError, Uploads};
-use layergate_core::types::{Digest, ImageTag, Repository, seconds_since_1970};
+use layergate_core::catalog::{Claimed, NewImage, PublishError};
+use layergate_core::publish::{Event, IfStored, Publishing, UploadError, Uploads};
+use layergate_core::role::Publisher;
+use layergate_core::types::{Descriptor, Digest, Repository, seconds_since_1970};
 use layergate_upstream as upstream;
+use layergate_upstream::manifest::Platform;
 use layergate_upstream::{Host, Trust};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::output::Format;
 use crate::progress::Progress;
-use crate::reference::{SourceReference, TagReference, host};
-use crate::session::{Session, no_such_repository};
-use crate::source::{self, Blob, Source, SourceImage};
+use crate::reference::{SourceReference, TagReference, host, platform};
+use crate::session::{Session, no_repository_to_publish_to};
+use crate::source::{self, Blob, Choice, Source, SourceImage};
 
 /// How many blobs are worked on at once.
 const BLOBS_AT_ONCE: usize = 4;
@@ -32,7 +32,9 @@ const BLOBS_AT_ONCE: usize = 4;
 pub struct Arguments {
     /// The image to publish: an OCI image layout (a directory), an OCI archive, or the output of
     /// docker save; - reads an archive from standard input; docker://HOST/NAME:TAG or
-    /// docker://HOST/NAME@DIGEST copies from another registry
+    /// docker://HOST/NAME@DIGEST copies from another registry; docker-daemon:NAME:TAG reads from
+    /// the docker engine on this machine. oci:DIR[:IMAGE], oci-archive:FILE[:IMAGE] and
+    /// docker-archive:FILE[:IMAGE] are also accepted, as skopeo writes them
     #[arg(value_parser = OsStringValueParser::new().try_map(SourceReference::parse))]
     source: SourceReference,
     /// The repository to publish into, and the tag
@@ -41,6 +43,9 @@ pub struct Arguments {
     /// Choose one image if SOURCE has several (name or digest)
     #[arg(long, value_name = "NAME")]
     image: Option<String>,
+    /// Publish only the image for this platform, such as linux/arm64
+    #[arg(long, value_name = "OS/CPU[/VARIANT]", value_parser = platform)]
+    platform: Option<Platform>,
     /// Create the repository if it does not exist
     #[arg(long)]
     create_repository: bool,
@@ -91,7 +96,7 @@ pub async fn run(
     format: Format,
     interruption: CancellationToken,
 ) -> Result<(), Error> {
-    let session = Session::open().await?;
+    let session = Session::<Publisher>::open().await?;
     let repository = session.repository(arguments.reference.repository);
     let record = session.catalog.repository(&repository).await?;
     let is_missing = record.is_none();
@@ -99,18 +104,19 @@ pub async fn run(
         return Err(repository_being_deleted(&repository));
     }
     if is_missing && !arguments.create_repository {
-        return Err(no_such_repository(&repository));
+        return Err(no_repository_to_publish_to(&repository));
     }
 
     let trusted = (arguments.allow_host, arguments.plain_http);
-    let source = open_source(arguments.source, arguments.image, trusted, &interruption).await?;
-    let intent = session.catalog.announce(&repository.registry, digests(&source)).await?;
-    let publishing = async {
-        let waiting = session.catalog.wait_for_cleaners(&intent, PATIENCE_WITH_CLEANERS);
+    let choice = Choice { image: arguments.image, platform: arguments.platform };
+    let source = open_source(arguments.source, choice, trusted, &interruption).await?;
+    let images: Vec<_> = source.images.iter().map(new_image).collect();
+    let digests = images.iter().flat_map(NewImage::digests);
+    let publishing = Publishing::announce(&session.catalog, &repository, digests).await?;
+    let published = async {
+        let waiting = publishing.wait_for_cleaners();
         let waited = interruption.run_until_cancelled(waiting).await.ok_or(Error::Interrupted)?;
-        if let Some(claimed) = waited? {
-            return Err(being_cleaned(&claimed));
-        }
+        waited.map_err(|error| refusal(&repository, error))?;
         let layers = upload_blobs(&session, &source, &interruption).await?;
         upload_manifests(&session, &source, &interruption).await?;
         if interruption.is_cancelled() {
@@ -120,22 +126,18 @@ pub async fn run(
             session.catalog.create_repository(&repository).await?;
         }
         // From here on nothing is slow, and stopping halfway would leave more to do than going on.
-        make_visible(
-            &session,
-            &repository,
-            &source.images,
-            arguments.reference.tag.as_ref(),
-            &intent,
-        )
-        .await?;
+        for image in &images {
+            let published = publishing.image(image).await;
+            published.map_err(|error| refusal(&repository, error))?;
+        }
+        if let (Some(image), Some(tag)) = (images.last(), &arguments.reference.tag) {
+            let tagged = publishing.tag(&image.digest, tag).await;
+            tagged.map_err(|error| refusal(&repository, error))?;
+        }
         Ok(layers)
     };
-    let published = publishing.await;
-    // A service that has just failed is not asked again. The intent then counts for a day, and does
-    // no harm.
-    if !matches!(published, Err(Error::Service(_)))
-        && let Err(fault) = session.catalog.retire(&intent).await
-    {
+    let published = published.await;
+    if let Err(fault) = publishing.end(matches!(published, Err(Error::Service(_)))).await {
         Progress::new().warn(&format!(
             "'layergate clean' will leave alone for a day what was published here, because it could not be told that \
              this has ended: {}",
@@ -157,22 +159,29 @@ pub async fn run(
 
 async fn open_source(
     source: SourceReference,
-    choice: Option<String>,
+    mut choice: Choice,
     (mut hosts, plain_http): (Vec<Host>, Option<bool>),
     interruption: &CancellationToken,
 ) -> Result<Arc<Source>, Error> {
     let opened = tokio::task::spawn_blocking(move || {
-        match (source, choice) {
-        (SourceReference::Path(path), choice) => Source::open(&path, choice.as_deref()),
-        (SourceReference::Upstream(_), Some(_)) => Err(Error::Source(
+        match source {
+        SourceReference::Files(_, Some(_)) if choice.image.is_some() => {
+            Err(Error::Usage("SOURCE names an image already; leave out --image".to_owned()))
+        }
+        SourceReference::Files(path, image) => {
+            choice.image = choice.image.or(image);
+            Source::open(&path, &choice)
+        }
+        _ if choice.image.is_some() => Err(Error::Source(
             "--image chooses from files; of a registry, name the image itself, as docker://HOST/NAME@DIGEST"
                 .to_owned(),
         )),
-        (SourceReference::Upstream(image), None) => {
+        SourceReference::Engine(image) => Source::save(&image, choice.platform),
+        SourceReference::Upstream(image) => {
             let host = image.repository.host().clone(); // the user has named it
             let plain_http = plain_http.unwrap_or_else(|| is_loopback(&host));
             hosts.push(host);
-            Source::fetch(image, Trust { hosts, plain_http })
+            Source::fetch(image, choice.platform.as_ref(), Trust { hosts, plain_http })
         }
     }
     });
@@ -197,18 +206,9 @@ fn is_loopback(host: &Host) -> bool {
     }
 }
 
-/// All that is published, and that no cleaner may remove meanwhile.
-fn digests(source: &Source) -> impl Iterator<Item = Digest> {
-    let of_image = |image: &SourceImage| {
-        let blobs = image.blobs.iter().map(|blob| blob.record.digest.clone());
-        blobs.chain([image.digest.clone()]).collect::<Vec<_>>()
-    };
-    source.images.iter().flat_map(of_image)
-}
-
 /// Uploads and verifies the blobs of all images, each once.
 async fn upload_blobs(
-    session: &Session,
+    session: &Session<Publisher>,
     source: &Arc<Source>,
     interruption: &CancellationToken,
 ) -> Result<Vec<PublishedLayer>, Error> {
@@ -218,7 +218,7 @@ async fn upload_blobs(
     let progress = Progress::new();
     let mut blobs: Vec<&Blob> = Vec::new();
     for blob in source.images.iter().flat_map(|image| &image.blobs) {
-        if !blobs.iter().any(|known| known.record.digest == blob.record.digest) {
+        if !blobs.iter().any(|known| known.descriptor.digest == blob.descriptor.digest) {
             blobs.push(blob);
         }
     }
@@ -248,7 +248,7 @@ async fn upload_blob(
     blob: &Blob,
     progress: &Progress,
 ) -> Result<PublishedLayer, Error> {
-    let LayerRecord { digest, size, media_type } = &blob.record;
+    let Descriptor { digest, size, media_type } = &blob.descriptor;
     let bar = progress.blob(digest, *size);
     let tell = |event: Event| {
         match event {
@@ -263,11 +263,14 @@ async fn upload_blob(
     let failed = |error| blob_error(source, digest, error);
     let uploaded = match source.registry() {
         // What is stored was verified. To read it once more would be to download it for nothing.
-        Some(registry) if uploads.holds(&blob.record).await.map_err(failed)? => {
+        Some(registry) if uploads.holds(&blob.descriptor).await.map_err(failed)? => {
             registry.check(blob).await?;
             false
         }
-        _ => uploads.blob(&blob.record, || source.open_blob(blob), tell).await.map_err(failed)?,
+        _ => uploads
+            .blob(&blob.descriptor, IfStored::Skip, || source.open_blob(blob), tell)
+            .await
+            .map_err(failed)?,
     };
     bar.finish(if uploaded { "uploaded" } else { "already stored" });
     Ok(PublishedLayer {
@@ -298,7 +301,7 @@ fn blob_error(source: &Source, digest: &Digest, error: UploadError) -> Error {
 
 /// Uploads the manifests of all images, which were verified when they were read.
 async fn upload_manifests(
-    session: &Session,
+    session: &Session<Publisher>,
     source: &Source,
     interruption: &CancellationToken,
 ) -> Result<(), Error> {
@@ -311,41 +314,21 @@ async fn upload_manifests(
     Ok(())
 }
 
-/// Writes the images into the catalog. All their bytes are in the store.
-async fn make_visible(
-    session: &Session,
-    repository: &Repository,
-    images: &[SourceImage],
-    tag: Option<&ImageTag>,
-    intent: &Intent,
-) -> Result<(), Error> {
-    for image in images {
-        let published =
-            layergate_core::publish::image(&session.catalog, repository, &new_image(image), intent)
-                .await;
-        published.map_err(|error| refusal(repository, image, error))?;
-    }
-    if let (Some(image), Some(tag)) = (images.last(), tag) {
-        let tagged = session.catalog.tag_image(repository, &image.digest, tag).await;
-        tagged.map_err(|error| refusal(repository, image, error))?;
-    }
-    Ok(())
-}
-
-fn refusal(repository: &Repository, image: &SourceImage, error: PublishError) -> Error {
+fn refusal(repository: &Repository, error: PublishError) -> Error {
     match error {
-        PublishError::NoRepository => no_such_repository(repository),
+        PublishError::NoRepository => no_repository_to_publish_to(repository),
         PublishError::RepositoryDeleted => repository_being_deleted(repository),
-        PublishError::ImageDeleted => Error::Conflict(format!(
+        PublishError::ImageDeleted(image) => Error::Conflict(format!(
             "the image {} in '{}', or one of its images, is being deleted; when that has ended, publish again (a \
              'layergate image delete' that was stopped ends when it is run again)",
-            image.digest, repository.name
+            image, repository.name
         )),
         PublishError::GivenUp => Error::Conflict(
             "publishing took longer than a day, so that 'layergate clean' no longer counted on it; publish again, \
              which does not send again what is stored"
                 .to_owned(),
         ),
+        PublishError::BeingCleaned(claimed) => being_cleaned(&claimed),
         PublishError::Fault(fault) => fault.into(),
     }
 }
@@ -373,7 +356,7 @@ fn new_image(image: &SourceImage) -> NewImage {
         digest: image.digest.clone(),
         media_type: image.media_type.clone(),
         size: image.manifest.len() as u64,
-        layers: image.blobs.iter().map(|blob| blob.record.clone()).collect(),
+        layers: image.blobs.iter().map(|blob| blob.descriptor.clone()).collect(),
         absent_layers: image.absent_layers.clone(),
         images: image.images.clone(),
         upstream: None,

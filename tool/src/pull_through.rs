@@ -3,7 +3,9 @@
 use std::fmt;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use layergate_core::catalog::{BeforeStored, Rule};
+use layergate_core::catalog::{BeforeStored, PullThroughRule};
+use layergate_core::config::ConfigError;
+use layergate_core::role::RuleManager;
 use layergate_core::types::{AccountId, RegistryId, RepositoryName, RulePrefix};
 use layergate_core::worker::Validation;
 use layergate_upstream::{Host, UpstreamRegistry};
@@ -11,10 +13,10 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::output::{Format, Nothing};
-use crate::reference::{account_id, host, repository_name};
+use crate::reference::{account_id, host, repository_name, rule_prefix};
 use crate::session::Session;
 
-/// What to do with pull through cache rules.
+/// The commands for pull-through cache rules.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Create a rule: the first pull of an image in PREFIX/NAME fetches it from another registry
@@ -72,7 +74,7 @@ pub struct Create {
     allow_host: Vec<Host>,
 }
 
-/// A rule, by ECR's names and, for what ECR does not have, in its style.
+/// A rule, with ECR's names. Members that ECR does not have are in the same style.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Shown {
@@ -84,10 +86,10 @@ struct Shown {
     credential_arn: Option<String>,
     registry_id: String,
     before_stored: &'static str,
-    /// The accounts, besides the registry's own, that may read the repositories that it makes.
+    /// The other accounts that may read the repositories of the rule.
     accounts: Vec<String>,
     allowed_hosts: Vec<String>,
-    /// The only token server that gets to see the credentials, once it is known.
+    /// The only token server that gets the credentials, once it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     realm: Option<String>,
     /// In seconds since 1970.
@@ -95,7 +97,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(registry: &RegistryId, rule: Rule) -> Self {
+    fn new(registry: &RegistryId, rule: PullThroughRule) -> Self {
         Self {
             ecr_repository_prefix: rule.prefix.to_string(),
             upstream_registry_url: rule.upstream_url,
@@ -120,12 +122,12 @@ impl fmt::Display for Shown {
         let secret = self.credential_arn.as_deref().unwrap_or("none");
         writeln!(f, ", before stored: {}, credentials: {secret}", self.before_stored)?;
         self.accounts.iter().try_for_each(|account| writeln!(f, "  granted to {account}"))?;
-        self.allowed_hosts.iter().try_for_each(|host| writeln!(f, "  may lead to {host}"))?;
+        self.allowed_hosts.iter().try_for_each(|host| writeln!(f, "  allowed host: {host}"))?;
         self.realm.iter().try_for_each(|realm| writeln!(f, "  credentials go to {realm}"))
     }
 }
 
-/// What came of a validation, by ECR's names.
+/// The result of a validation, with ECR's names.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Validated {
@@ -135,25 +137,26 @@ struct Validated {
     validation: Validation,
 }
 
+/// As text, only a success: a failure is the command's error.
 impl fmt::Display for Validated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.validation.failure {
-            None => writeln!(f, "{} is valid", self.ecr_repository_prefix),
-            Some(failure) => writeln!(f, "{} is not valid: {failure}", self.ecr_repository_prefix),
+        match self.validation.is_valid {
+            true => writeln!(f, "{} is valid", self.ecr_repository_prefix),
+            false => Ok(()),
         }
     }
 }
 
 /// Runs the command.
 pub async fn run(command: Command, format: Format) -> Result<(), Error> {
-    let session = Session::open().await?;
+    let session = Session::<RuleManager>::open().await?;
     let (catalog, registry) = (&session.catalog, &session.registry);
     match command {
         Command::Create(create) => {
             let prefix = create.prefix.clone();
             if !catalog.create_rule(registry, &rule(*create)).await? {
                 return Err(Error::Conflict(format!(
-                    "there is a rule '{prefix}' already in registry {registry}; delete it first to change it"
+                    "the rule '{prefix}' already exists in registry {registry}; to change it, delete it first"
                 )));
             }
             format.print(&show(&session, &prefix).await?)
@@ -164,7 +167,7 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
             while let Some(rule) = rules.next().await?
                 && list.print(&Shown::new(registry, rule))?
             {}
-            list.end()
+            list.end(&format!("there are no pull-through cache rules in registry {registry}"))
         }
         Command::Show { prefix } => format.print(&show(&session, &prefix).await?),
         Command::Delete { prefix } => {
@@ -176,26 +179,28 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
         }
         Command::Validate { prefix } => {
             show(&session, &prefix).await?;
-            let worker = session.worker.as_ref().ok_or_else(no_worker)?;
-            let validation = worker.validate(&prefix).await?;
-            let is_valid = validation.is_valid;
-            format.print(&Validated {
+            let worker = session.worker.as_ref();
+            let worker =
+                worker.ok_or_else(|| ConfigError::Missing(vec!["WORKER_FUNCTION_NAME"]))?;
+            let validated = Validated {
                 ecr_repository_prefix: prefix.to_string(),
                 registry_id: registry.to_string(),
-                validation,
-            })?;
-            match is_valid {
-                true => Ok(()),
-                false => {
-                    Err(Error::Registry(format!("the rule '{prefix}' cannot be used as it is")))
-                }
+                validation: worker.validate(&prefix).await?,
+            };
+            format.print(&validated)?;
+            match validated.validation {
+                Validation { is_valid: true, .. } => Ok(()),
+                Validation { failure, .. } => Err(Error::Registry(format!(
+                    "the rule '{prefix}' is not valid: {}",
+                    failure.unwrap_or_else(|| "the worker gave no reason".to_owned())
+                ))),
             }
         }
     }
 }
 
-fn rule(create: Create) -> Rule {
-    Rule {
+fn rule(create: Create) -> PullThroughRule {
+    PullThroughRule {
         prefix: create.prefix,
         upstream_url: create.upstream.to_string(),
         upstream_prefix: create.upstream_prefix.map(|prefix| prefix.to_string()),
@@ -204,11 +209,11 @@ fn rule(create: Create) -> Rule {
         accounts: create.grant,
         allowed_hosts: create.allow_host.iter().map(ToString::to_string).collect(),
         realm: None,
-        created_at: 0, // the catalog knows better
+        created_at: 0, // the catalog sets it
     }
 }
 
-async fn show(session: &Session, prefix: &RulePrefix) -> Result<Shown, Error> {
+async fn show(session: &Session<RuleManager>, prefix: &RulePrefix) -> Result<Shown, Error> {
     let rule = session.catalog.rule(&session.registry, prefix).await?;
     let rule = rule.ok_or_else(|| no_such_rule(prefix, &session.registry))?;
     Ok(Shown::new(&session.registry, rule))
@@ -220,19 +225,9 @@ fn no_such_rule(prefix: &RulePrefix, registry: &RegistryId) -> Error {
     ))
 }
 
-fn no_worker() -> Error {
-    Error::Usage(
-        "WORKER_FUNCTION_NAME is not set; 'make outputs' prints it for a deployment".to_owned(),
-    )
-}
-
-fn rule_prefix(value: &str) -> Result<RulePrefix, String> {
-    RulePrefix::parse(value).map_err(|constraint| format!("the prefix {constraint}"))
-}
-
 fn before_stored() -> impl TypedValueParser<Value = BeforeStored> {
     let names = PossibleValuesParser::new(BeforeStored::ALL.map(BeforeStored::name));
-    names.try_map(|name| BeforeStored::parse(&name).ok_or("it is none of these"))
+    names.try_map(|name| BeforeStored::parse(&name).ok_or("there is no such value"))
 }
 
 fn upstream_url(value: &str) -> Result<UpstreamRegistry, String> {

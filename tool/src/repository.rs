@@ -3,6 +3,7 @@
 use std::fmt;
 
 use layergate_core::catalog::RepositoryDeletion;
+use layergate_core::role::Publisher;
 use layergate_core::types::{AccountId, Repository, RepositoryName};
 use serde::Serialize;
 
@@ -11,7 +12,7 @@ use crate::output::{Format, Nothing};
 use crate::reference::{account_id, repository_name};
 use crate::session::{Session, no_such_repository};
 
-/// What to do with repositories.
+/// The commands for repositories.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Create a repository
@@ -89,7 +90,7 @@ struct Shown {
     repository: Named,
     /// In seconds since 1970.
     created_at: u64,
-    /// The accounts, besides the registry's own, that may read it.
+    /// The other accounts that may read it.
     accounts: Vec<String>,
 }
 
@@ -101,7 +102,60 @@ impl fmt::Display for Shown {
     }
 }
 
-async fn show(session: &Session, repository: Repository) -> Result<Shown, Error> {
+/// A permission of another account.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Grant,
+    Revoke,
+}
+
+/// A repository after a change of permissions.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Changed {
+    #[serde(flatten)]
+    shown: Shown,
+    #[serde(skip)]
+    change: Change,
+    #[serde(skip)]
+    account: AccountId,
+    /// Whether the account's permission was another one before.
+    changed: bool,
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, account) = (&self.shown.repository.repository_name, &self.account);
+        match (self.change, self.changed) {
+            (Change::Grant, true) => writeln!(f, "account {account} may now read '{name}'"),
+            (Change::Grant, false) => writeln!(f, "account {account} could already read '{name}'"),
+            (Change::Revoke, true) => writeln!(f, "account {account} may no longer read '{name}'"),
+            (Change::Revoke, false) => {
+                writeln!(f, "account {account} had no permission to read '{name}'")
+            }
+        }
+    }
+}
+
+async fn change(
+    session: &Session<Publisher>,
+    repository: Repository,
+    account: AccountId,
+    change: Change,
+) -> Result<Changed, Error> {
+    let before = session.catalog.repository(&repository).await?;
+    let is_found = match change {
+        Change::Grant => session.catalog.grant(&repository, &account).await?,
+        Change::Revoke => session.catalog.revoke(&repository, &account).await?,
+    };
+    let Some(before) = before.filter(|_| is_found) else {
+        return Err(no_such_repository(&repository));
+    };
+    let changed = before.grants(&account) == matches!(change, Change::Revoke);
+    Ok(Changed { shown: show(session, repository).await?, change, account, changed })
+}
+
+async fn show(session: &Session<Publisher>, repository: Repository) -> Result<Shown, Error> {
     match session.catalog.repository(&repository).await? {
         Some(record) => Ok(Shown {
             repository: Named::from(repository),
@@ -114,13 +168,13 @@ async fn show(session: &Session, repository: Repository) -> Result<Shown, Error>
 
 /// Runs the command.
 pub async fn run(command: Command, format: Format) -> Result<(), Error> {
-    let session = Session::open().await?;
+    let session = Session::<Publisher>::open().await?;
     match command {
         Command::Create { name } => {
             let repository = session.repository(name);
             if !session.catalog.create_repository(&repository).await? {
                 return Err(Error::Conflict(format!(
-                    "the repository '{}' exists already in registry {}",
+                    "the repository '{}' already exists in registry {}",
                     repository.name, repository.registry
                 )));
             }
@@ -132,22 +186,16 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
             while let Some(repository) = repositories.next().await?
                 && list.print(&Named::from(repository))?
             {}
-            list.end()
+            list.end(&format!("there are no repositories in registry {}", session.registry))
         }
         Command::Show { name } => format.print(&show(&session, session.repository(name)).await?),
         Command::Grant { name, account } => {
             let repository = session.repository(name);
-            if !session.catalog.grant(&repository, &account).await? {
-                return Err(no_such_repository(&repository));
-            }
-            format.print(&show(&session, repository).await?)
+            format.print(&change(&session, repository, account, Change::Grant).await?)
         }
         Command::Revoke { name, account } => {
             let repository = session.repository(name);
-            if !session.catalog.revoke(&repository, &account).await? {
-                return Err(no_such_repository(&repository));
-            }
-            format.print(&show(&session, repository).await?)
+            format.print(&change(&session, repository, account, Change::Revoke).await?)
         }
         Command::Delete { name, force } => {
             let repository = session.repository(name);
@@ -155,7 +203,7 @@ pub async fn run(command: Command, format: Format) -> Result<(), Error> {
                 RepositoryDeletion::Deleted => format.print(&Named::from(repository)),
                 RepositoryDeletion::NoRepository => Err(no_such_repository(&repository)),
                 RepositoryDeletion::HasImages => Err(Error::Conflict(format!(
-                    "the repository '{}' has images; delete them first, or all at once with --force",
+                    "the repository '{}' has images; --force deletes them too",
                     repository.name,
                 ))),
             }

@@ -1,40 +1,37 @@
-//! What the commands that talk to AWS work with.
+//! The clients of AWS that the commands use.
 
+use aws_config::SdkConfig;
 use layergate_core::aws;
 use layergate_core::catalog::Catalog;
 use layergate_core::config::{Config, ConfigError};
+use layergate_core::role::Role;
 use layergate_core::store::Store;
 use layergate_core::types::{RegistryId, Repository, RepositoryName};
-use layergate_core::worker::Worker;
+use layergate_core::worker::WorkerClient;
 
 use crate::error::Error;
 
-/// The registry of the settings, to be read and written.
+/// The registry that the settings name, with what the role `R` may do with it.
 #[derive(Debug)]
-pub struct Session {
+pub struct Session<R> {
     /// Its catalog.
-    pub catalog: Catalog,
+    pub catalog: Catalog<R>,
     /// Its store.
-    pub store: Store,
+    pub store: Store<R>,
     /// Its id.
     pub registry: RegistryId,
     /// Its worker, if the settings name it.
-    pub worker: Option<Worker>,
+    pub worker: Option<WorkerClient>,
 }
 
-impl Session {
+impl<R: Role> Session<R> {
     /// Reads the settings, finds region and credentials, and checks that the table has the layout
     /// of this version.
     pub async fn open() -> Result<Self, Error> {
-        let config = Config::from_env(|name| std::env::var(name).ok())?;
-        let sdk = aws::from_standard_chain().await;
-        if sdk.region().is_none() {
-            // The SDK would fail at the first request, in many words.
-            return Err(ConfigError::no_region().into());
-        }
+        let (sdk, config) = settings().await?;
         let catalog = Catalog::new(&sdk, &config);
         catalog.check_layout(&config.default_registry_id).await?;
-        let (store, worker) = (Store::new(&sdk, &config), Worker::new(&sdk, &config));
+        let (store, worker) = (Store::new(&sdk, &config), WorkerClient::new(&sdk, &config));
         Ok(Self { catalog, store, registry: config.default_registry_id, worker })
     }
 
@@ -44,10 +41,27 @@ impl Session {
     }
 }
 
-/// The refusal to work on a repository that is not there.
-pub fn no_such_repository(repository: &Repository) -> Error {
+/// The settings, and what the clients of AWS need: region, credentials and time-outs.
+pub async fn settings() -> Result<(SdkConfig, Config), Error> {
+    let config = Config::from_env(|name| std::env::var(name).ok())?;
+    let sdk = aws::from_standard_chain().await?;
+    if sdk.region().is_none() {
+        // Without a region, the SDK fails only at the first request, and with a long text.
+        return Err(ConfigError::no_region().into());
+    }
+    Ok((sdk, config))
+}
+
+/// The error for a repository that does not exist.
+pub fn no_such_repository(Repository { registry, name }: &Repository) -> Error {
     Error::NotFound(format!(
-        "there is no repository '{}' in registry {}; create it with 'layergate repository create {}'",
-        repository.name, repository.registry, repository.name
+        "there is no repository '{name}' in registry {registry}; 'layergate repository list' lists them"
+    ))
+}
+
+/// The same error for a command that publishes.
+pub fn no_repository_to_publish_to(Repository { registry, name }: &Repository) -> Error {
+    Error::NotFound(format!(
+        "there is no repository '{name}' in registry {registry}; create it with --create-repository"
     ))
 }

@@ -1,8 +1,12 @@
 //! What is published: an image, or an index of images, from files in the formats that other tools
 //! write, or from a registry. All of it is untrusted.
 
+mod archive;
+mod choice;
+mod compression;
 mod credentials;
 mod docker;
+mod engine;
 mod files;
 mod image;
 mod oci;
@@ -12,15 +16,16 @@ use std::fmt::Display;
 use std::io::{self, Read};
 use std::path::Path;
 
-use layergate_core::catalog::LayerRecord;
-use layergate_core::types::Digest;
+use layergate_core::types::{Descriptor, Digest};
 use layergate_upstream::Trust;
+use layergate_upstream::manifest::Platform;
 
 use crate::error::Error;
-use crate::reference::UpstreamImage;
+use crate::reference::{EngineImage, UpstreamImage};
 use files::Files;
 use image::Contents;
 
+pub use choice::Choice;
 pub use registry::{Registry, blob_error};
 
 /// The images to publish from a directory, an archive or a registry.
@@ -58,17 +63,25 @@ pub struct SourceImage {
 #[derive(Debug, Clone)]
 pub struct Blob {
     /// Its digest, size and media type, as the manifest has them.
-    pub record: LayerRecord,
+    pub descriptor: Descriptor,
     /// The file that it is, in a source of files.
     file: String,
 }
 
 impl Source {
     /// Reads the manifests of an OCI image layout, an OCI archive, or the output of `docker save`;
-    /// the archive on standard input if `path` is `-`. `choice` names the image, by name or digest,
-    /// where there is more than one.
-    pub fn open(path: &Path, choice: Option<&str>) -> Result<Self, Error> {
-        let files = Files::open(path)?;
+    /// the archive on standard input if `path` is `-`.
+    pub fn open(path: &Path, choice: &Choice) -> Result<Self, Error> {
+        Self::of_files(Files::open(path)?, choice)
+    }
+
+    /// Reads an image of the docker engine on this machine. To be called where blocking is allowed,
+    /// within a runtime.
+    pub fn save(image: &EngineImage, platform: Option<Platform>) -> Result<Self, Error> {
+        Self::of_files(engine::save(image)?, &Choice { image: None, platform })
+    }
+
+    fn of_files(files: Files, choice: &Choice) -> Result<Self, Error> {
         let images = if files.size("oci-layout")?.is_some() && files.size("index.json")?.is_some() {
             oci::images(&files, choice)?
         } else if files.size("manifest.json")?.is_some() {
@@ -85,9 +98,13 @@ impl Source {
 
     /// Fetches the manifests of an image from a registry. `trust` has the hosts that may be reached
     /// although they are private. To be called where blocking is allowed, within a runtime.
-    pub fn fetch(image: UpstreamImage, trust: Trust) -> Result<Self, Error> {
+    pub fn fetch(
+        image: UpstreamImage,
+        platform: Option<&Platform>,
+        trust: Trust,
+    ) -> Result<Self, Error> {
         let registry = Registry::open(image, trust)?;
-        let images = registry.images()?;
+        let images = registry.images(platform)?;
         Ok(Self { place: Place::Registry(Box::new(registry)), images })
     }
 

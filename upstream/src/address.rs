@@ -1,9 +1,9 @@
-//! Which addresses a registry may lead to.
+//! Which addresses and names are public, so that a registry may redirect there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address belongs to the internet: not to this machine, a private network, or a cloud's
-/// metadata service. An IPv6 address that stands for an IPv4 address is judged as that.
+/// Whether an address is public: not of this machine, a private network, or a cloud's metadata
+/// service. An IPv6 address that contains an IPv4 address counts as the IPv4 address.
 ///
 /// Source: IANA's special-purpose registries for
 /// [IPv4](https://www.iana.org/assignments/iana-ipv4-special-registry/iana-ipv4-special-registry.xhtml)
@@ -14,6 +14,21 @@ pub fn is_public(address: IpAddr) -> bool {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),
     }
+}
+
+/// Whether a name only exists in private networks: it has one part, or one of the domains that are
+/// reserved for them. For names that are not resolved here.
+///
+/// Source: RFC [6761](https://www.rfc-editor.org/rfc/rfc6761#section-6.3) (`localhost`),
+/// [6762](https://www.rfc-editor.org/rfc/rfc6762#section-3) (`local`),
+/// [8375](https://www.rfc-editor.org/rfc/rfc8375) (`home.arpa`), and ICANN's
+/// [resolution](https://www.icann.org/en/board-activities-and-meetings/materials/approved-resolutions-special-meeting-of-the-icann-board-29-07-2024-en)
+/// on `internal`.
+pub fn is_private_name(host: &str) -> bool {
+    const DOMAINS: [&str; 4] = [".localhost", ".local", ".home.arpa", ".internal"];
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    let is_address = host.starts_with('[') || name.parse::<Ipv4Addr>().is_ok();
+    !is_address && (!name.contains('.') || DOMAINS.iter().any(|domain| name.ends_with(domain)))
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
@@ -44,7 +59,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         [0x2001, 0..0x200, ..] // protocol assignments, with Teredo, which hides an IPv4 address
         | [0x2001, 0xdb8, ..]
         | [0x3fff, 0..0x1000, ..] => false, // documentation
-        [0x2000..=0x3fff, ..] => true, // all that IANA has given to the internet
+        [0x2000..=0x3fff, ..] => true, // global unicast
         _ => false,
     }
 }
@@ -84,7 +99,7 @@ mod tests {
             ("reserved", "240.0.0.1", false),
             ("broadcast", "255.255.255.255", false),
             ("an IPv6 address of the internet", "2606:4700::6810:84e5", true),
-            ("the first that is given out", "2001:200::1", true),
+            ("the first address after the protocols'", "2001:200::1", true),
             ("IPv6 unspecified", "::", false),
             ("IPv6 loopback", "::1", false),
             ("IPv4-compatible loopback", "::127.0.0.1", false),
@@ -111,6 +126,28 @@ mod tests {
         ];
         for (description, address, expected) in cases {
             assert_eq!(is_public(address.parse().unwrap()), expected, "{description}: {address}");
+        }
+    }
+
+    #[test]
+    fn names_of_private_networks_are_not_public() {
+        let cases = [
+            ("registry.example", false),
+            ("REGISTRY.example.", false),
+            ("10.0.0.1", false), // an address, which is checked as such
+            ("[fd00::1]", false),
+            ("notlocal.example", false),
+            ("mylocal", true),
+            ("registry", true),
+            ("localhost", true),
+            ("a.LocalHost.", true),
+            ("printer.local", true),
+            ("router.home.arpa", true),
+            ("metadata.google.internal", true),
+            ("", true),
+        ];
+        for (host, expected) in cases {
+            assert_eq!(is_private_name(host), expected, "{host}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a registry wants to see before it gives anything, and getting it.
+//! Authentication at a registry: answers its challenges with credentials or with a token.
 //!
 //! Sources: [Token authentication](https://distribution.github.io/distribution/spec/auth/token/)
 //! and [RFC 9110, 11](https://www.rfc-editor.org/rfc/rfc9110#section-11).
@@ -7,7 +7,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::Empty;
 use serde::Deserialize;
@@ -16,20 +16,20 @@ use url::Url;
 
 use super::error::{Danger, Error};
 use super::http::Http;
-use layergate_core::types::RepositoryName;
+use super::target::Target;
 
 /// The largest answer of a token server, in bytes.
 const LARGEST_TOKEN: u64 = 64 * 1024;
 
-/// A user of a registry. Its `Debug` hides who it is.
+/// A user of a registry. Its `Debug` hides the values.
 #[derive(Clone)]
 pub struct Credentials {
     /// The user's name.
     pub username: String,
-    /// The password, or a token that stands for one.
+    /// The password, or a token that is used as one.
     pub password: String,
-    /// The only token server that gets to see them. If it is not known yet, the one that the
-    /// registry names first.
+    /// A URL on the only token server that gets the credentials: only its scheme, host and port
+    /// count. `None`: the token server that the registry names first.
     pub realm: Option<Url>,
 }
 
@@ -48,41 +48,75 @@ impl Credentials {
     }
 }
 
-/// What is shown to a registry, as far as it is known.
+/// The access that a token is requested for.
+#[derive(Debug)]
+pub enum Scope {
+    /// To pull from this repository; `None` if the client only checks the registry. The challenge
+    /// cannot ask for more. A word that names no resource, such as `aws`, is the registry's own.
+    Own(Option<String>),
+    /// What the challenge asks for; if it asks for nothing, to pull from this repository. For a
+    /// registry that another one redirects to: its repositories may have other names, and its
+    /// tokens are anonymous.
+    Elsewhere(Option<String>),
+}
+
+impl Scope {
+    pub fn own(repository: Option<&str>) -> Self {
+        Self::Own(repository.map(pull_from))
+    }
+
+    pub fn elsewhere(repository: Option<&str>) -> Self {
+        Self::Elsewhere(repository.map(pull_from))
+    }
+
+    fn answer(&self, challenged: Option<String>) -> Option<String> {
+        match self {
+            Self::Own(own) => {
+                challenged.filter(|scope| !scope.contains(':')).or_else(|| own.clone())
+            }
+            Self::Elsewhere(default) => challenged.or_else(|| default.clone()),
+        }
+    }
+}
+
+fn pull_from(repository: &str) -> String {
+    format!("repository:{repository}:pull")
+}
+
+/// Authenticates at one registry.
 #[derive(Debug)]
 pub struct Authorization {
     credentials: Option<Credentials>,
-    /// The repository to pull from; `None` if only the registry itself is asked for.
-    repository: Option<RepositoryName>,
+    scope: Scope,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The token server that the registry has named.
+    /// The token server.
     realm: Option<Url>,
-    /// What the registry took last. `HeaderValue` hides it, because it is marked as sensitive.
+    /// The header that the registry accepted last. It is marked as sensitive, so `Debug` hides it.
     header: Option<HeaderValue>,
 }
 
 impl Authorization {
-    pub fn new(credentials: Option<Credentials>, repository: Option<RepositoryName>) -> Self {
+    pub fn new(credentials: Option<Credentials>, scope: Scope) -> Self {
         let realm = credentials.as_ref().and_then(|credentials| credentials.realm.clone());
-        Self { credentials, repository, state: Mutex::new(State { realm, header: None }) }
+        Self { credentials, scope, state: Mutex::new(State { realm, header: None }) }
     }
 
-    /// What the registry took last.
+    /// The header that the registry accepted last.
     pub async fn current(&self) -> Option<HeaderValue> {
         self.state.lock().await.header.clone()
     }
 
-    /// The token server that the registry has named.
+    /// The token server that the registry named.
     pub async fn realm(&self) -> Option<Url> {
         self.state.lock().await.realm.clone()
     }
 
-    /// Does what a registry wants that answered 401 with these headers, when it was shown
-    /// `refused`. Of several callers one asks for a token, and the others take it.
+    /// Answers the challenge of a registry that refused the header `refused` with 401. If several
+    /// callers wait, one requests a token and the others use it, too.
     pub async fn answer(
         &self,
         http: &Http,
@@ -98,8 +132,8 @@ impl Authorization {
         let denied = Error::Denied(StatusCode::UNAUTHORIZED);
         let header = match Challenge::of(headers) {
             Some(Challenge::Bearer { realm, service, scope }) => {
-                let realm = pin(&mut state, realm)?;
-                self.token(http, realm, service, scope_for(self.repository.as_ref(), scope)).await?
+                check_realm(&mut state, &realm)?;
+                self.token(http, realm, service, self.scope.answer(scope)).await?
             }
             Some(Challenge::Basic) => self.credentials.as_ref().ok_or(denied)?.header()?,
             None => return Err(denied),
@@ -120,43 +154,46 @@ impl Authorization {
                 realm.query_pairs_mut().append_pair(name, &value);
             }
         }
+        let realm = Target::new(realm)?;
         let mut request = Request::new(Empty::new());
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(credentials) = &self.credentials {
             request.headers_mut().insert(AUTHORIZATION, credentials.header()?);
         }
-        // A redirect is not followed: it would take the credentials elsewhere.
+        // A redirect is not followed: the credentials would be sent to another server.
         let response = http.send(&realm, request).await?;
         match Error::of_status(response.status(), response.headers()) {
             Ok(()) => {}
-            Err(error @ (Error::Denied(_) | Error::RateLimited { .. })) => return Err(error),
+            Err(error @ (Error::Denied(_) | Error::RateLimited { .. } | Error::Busy { .. })) => {
+                return Err(error);
+            }
             Err(_) => return Err(unusable(&format!("answered {}", response.status()))),
         }
         let body = response.into_body().read(LARGEST_TOKEN).await?;
         let answer: TokenAnswer =
             serde_json::from_slice(&body).map_err(|_| unusable("gave no token"))?;
-        let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
+        let mut tokens = [answer.token, answer.access_token].into_iter().flatten();
+        let token = tokens.find(|token| !token.is_empty());
         header(&format!("Bearer {}", token.ok_or_else(|| unusable("gave no token"))?))
     }
 }
 
-/// The realm, if it is the one that is known or none is known. A registry that was taken over
-/// cannot send the credentials elsewhere.
-fn pin(state: &mut State, realm: Url) -> Result<Url, Error> {
-    match &state.realm {
-        Some(known) if *known != realm => {
-            let host = realm.host_str().unwrap_or("nowhere").to_owned();
-            Err(Error::Forbidden { host, reason: Danger::OtherRealm })
-        }
-        Some(_) => Ok(realm),
-        None => Ok(state.realm.insert(realm).clone()),
+/// Checks that the token server is the known one; the first one becomes known. A registry that an
+/// attacker took over cannot have the credentials sent to another server. The path may differ:
+/// Artifactory's contains a part of the repository's name.
+fn check_realm(state: &mut State, realm: &Url) -> Result<(), Error> {
+    let forbidden = |reason| {
+        let host = realm.host_str().unwrap_or("nowhere").to_owned();
+        Err(Error::Forbidden { host, reason })
+    };
+    if !realm.origin().is_tuple() {
+        return forbidden(Danger::NoTls);
     }
-}
-
-/// What to ask a token server for: to pull from this repository, whatever else the registry would
-/// like to be given. Words that name no resource, such as `aws`, are the registry's own.
-fn scope_for(repository: Option<&RepositoryName>, challenged: Option<String>) -> Option<String> {
-    let word = challenged.filter(|scope| !scope.contains(':'));
-    word.or_else(|| repository.map(|name| format!("repository:{name}:pull")))
+    let known = state.realm.get_or_insert_with(|| realm.clone());
+    match known.origin() == realm.origin() {
+        true => Ok(()),
+        false => forbidden(Danger::OtherRealm),
+    }
 }
 
 fn header(value: &str) -> Result<HeaderValue, Error> {
@@ -176,17 +213,17 @@ struct TokenAnswer {
     access_token: Option<String>,
 }
 
-/// What a registry wants.
+/// How a registry wants clients to authenticate.
 #[derive(Debug, PartialEq)]
 enum Challenge {
-    /// A token from this server.
+    /// With a token of this server.
     Bearer { realm: Url, service: Option<String>, scope: Option<String> },
-    /// The credentials themselves.
+    /// With user name and password.
     Basic,
 }
 
 impl Challenge {
-    /// The best that can be done of what the headers offer; `None` if there is nothing.
+    /// The best of the challenges in the headers; `None` if none of them can be answered.
     fn of(headers: &HeaderMap) -> Option<Self> {
         let values =
             headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
@@ -197,9 +234,10 @@ impl Challenge {
         let mut bearer = bearer.filter_map(|challenge| {
             let parameter = |name: &str| {
                 let mut parameters = challenge.params.iter();
-                parameters
-                    .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                let found = parameters.find(|(key, _)| key.eq_ignore_ascii_case(name));
+                found
                     .map(|(_, value)| value.to_unescaped())
+                    .filter(|value| !value.trim().is_empty())
             };
             let realm = Url::parse(&parameter("realm")?).ok()?;
             Some(Self::Bearer { realm, service: parameter("service"), scope: parameter("scope") })
@@ -221,7 +259,7 @@ mod tests {
             let (service, scope) = (service.map(str::to_owned), scope.map(str::to_owned));
             Some(Challenge::Bearer { realm: Url::parse(realm).unwrap(), service, scope })
         };
-        let cases: [(&str, &[&str], Option<Challenge>); 9] = [
+        let cases: [(&str, &[&str], Option<Challenge>); 11] = [
             (
                 "Docker Hub's",
                 &[
@@ -247,7 +285,7 @@ mod tests {
             ),
             ("Basic", &[r#"Basic realm="Registry""#], Some(Challenge::Basic)),
             (
-                "both in one header: the credentials are not for the registry if a token will do",
+                "both in one header: a token keeps the credentials from the registry",
                 &[r#"Basic realm="Registry", Bearer realm="https://a.example/t",service="s""#],
                 bearer("https://a.example/t", Some("s"), None),
             ),
@@ -256,7 +294,13 @@ mod tests {
                 &[r#"Bearer realm="https://a.example/t""#, "Basic realm=\"Registry\""],
                 bearer("https://a.example/t", None, None),
             ),
-            ("of another kind", &["Negotiate"], None),
+            (
+                "empty parameters",
+                &[r#"Bearer realm="https://a.example/t",service="",scope=" ""#],
+                bearer("https://a.example/t", None, None),
+            ),
+            ("an empty realm", &[r#"Bearer realm="""#, "Basic"], Some(Challenge::Basic)),
+            ("another scheme", &["Negotiate"], None),
             ("a realm that is no URL", &[r#"Bearer realm="token server""#], None),
             ("none", &[], None),
         ];
@@ -270,36 +314,27 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_for_this_repository_alone() {
-        let name = RepositoryName::parse("team/app").unwrap();
+    fn a_token_is_for_no_more_than_is_needed() {
+        let (own, check) = (Scope::own(Some("team/app")), Scope::own(None));
+        let elsewhere = Scope::elsewhere(Some("team/app"));
+        let (pull, other) = ("repository:team/app:pull", "repository:other/secret:pull");
         let cases = [
-            (None, "repository:team/app:pull"),
-            (Some("repository:team/app:pull"), "repository:team/app:pull"),
-            (Some("repository:team/app:pull,push"), "repository:team/app:pull"),
-            (Some("repository:other/secret:pull"), "repository:team/app:pull"),
-            (Some("aws"), "aws"),
+            (&own, None, Some(pull)),
+            (&own, Some(pull), Some(pull)),
+            (&own, Some("repository:team/app:pull,push"), Some(pull)),
+            (&own, Some(other), Some(pull)),
+            (&own, Some("aws"), Some("aws")),
+            (&check, None, None),
+            // ghcr.io asks for a repository that does not exist.
+            (&check, Some("repository:user/image:pull"), None),
+            (&check, Some("aws"), Some("aws")),
+            (&elsewhere, None, Some(pull)),
+            (&elsewhere, Some(other), Some(other)),
+            (&Scope::elsewhere(None), None, None),
         ];
-        for (challenged, asked) in cases {
-            let challenged = challenged.map(str::to_owned);
-            assert_eq!(
-                scope_for(Some(&name), challenged.clone()).as_deref(),
-                Some(asked),
-                "{challenged:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_token_for_the_registry_itself_is_for_no_repository() {
-        // ghcr.io names a repository that is not there, where it is asked for none.
-        for (challenged, asked) in
-            [(None, None), (Some("repository:user/image:pull"), None), (Some("aws"), Some("aws"))]
-        {
-            assert_eq!(
-                scope_for(None, challenged.map(str::to_owned)).as_deref(),
-                asked,
-                "{challenged:?}"
-            );
+        for (scope, challenged, requested) in cases {
+            let answer = scope.answer(challenged.map(str::to_owned));
+            assert_eq!(answer.as_deref(), requested, "{scope:?}: {challenged:?}");
         }
     }
 }

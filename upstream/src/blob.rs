@@ -1,4 +1,4 @@
-//! A blob of an upstream, from its first byte to its last, however often the connection breaks.
+//! Reads a blob of an upstream. If the connection breaks, a new one continues at the same byte.
 
 use std::io::Read;
 
@@ -13,10 +13,10 @@ use super::error::Error;
 use super::{TRIES, Upstream, Wanted, pause};
 use layergate_core::types::{Digest, DownloadUrl};
 
-/// A connection that brought so many bytes counts as a success, even if it broke afterwards.
+/// After so many bytes, a broken connection does not count as a failed try.
 const ENOUGH_FOR_A_TRY: u64 = 8 * 1024 * 1024;
 
-/// A blob that is read. Its size is checked, its digest is not: whoever takes the bytes has to.
+/// A blob to read. Its size is checked here. The caller must verify the digest.
 #[derive(Debug)]
 pub struct Blob {
     upstream: Upstream,
@@ -24,11 +24,15 @@ pub struct Blob {
     size: u64,
     at: u64,
     body: Option<Body>,
-    /// How many bytes of the body come before those that are wanted.
+    /// How many bytes of the body to drop, because they were read before.
     skip: u64,
+    /// Whether the upstream sends the blob with a content encoding. A range would be one of the
+    /// encoded bytes then.
+    is_encoded: bool,
     redirect: Option<DownloadUrl>,
-    /// How often the connection broke in a row, and where it did last.
+    /// How many connections in a row broke early.
     breaks: usize,
+    /// The position at which the last one broke.
     broke_at: u64,
 }
 
@@ -41,35 +45,45 @@ impl Blob {
             at: 0,
             body: None,
             skip: 0,
+            is_encoded: false,
             redirect: None,
             breaks: 0,
             broke_at: 0,
         }
     }
 
-    /// Asks the upstream for the blob, if that was not done yet, and reads nothing of it. When this
-    /// succeeds, the upstream has the blob with the right size, by its own account, and gives it.
+    /// Requests the blob, if that was not done yet, and reads nothing. If this succeeds, the
+    /// upstream sends the blob, and its size is right as far as the headers say it.
     pub async fn open(&mut self) -> Result<(), Error> {
         if self.body.is_some() {
             return Ok(());
         }
         let path = format!("blobs/{}", self.digest);
-        let from = Some(self.at).filter(|at| *at > 0);
+        let from = Some(self.at).filter(|at| *at > 0 && !self.is_encoded);
         let answer = self.upstream.get(&Wanted { method: Method::GET, path, from }).await?;
-        let headers = answer.response.headers();
-        self.skip = match answer.response.status() {
-            StatusCode::PARTIAL_CONTENT if is_rest(headers, self.at, self.size) => 0,
-            StatusCode::OK if is_whole(headers, self.size) => self.at,
+        let (head, body) = answer.response.into_parts();
+        let length = content_length(&head.headers);
+        // Some stores keep a content encoding that the blob itself has: the digest is that of the
+        // encoded bytes. The size tells which bytes the digest is of.
+        let is_as_sent = length == Some(self.size) || !body.is_decoded();
+        (self.skip, self.body) = match head.status {
+            StatusCode::PARTIAL_CONTENT if is_rest(&head.headers, self.at, self.size) => {
+                (0, Some(body.undecoded()))
+            }
+            StatusCode::OK if !is_as_sent => (self.at, Some(body)),
+            StatusCode::OK if length.is_none_or(|length| length == self.size) => {
+                (self.at, Some(body.undecoded()))
+            }
             _ => return Err(Error::WrongContent("it has another size")),
         };
-        // Who is sent there finds the size by itself, so it has to be said.
-        self.redirect = answer.redirect.filter(|_| headers.contains_key(CONTENT_LENGTH));
-        self.body = Some(answer.response.into_body());
+        self.is_encoded = !is_as_sent;
+        // Clients that are sent there need the right length, and may not decode.
+        self.redirect = answer.redirect.filter(|_| is_as_sent && length.is_some());
         Ok(())
     }
 
-    /// Where the upstream redirected to, if it did, and the blob comes from there without
-    /// credentials.
+    /// The URL that the upstream redirected to, if everybody can download the blob from there: it
+    /// needs no token.
     pub fn redirect(&self) -> Option<&DownloadUrl> {
         self.redirect.as_ref()
     }
@@ -104,8 +118,7 @@ impl Blob {
         Ok(None)
     }
 
-    /// Reads the blob where blocking is allowed. To be called within a runtime that has its I/O
-    /// driver running.
+    /// A reader that blocks. Call this within a tokio runtime, and read on a thread that may block.
     pub fn into_reader(self) -> Box<dyn Read + Send> {
         let bytes = stream::try_unfold(self, async |mut blob| {
             let next = blob.next().await?;
@@ -114,7 +127,8 @@ impl Blob {
         Box::new(SyncIoBridge::new(StreamReader::new(Box::pin(bytes))))
     }
 
-    /// Drops the connection, so that the next one goes on where it broke; or gives up.
+    /// Drops the connection, so that [`open`](Self::open) makes a new one. Fails after too many
+    /// tries.
     async fn break_off(&mut self, error: Error) -> Result<(), Error> {
         self.body = None;
         if self.at - self.broke_at >= ENOUGH_FOR_A_TRY {
@@ -130,11 +144,14 @@ impl Blob {
     }
 }
 
-fn is_whole(headers: &HeaderMap, size: u64) -> bool {
-    let length = headers.get(CONTENT_LENGTH);
-    length.is_none_or(|length| length.to_str().is_ok_and(|length| length.parse() == Ok(size)))
+/// `None` if there is no length; a length that is not a number matches no size.
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    let length = headers.get(CONTENT_LENGTH)?;
+    Some(length.to_str().ok().and_then(|length| length.parse().ok()).unwrap_or(u64::MAX))
 }
 
+/// Whether the answer has all bytes from `at` on.
+///
 /// Source: [RFC 9110, 14.4](https://www.rfc-editor.org/rfc/rfc9110#section-14.4).
 fn is_rest(headers: &HeaderMap, at: u64, size: u64) -> bool {
     let range = headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());

@@ -1,4 +1,4 @@
-//! Why something cannot be had from an upstream.
+//! The reasons why an upstream does not send an image or a blob.
 
 use std::error::Error as StdError;
 use std::io;
@@ -6,61 +6,77 @@ use std::time::{Duration, SystemTime};
 
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
+use hyper_util::client::legacy;
+use layergate_core::fault::{causes, root_cause};
 
-/// What went wrong at the upstream. `Display` follows the upstream's name, and has no URL and
-/// nothing secret in it.
+use super::tls::TlsProblem;
+
+/// A failure of an upstream. `Display` follows the upstream's name. It contains no URL and no
+/// secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The registry, its token server or where it redirected to refused access, with this status.
+    /// The registry, its token server or the target of a redirect refused access, with this status.
     #[error("refused access ({0})")]
     Denied(StatusCode),
-    /// It has no such repository, image or blob.
+    /// There is no such repository, image or blob.
     #[error("has no such image")]
     NotFound,
-    /// What it sent has another digest or size than it should have.
+    /// The answer has another digest or size, or a broken encoding.
     #[error("sent something else than was asked for: {0}")]
     WrongContent(&'static str),
-    /// What it sent, or would send, has more bytes than this.
+    /// The answer has more bytes than this.
     #[error("sent more than the {0} bytes that are accepted")]
     TooLarge(u64),
-    /// It redirected more often than is followed.
+    /// There were more redirects than are followed.
     #[error("redirected too often")]
     RedirectLoop,
-    /// It leads to where nothing is fetched from.
+    /// The upstream, its token server or a redirect has a URL that is not allowed.
     #[error("leads to {host}, {reason}")]
     Forbidden {
-        /// The host that it leads to, itself perhaps.
+        /// The host in that URL.
         host: String,
-        /// What is wrong with that.
+        /// Why it is not allowed.
         reason: Danger,
     },
-    /// It gets too many requests, by its own account.
+    /// The upstream says that it received too many requests (429).
     #[error("got too many requests")]
     RateLimited {
-        /// How long it wants to be left alone, if it says so.
+        /// When to come back, if the upstream says so.
         retry_after: Option<Duration>,
     },
-    /// It cannot be reached, failed, or did not answer in time, also when it was tried again.
+    /// The upstream says that it is busy (503), and when to come back.
+    #[error("is busy, and asked to come back in {} s", .retry_after.as_secs())]
+    Busy {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// No connection to the upstream can be made, also after retries.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// There is a connection, but TLS does not work.
+    #[error("{0}")]
+    Tls(TlsProblem),
+    /// The upstream failed, or did not answer in time; also after retries.
     #[error("failed: {0}")]
     Unavailable(String),
 }
 
-/// Why nothing is fetched from a host.
+/// Why a host is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Danger {
-    /// It is in this machine or a private network, and was not named as trusted.
+    /// It is this machine or in a private network, and the caller does not trust it.
     #[error("whose address is not one of the internet")]
     PrivateAddress,
-    /// It would be reached without TLS.
+    /// The URL is not one of https.
     #[error("and not by https")]
     NoTls,
-    /// It is a token server, and another one than before.
+    /// It is another token server than before.
     #[error("which is not the token server that it is known by")]
     OtherRealm,
 }
 
 impl Error {
-    /// What the status of an answer means; `Ok` for 200 and 206.
+    /// The error for a status. `Ok` for 200 and 206.
     pub(super) fn of_status(status: StatusCode, headers: &HeaderMap) -> Result<(), Self> {
         match status {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(()),
@@ -69,28 +85,49 @@ impl Error {
             StatusCode::TOO_MANY_REQUESTS => {
                 Err(Self::RateLimited { retry_after: retry_after(headers) })
             }
-            _ => Err(Self::Unavailable(format!("it answered {status}"))),
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err(Self::Unavailable(
+                "the proxy wants a user name and a password in its URL".to_owned(),
+            )),
+            _ => match retry_after(headers) {
+                Some(retry_after) if status == StatusCode::SERVICE_UNAVAILABLE => {
+                    Err(Self::Busy { retry_after })
+                }
+                _ => Err(Self::Unavailable(format!("it answered {status}"))),
+            },
         }
     }
 
-    /// Why a request got no answer, or an answer broke off.
+    /// The error for a connection that failed or broke.
     pub(super) fn of_transport(error: &(dyn StdError + 'static)) -> Self {
-        let mut words = error.to_string();
-        let mut next = Some(error);
-        while let Some(error) = next {
+        if let Some(problem) = TlsProblem::of(error) {
+            return Self::Tls(problem);
+        }
+        let mut is_unreachable = false;
+        for error in causes(error) {
             if let Some(own) = error.downcast_ref::<Self>() {
                 return own.clone();
             }
-            next = error.source();
-            if let Some(cause) = next {
-                words = format!("{words}: {cause}");
-            }
+            is_unreachable |=
+                error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect);
         }
-        Self::Unavailable(words)
+        match is_unreachable {
+            true => Self::Unreachable(root_cause(error)),
+            false => Self::Unavailable(root_cause(error)),
+        }
     }
 
+    /// Whether the same request may succeed a little later.
     pub(super) fn is_worth_another_try(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unreachable(_) | Self::Unavailable(_))
+    }
+
+    /// When the upstream asked to come back.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } => *retry_after,
+            Self::Busy { retry_after } => Some(*retry_after),
+            _ => None,
+        }
     }
 }
 

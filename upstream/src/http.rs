@@ -1,4 +1,4 @@
-//! HTTP to hosts that an upstream names, which may be hostile.
+//! HTTP requests to servers that an upstream names and that may be hostile.
 
 use std::fmt;
 use std::io;
@@ -8,40 +8,50 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use layergate_core::proxy::Proxies;
 use tower_service::Service;
 use url::{Host, Url};
 
 use super::address::is_public;
 use super::body::Body;
 use super::error::{Danger, Error};
+use super::proxy::ProxyConnector;
+use super::target::Target;
+use super::tls::TlsProblem;
 
-/// How long a connection may take to be made.
+/// The time limit for a new connection.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 
-/// How long an upstream is waited for.
+/// How long to wait for an upstream.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// How long an answer may take to begin, with looking up the name, connecting and TLS.
+    /// Until an answer begins. This includes DNS, the connection and TLS.
     pub answer: Duration,
-    /// How long nothing may come of an answer that has begun.
+    /// Until the next bytes of an answer.
     pub idle: Duration,
+    /// In all, for times that the upstream asks for with `Retry-After`.
+    pub retry_after: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { answer: Duration::from_secs(10), idle: Duration::from_secs(20) }
+        Self {
+            answer: Duration::from_secs(10),
+            idle: Duration::from_secs(20),
+            retry_after: Duration::from_secs(60),
+        }
     }
 }
 
-/// The hosts that may be reached although they are in this machine or a private network.
+/// The hosts that may be reached although their addresses are private.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
     /// The hosts, without ports.
@@ -51,7 +61,7 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Refuses what must not be reached. A name's addresses are checked when it is resolved.
+    /// Whether a URL may be requested. A name's addresses are checked when it is resolved.
     fn check(&self, url: &Url) -> Result<(), Error> {
         let host = url.host().map(|host| host.to_owned());
         let is_trusted = host.as_ref().is_some_and(|host| self.hosts.contains(host));
@@ -61,7 +71,7 @@ impl Trust {
         if url.scheme() != "https" && !(url.scheme() == "http" && is_trusted && self.plain_http) {
             return forbidden(Danger::NoTls);
         }
-        // hyper does not ask the resolver for an address that is written out.
+        // hyper does not call the resolver for a literal address.
         let address: Option<IpAddr> = match host {
             Some(Host::Ipv4(address)) => Some(address.into()),
             Some(Host::Ipv6(address)) => Some(address.into()),
@@ -74,12 +84,17 @@ impl Trust {
             _ => Ok(()),
         }
     }
+
+    pub(super) fn has_name(&self, name: &str) -> bool {
+        self.hosts.contains(&Host::Domain(name.to_ascii_lowercase()))
+    }
 }
 
-/// An HTTP client that reaches public hosts over TLS, and those that it was told to trust.
+/// An HTTP client that connects to public hosts with TLS, and to hosts that it was told to trust.
+/// Clones share connections.
 #[derive(Clone)]
 pub struct Http {
-    client: Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>,
+    client: Arc<dyn Fn(Request<Empty<Bytes>>) -> ResponseFuture + Send + Sync>,
     trust: Arc<Trust>,
     patience: Patience,
 }
@@ -91,51 +106,106 @@ impl fmt::Debug for Http {
 }
 
 impl Http {
-    /// A client with the root certificates of the system. Fails if there are none.
-    pub fn new(trust: Trust) -> io::Result<Self> {
+    /// A client that connects directly, with the root certificates of the system. Fails if there
+    /// are none.
+    pub fn direct(trust: Trust) -> io::Result<Self> {
         let trust = Arc::new(trust);
-        let mut connector = HttpConnector::new_with_resolver(Resolver(trust.clone()));
-        connector.enforce_http(false);
-        connector.set_connect_timeout(Some(CONNECT_TIME));
-        connector.set_nodelay(true);
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
-        let client =
-            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Ok(Self { client, trust, patience: Patience::default() })
+        let client = client(tcp(Resolver(trust.clone())))?;
+        Ok(Self::new(trust, move |request| client.request(request)))
     }
 
-    pub fn with_patience(self, patience: Patience) -> Self {
+    /// The same as [`direct`](Self::direct), but connects through the proxies that the environment
+    /// names: [`Proxies`]. A proxy resolves names itself, so private addresses cannot be refused
+    /// then. Names that only exist in private networks still are.
+    pub fn through_proxies(trust: Trust) -> io::Result<Self> {
+        let Some(proxies) = Proxies::from_env().map_err(io::Error::other)? else {
+            return Self::direct(trust);
+        };
+        let (trust, proxies) = (Arc::new(trust), Arc::new(proxies));
+        let direct = tcp(Resolver(trust.clone()));
+        let client = client(ProxyConnector::new(direct, trust.clone(), proxies.clone())?)?;
+        Ok(Self::new(trust, move |mut request| {
+            proxies.authorize(&mut request);
+            client.request(request)
+        }))
+    }
+
+    fn new(
+        trust: Arc<Trust>,
+        client: impl Fn(Request<Empty<Bytes>>) -> ResponseFuture + Send + Sync + 'static,
+    ) -> Self {
+        Self { client: Arc::new(client), trust, patience: Patience::default() }
+    }
+
+    pub(super) fn with_patience(self, patience: Patience) -> Self {
         Self { patience, ..self }
     }
 
-    /// Sends a request to `url`, and follows no redirect. The answer's body is still to be read.
-    pub async fn send(
+    pub(super) fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    pub(super) fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// Sends a request. Follows no redirect and does not read the body.
+    pub(super) async fn send(
         &self,
-        url: &Url,
+        target: &Target,
         mut request: Request<Empty<Bytes>>,
     ) -> Result<Response<Body>, Error> {
-        self.trust.check(url)?;
-        *request.uri_mut() = url
-            .as_str()
-            .parse()
-            .map_err(|_| Error::Unavailable("it redirected to what is not a URL".to_owned()))?;
-        let Patience { answer, idle } = self.patience;
-        match tokio::time::timeout(answer, self.client.request(request)).await {
-            Ok(Ok(response)) => Ok(response.map(|body| Body::new(body, idle))),
-            Ok(Err(error)) => Err(Error::of_transport(&error)),
+        self.trust.check(target.url())?;
+        *request.uri_mut() = target.uri().clone();
+        let Patience { answer, idle, .. } = self.patience;
+        let is_plain = target.url().scheme() == "http";
+        match tokio::time::timeout(answer, (self.client)(request)).await {
+            Ok(Ok(response)) => {
+                let (head, body) = response.into_parts();
+                let body = Body::new(body, &head.headers, idle);
+                Ok(Response::from_parts(head, body))
+            }
+            Ok(Err(error)) => match TlsProblem::of_plain(&error).filter(|_| is_plain) {
+                Some(problem) => Err(Error::Tls(problem)),
+                None => Err(Error::of_transport(&error)),
+            },
             Err(_) => Err(Error::Unavailable(format!("it did not answer within {answer:?}"))),
         }
     }
 }
 
-/// Looks up names, and leaves out the addresses that must not be reached. What it gives is what is
-/// connected to, so there is no second look-up that could be answered otherwise.
+/// A client that adds TLS to these connections.
+fn client<C>(connector: C) -> io::Result<Client<HttpsConnector<C>, Empty<Bytes>>>
+where
+    C: Service<Uri> + Clone,
+    HttpsConnector<C>: Connect + Clone,
+{
+    let connector = with_tls(connector)?;
+    Ok(Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector))
+}
+
+/// Adds TLS to connections if the URL's scheme is https.
+pub(super) fn with_tls<C>(connector: C) -> io::Result<HttpsConnector<C>> {
+    Ok(HttpsConnectorBuilder::new()
+        .with_provider_and_native_roots(rustls::crypto::ring::default_provider())?
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector))
+}
+
+/// Makes TCP connections to the addresses that a resolver finds.
+pub(super) fn tcp<R>(resolver: R) -> HttpConnector<R> {
+    let mut connector = HttpConnector::new_with_resolver(resolver);
+    connector.enforce_http(false);
+    connector.set_connect_timeout(Some(CONNECT_TIME));
+    connector.set_nodelay(true);
+    connector
+}
+
+/// Resolves names and leaves out addresses that must not be reached. The connection is made to one
+/// of these addresses. So no second lookup can return another one.
 #[derive(Debug, Clone)]
-struct Resolver(Arc<Trust>);
+pub(super) struct Resolver(Arc<Trust>);
 
 impl Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
@@ -150,8 +220,8 @@ impl Service<Name> for Resolver {
         let trust = self.0.clone();
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let found = found.map_err(|error| Error::Unavailable(error.to_string()))?;
-            let is_trusted = trust.hosts.contains(&Host::Domain(name.as_str().to_owned()));
+            let found = found.map_err(|error| Error::Unreachable(error.to_string()))?;
+            let is_trusted = trust.has_name(name.as_str());
             let may_be_reached = |address: &SocketAddr| is_trusted || is_public(address.ip());
             let addresses: Vec<_> = found.filter(may_be_reached).collect();
             if addresses.is_empty() {

@@ -1,10 +1,13 @@
-//! Images from other registries, by the [OCI distribution
+//! Fetches images from other registries, by the [OCI distribution
 //! specification](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pull).
 //!
-//! What a registry answers is not trusted. Everything is bounded in time and size. Redirects and
-//! token servers lead to public addresses over TLS, or to hosts that the caller trusts. Credentials
-//! go to the registry and its token server, and to nowhere that these redirect to. Nothing here
-//! logs, and no error has a URL in it.
+//! The other registry (the upstream) is not trusted:
+//!
+//! - Every answer is limited in time and size.
+//! - Redirects and token servers must be public addresses with TLS, or hosts that the caller
+//!   trusts.
+//! - Credentials are sent to the upstream and its token server only, never to a redirect's target.
+//! - This crate writes no logs, and its errors contain no URLs.
 
 mod address;
 mod authorization;
@@ -14,121 +17,157 @@ mod error;
 mod http;
 pub mod manifest;
 mod name;
+mod proxy;
+mod target;
+mod tls;
 
-use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE, USER_AGENT};
+use ::http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE, USER_AGENT,
+};
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Bytes;
+use url::Origin;
 
-use self::authorization::Authorization;
+use self::authorization::{Authorization, Scope};
 use self::body::Body;
-use self::http::Http;
-use layergate_core::publish::Verifier;
+use self::target::{Target, not_a_url};
+use layergate_core::publish::has_digest;
 use layergate_core::types::{Digest, DownloadUrl, ImageTag};
 
 pub use self::authorization::Credentials;
 pub use self::blob::Blob;
 pub use self::error::{Danger, Error};
-pub use self::http::{Patience, Trust};
+pub use self::http::{Http, Patience, Trust};
 pub use self::name::{NameError, UpstreamRegistry, UpstreamRepository};
+pub use self::tls::TlsProblem;
 pub use url::{Host, Url};
 
-/// The largest manifest, in bytes: the limit of most registries.
+/// The largest manifest, in bytes. Most registries have this limit.
 const LARGEST_MANIFEST: u64 = 4 * 1024 * 1024;
 
 /// The largest blob, in bytes.
 const LARGEST_BLOB: u64 = 10 * 1024 * 1024 * 1024;
 
-/// How many redirects are followed.
+/// The most redirects that one request follows.
 const MOST_HOPS: usize = 5;
 
-/// How often something is tried that has failed.
+/// How often a request is sent if it fails in a way that may pass.
 const TRIES: usize = 3;
 
-/// The manifests that are asked for: those of images and indexes, as OCI and docker call them.
+/// The shortest time to wait before a request that the upstream asked to send later.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+
+/// The media types that are accepted for manifests: OCI's and docker's images and indexes.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                          application/vnd.docker.distribution.manifest.v2+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// The header in which registries say a manifest's digest.
+/// The header with a manifest's digest.
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
-/// A repository of another registry, to fetch images from. Clones share connections and the token.
+/// A client of one repository in another registry. Clones share connections and tokens.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     http: Http,
-    /// The URL below which everything is that is asked for.
+    /// All paths are relative to this URL.
     base: Url,
+    authorization: Arc<Authorization>,
+    /// The registry that `base` redirects to, if that one also wants a token.
+    elsewhere: Arc<Mutex<Option<Elsewhere>>>,
+    /// The repository's name; `None` if the client only checks the registry.
+    name: Option<String>,
+}
+
+/// A registry that another one redirects to. It gets no credentials.
+#[derive(Debug)]
+struct Elsewhere {
+    origin: Origin,
     authorization: Arc<Authorization>,
 }
 
-/// A manifest, verified.
+/// A verified manifest.
 #[derive(Debug)]
 pub struct Manifest {
-    /// Its digest: the one that was asked for, or its sha256 digest if it was asked for by tag.
+    /// The requested digest, or the sha256 digest if a tag was requested.
     pub digest: Digest,
-    /// Its media type by the registry's word, which has to agree with what is in it.
+    /// The media type in the registry's answer. The manifest may contain another one.
     pub media_type: String,
-    /// Its bytes.
+    /// The manifest itself.
     pub bytes: Vec<u8>,
 }
 
-/// What is asked of a repository.
+/// A request to a repository.
 struct Wanted {
     method: Method,
-    /// The path below the base.
+    /// The path, relative to the base.
     path: String,
-    /// The first byte that is wanted, if not all are.
+    /// The first byte of a range request.
     from: Option<u64>,
 }
 
-/// An answer with status 200 or 206, its body still to be read.
+/// An answer whose body was not read yet.
 struct Answer {
     response: Response<Body>,
+    /// Where the answer came from, if that needs no token and is not the first URL.
     redirect: Option<DownloadUrl>,
 }
 
 impl Upstream {
-    /// A client of this repository. It is reached without TLS if `trust` allows that. Fails if the
-    /// system has no root certificates.
+    /// A client of this repository.
     pub fn new(
         repository: UpstreamRepository,
         credentials: Option<Credentials>,
-        trust: Trust,
-    ) -> io::Result<Self> {
-        let base = repository.base(&trust).map_err(io::Error::other)?;
-        let authorization =
-            Arc::new(Authorization::new(credentials, Some(repository.name().clone())));
-        Ok(Self { http: Http::new(trust)?, base, authorization })
+        http: Http,
+    ) -> Result<Self, Error> {
+        let name = repository.name().to_owned();
+        let base = repository.base(http.trust()).map_err(|_| not_a_url())?;
+        Ok(Self::at(base, credentials, http, Some(name)))
     }
 
-    /// The same client, with another patience with the upstream than the default one.
+    fn at(base: Url, credentials: Option<Credentials>, http: Http, name: Option<String>) -> Self {
+        let authorization = Authorization::new(credentials, Scope::own(name.as_deref()));
+        let (authorization, elsewhere) = (Arc::new(authorization), Arc::default());
+        Self { http, base, authorization, elsewhere, name }
+    }
+
+    /// The same client with other time limits.
     pub fn with_patience(self, patience: Patience) -> Self {
         Self { http: self.http.with_patience(patience), ..self }
     }
 
-    /// The token server that the registry has named, if it wanted a token: for
-    /// [`Credentials::realm`] from then on.
+    /// The token server that the registry named, if it wanted a token. Keep it in
+    /// [`Credentials::realm`], so that no other server gets the credentials later.
     pub async fn realm(&self) -> Option<Url> {
         self.authorization.realm().await
     }
 
-    /// The digest of the manifest that has a tag now. Registries do not count this as a pull.
+    /// The digest of the manifest that has this tag now. Sends a HEAD request, which registries do
+    /// not count as a pull. If the registry does not answer HEAD as it should, sends a GET request.
     pub async fn digest_of(&self, tag: &ImageTag) -> Result<Digest, Error> {
         let wanted = Wanted { method: Method::HEAD, path: format!("manifests/{tag}"), from: None };
-        match digest_in(self.get(&wanted).await?.response.headers()) {
+        let head = self.retried(|| async {
+            let Answer { response, .. } = self.follow(&wanted).await?;
+            match Error::of_status(response.status(), response.headers()) {
+                Ok(()) => Ok(digest_in(response.headers())),
+                // A GET request would get the same answer.
+                Err(error @ (Error::RateLimited { .. } | Error::Busy { .. })) => Err(error),
+                Err(error @ Error::Denied(StatusCode::UNAUTHORIZED)) => Err(error),
+                Err(_) => Ok(None),
+            }
+        });
+        match head.await? {
             Some(digest) => Ok(digest),
             None => Ok(self.tagged_manifest(tag).await?.digest),
         }
     }
 
-    /// The manifest that has a tag now.
+    /// The manifest that has this tag now.
     pub async fn tagged_manifest(&self, tag: &ImageTag) -> Result<Manifest, Error> {
-        retried(|| async {
+        self.retried(|| async {
             let (headers, bytes) = self.read_manifest(tag.as_ref()).await?;
             if let Some(digest) = digest_in(&headers) {
                 verify(&digest, &bytes)?;
@@ -141,7 +180,7 @@ impl Upstream {
 
     /// The manifest with this digest.
     pub async fn manifest(&self, digest: &Digest) -> Result<Manifest, Error> {
-        retried(|| async {
+        self.retried(|| async {
             let (headers, bytes) = self.read_manifest(&digest.to_string()).await?;
             verify(digest, &bytes)?;
             Ok(Manifest { digest: digest.clone(), media_type: media_type(&headers), bytes })
@@ -149,7 +188,7 @@ impl Upstream {
         .await
     }
 
-    /// A blob of this size, to be read. Nothing is asked of the upstream yet.
+    /// A blob of this size, in bytes. Sends no request yet.
     pub fn blob(&self, digest: &Digest, size: u64) -> Result<Blob, Error> {
         match size {
             0..=LARGEST_BLOB => Ok(Blob::new(self.clone(), digest.clone(), size)),
@@ -158,71 +197,118 @@ impl Upstream {
     }
 
     async fn read_manifest(&self, reference: &str) -> Result<(HeaderMap, Vec<u8>), Error> {
-        let wanted =
-            Wanted { method: Method::GET, path: format!("manifests/{reference}"), from: None };
-        let (head, body) = self.follow(&wanted).await?.response.into_parts();
+        let path = format!("manifests/{reference}");
+        let answer = self.get_once(&Wanted { method: Method::GET, path, from: None }).await?;
+        let (head, body) = answer.response.into_parts();
         Ok((head.headers, body.read(LARGEST_MANIFEST).await?))
     }
 
-    /// Asks, and tries again if there is no answer.
+    /// Sends a request, also again if it fails in a way that may pass. The answer's status is 200
+    /// or 206.
     async fn get(&self, wanted: &Wanted) -> Result<Answer, Error> {
-        retried(|| self.follow(wanted)).await
+        self.retried(|| self.get_once(wanted)).await
     }
 
-    /// Asks once, and follows redirects.
+    async fn get_once(&self, wanted: &Wanted) -> Result<Answer, Error> {
+        let answer = self.follow(wanted).await?;
+        let status = answer.response.status();
+        // Many servers that want TLS answer so to a request without it.
+        if status == StatusCode::BAD_REQUEST && self.base.scheme() == "http" {
+            return Err(Error::Tls(TlsProblem::Required));
+        }
+        Error::of_status(status, answer.response.headers())?;
+        Ok(answer)
+    }
+
+    /// Sends a request once and follows redirects. The answer may have any status that is not a
+    /// redirect.
     async fn follow(&self, wanted: &Wanted) -> Result<Answer, Error> {
-        let broken = || Error::Unavailable("it redirected to what is not a URL".to_owned());
-        let mut url = self.base.join(&wanted.path).map_err(|_| broken())?;
+        let url = self.base.join(&wanted.path).map_err(|_| not_a_url())?;
+        let mut target = Target::new(url)?;
         for hop in 0..=MOST_HOPS {
-            let (response, is_authorized) = match url.origin() == self.base.origin() {
-                true => self.ask_registry(&url, wanted).await?,
-                false => (self.http.send(&url, request(wanted, None)).await?, false),
-            };
+            let (response, is_authorized) = self.ask(&target, wanted).await?;
             if !is_redirect(response.status()) {
-                Error::of_status(response.status(), response.headers())?;
-                let redirect = (hop > 0 && !is_authorized).then(|| DownloadUrl::new(url.into()));
+                let redirect = (hop > 0 && !is_authorized).then(|| target.download_url());
                 return Ok(Answer { response, redirect });
             }
-            let location =
-                response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-            url = location.and_then(|location| url.join(location).ok()).ok_or_else(broken)?;
+            target = target.redirect(response.headers().get(LOCATION).ok_or_else(not_a_url)?)?;
         }
         Err(Error::RedirectLoop)
     }
 
-    /// Asks the registry itself, and does what it wants to see first. Also returns whether it saw
-    /// anything.
-    async fn ask_registry(
-        &self,
-        url: &Url,
-        wanted: &Wanted,
-    ) -> Result<(Response<Body>, bool), Error> {
-        let known = self.authorization.current().await;
-        let response = self.http.send(url, request(wanted, known.clone())).await?;
+    /// Sends a request to one server. On 401, authenticates and sends it once more. Also returns
+    /// whether the request had credentials or a token.
+    async fn ask(&self, target: &Target, wanted: &Wanted) -> Result<(Response<Body>, bool), Error> {
+        let authorization = self.authorization_at(target);
+        let known = authorization.current().await;
+        let response = self.http.send(target, request(wanted, known.clone())).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok((response, known.is_some()));
         }
-        let answer =
-            self.authorization.answer(&self.http, response.headers(), known.as_ref()).await?;
-        Ok((self.http.send(url, request(wanted, Some(answer))).await?, true))
+        let answer = authorization.answer(&self.http, response.headers(), known.as_ref()).await?;
+        if target.url().origin() != self.base.origin()
+            && let Ok(mut elsewhere) = self.elsewhere.lock()
+        {
+            *elsewhere = Some(Elsewhere { origin: target.url().origin(), authorization });
+        }
+        Ok((self.http.send(target, request(wanted, Some(answer))).await?, true))
+    }
+
+    /// How to authenticate at a server: with the credentials at the registry itself, anonymously
+    /// everywhere else.
+    fn authorization_at(&self, target: &Target) -> Arc<Authorization> {
+        let origin = target.url().origin();
+        if origin == self.base.origin() {
+            return self.authorization.clone();
+        }
+        let known = self.elsewhere.lock().ok().and_then(|elsewhere| {
+            let known = elsewhere.as_ref().filter(|elsewhere| elsewhere.origin == origin)?;
+            Some(known.authorization.clone())
+        });
+        known.unwrap_or_else(|| {
+            Arc::new(Authorization::new(None, Scope::elsewhere(self.name.as_deref())))
+        })
+    }
+
+    /// Repeats a request that only reads, if it failed in a way that may pass. If the upstream says
+    /// when to come back, waits that long; in all, not longer than [`Patience::retry_after`].
+    async fn retried<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, Error> {
+        let (mut failures, mut patience) = (0, self.http.patience().retry_after);
+        loop {
+            let error = match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            if let Some(wait) = error.retry_after() {
+                let wait = wait.max(SHORTEST_WAIT);
+                patience = patience.checked_sub(wait).ok_or(error)?;
+                tokio::time::sleep(wait + jitter()).await;
+            } else {
+                failures += 1;
+                if failures == TRIES || !error.is_worth_another_try() {
+                    return Err(error);
+                }
+                pause(failures).await;
+            }
+        }
     }
 }
 
-/// Asks a registry whether it is one and takes these credentials, without asking for an image.
-/// Returns the token server that it has named, if it wanted a token. `trust` is as in
-/// [`Upstream::new`].
+/// Checks that a registry answers and accepts these credentials, without a request for an image.
+/// Returns the token server that the registry named, if it wanted a token.
 ///
 /// Source: [Determining
 /// support](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#determining-support).
 pub async fn check(
     registry: &UpstreamRegistry,
     credentials: Option<Credentials>,
-    trust: Trust,
+    http: Http,
 ) -> Result<Option<Url>, Error> {
-    let base = registry.base(&trust).map_err(|error| Error::Unavailable(error.to_string()))?;
-    let http = Http::new(trust).map_err(|error| Error::Unavailable(error.to_string()))?;
-    let upstream =
-        Upstream { http, base, authorization: Arc::new(Authorization::new(credentials, None)) };
+    let base = registry.base(http.trust()).map_err(|_| not_a_url())?;
+    let upstream = Upstream::at(base, credentials, http, None);
     upstream.get(&Wanted { method: Method::GET, path: String::new(), from: None }).await?;
     Ok(upstream.realm().await)
 }
@@ -235,6 +321,8 @@ fn request(wanted: &Wanted, authorization: Option<HeaderValue>) -> Request<Empty
         USER_AGENT,
         HeaderValue::from_static(concat!("layergate/", env!("CARGO_PKG_VERSION"))),
     );
+    // Digests, sizes and ranges are those of the bytes without a content encoding.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if wanted.path.starts_with("manifests/") {
         headers.insert(ACCEPT, HeaderValue::from_static(MANIFESTS));
     }
@@ -263,32 +351,19 @@ fn media_type(headers: &HeaderMap) -> String {
 }
 
 fn verify(digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
-    let mut verifier =
-        Verifier::of(digest).ok_or(Error::WrongContent("its digest cannot be verified"))?;
-    verifier.update(bytes);
-    match verifier.matches() {
+    match has_digest(bytes, digest) {
         true => Ok(()),
         false => Err(Error::WrongContent("its bytes do not have its digest")),
     }
 }
 
-/// Tries again what only reads, if it failed in a way that may pass.
-async fn retried<T, F: Future<Output = Result<T, Error>>>(
-    mut attempt: impl FnMut() -> F,
-) -> Result<T, Error> {
-    for tried in 1..TRIES {
-        match attempt().await {
-            Err(error) if error.is_worth_another_try() => pause(tried).await,
-            other => return other,
-        }
-    }
-    attempt().await
+/// Waits before a request is sent again: up to half a second after the first failure, and a
+/// quarter of a second longer after each further one.
+async fn pause(failures: usize) {
+    tokio::time::sleep(Duration::from_millis(250) * failures as u32 + jitter()).await;
 }
 
-/// Waits before the next try: half a second at most after the first, twice that after the second.
-async fn pause(tried: usize) {
-    tokio::time::sleep(
-        Duration::from_millis(250) * tried as u32 + Duration::from_millis(fastrand::u64(0..250)),
-    )
-    .await;
+/// A random time, so that clients that failed together do not all come back together.
+fn jitter() -> Duration {
+    Duration::from_millis(fastrand::u64(0..250))
 }

@@ -3,11 +3,13 @@
 //! Source: [OCI image
 //! specification](https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md).
 
-use oci_spec::image::{ImageIndex, ImageManifest};
-use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::fmt;
 
-use layergate_core::catalog::LayerRecord;
-use layergate_core::types::Digest;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use layergate_core::types::{self, Digest};
 
 /// The media types of images, as OCI and docker call them.
 const IMAGES: [&str; 2] = [
@@ -20,6 +22,12 @@ const INDEXES: [&str; 2] = [
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
+
+/// What an image's manifest must not have: members of an index, and of docker's first form.
+const NOT_OF_IMAGES: [&str; 2] = ["manifests", "fsLayers"];
+
+/// What an index must not have: members of an image's manifest, and of docker's first form.
+const NOT_OF_INDEXES: [&str; 3] = ["config", "layers", "fsLayers"];
 
 /// A manifest.
 #[derive(Debug, Clone)]
@@ -36,30 +44,84 @@ pub enum Content {
     /// An image: the config blob and the layers, each once.
     Image(Vec<Blob>),
     /// An index: the images, each once. They may be indexes themselves.
-    Index(Vec<Descriptor>),
+    Index(Vec<IndexEntry>),
 }
 
 /// A blob of an image.
 #[derive(Debug, Clone)]
 pub struct Blob {
-    /// Its digest, size and media type, as the manifest has them.
-    pub record: LayerRecord,
+    /// What names it.
+    pub descriptor: types::Descriptor,
     /// Whether it may not be redistributed: it need not be where the image is, and pullers download
     /// it elsewhere.
     pub is_foreign: bool,
 }
 
-/// What names a manifest. Its digest is one that can be verified.
+/// An image of an index. Its digest is one that can be verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Descriptor {
-    /// The digest of the manifest.
-    pub digest: Digest,
-    /// The manifest's media type.
+pub struct IndexEntry {
+    /// What names its manifest.
+    pub descriptor: types::Descriptor,
+    /// What the image runs on, if the index says so.
+    pub platform: Option<Platform>,
+}
+
+/// What an image runs on, such as `linux/arm/v7`: the names are those of Go's `GOOS` and `GOARCH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Platform {
+    /// The operating system.
+    pub os: String,
+    /// The CPU.
+    pub architecture: String,
+    /// The CPU's variant, if the image needs one.
+    pub variant: Option<String>,
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
+    }
+}
+
+/// A descriptor, as a document has it. What is optional may also be null.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RawDescriptor {
+    /// The media type of what it names.
     pub media_type: String,
-    /// How many bytes the manifest has.
+    /// The digest, which need not be one.
+    pub digest: String,
+    /// How many bytes what it names has.
     pub size: u64,
-    /// What the image runs on, such as `linux/arm64`, for error sentences.
-    pub platform: Option<String>,
+    platform: Option<RawPlatform>,
+    annotations: Option<HashMap<String, Option<String>>>,
+}
+
+/// A platform, as an index has it: in practice each of its members may be missing.
+#[derive(Debug, Clone, Deserialize)]
+struct RawPlatform {
+    os: Option<String>,
+    architecture: Option<String>,
+    variant: Option<String>,
+}
+
+/// An index, as it is written: a manifest, or the `index.json` of a layout. It may say `null` for
+/// no images, or nothing.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RawIndex {
+    media_type: Option<String>,
+    manifests: Option<Vec<RawDescriptor>>,
+}
+
+/// An image's manifest, as it is written. It may say `null` for no layers, or nothing.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawImage {
+    media_type: Option<String>,
+    config: RawDescriptor,
+    layers: Option<Vec<RawDescriptor>>,
 }
 
 /// Why a manifest cannot be used. `Display` follows the manifest's name. It repeats words of the
@@ -77,6 +139,11 @@ pub enum Error {
         /// What was said about it.
         given: String,
     },
+    /// It has a member that readers do not agree about: one of an index in an image's manifest, or
+    /// the other way round (CVE-2021-41190); or a name in other letters, which some readers take
+    /// for the right one.
+    #[error("has the member '{0:.200}', by which it could be read as something else")]
+    Ambiguous(String),
     /// It is neither an image nor an index.
     #[error("has the media type '{0:.200}', which is neither an image's nor an index's")]
     UnknownMediaType(String),
@@ -96,20 +163,24 @@ impl Manifest {
     /// same. The bytes' digest is not verified here.
     pub fn parse(bytes: &[u8], media_type: &str) -> Result<Self, Error> {
         let content = if IMAGES.contains(&media_type) {
-            let manifest: ImageManifest = parse(bytes)?;
-            check_media_type(manifest.media_type().as_ref(), media_type)?;
+            check_members(bytes, &NOT_OF_IMAGES, &["mediaType", "config", "layers"])?;
+            let manifest: RawImage = serde_json::from_slice(bytes)?;
+            check_media_type(manifest.media_type, media_type)?;
             let mut blobs = Vec::new();
-            for descriptor in std::iter::once(manifest.config()).chain(manifest.layers()) {
-                add_blob(&mut blobs, descriptor)?;
+            for descriptor in
+                std::iter::once(manifest.config).chain(manifest.layers.into_iter().flatten())
+            {
+                add_blob(&mut blobs, &descriptor)?;
             }
             Content::Image(blobs)
         } else if is_index(media_type) {
-            let index: ImageIndex = parse(bytes)?;
-            check_media_type(index.media_type().as_ref(), media_type)?;
-            let mut images: Vec<Descriptor> = Vec::new();
-            for descriptor in index.manifests() {
-                let image = Descriptor::try_from(descriptor)?;
-                if !images.iter().any(|known| known.digest == image.digest) {
+            check_members(bytes, &NOT_OF_INDEXES, &["mediaType", "manifests"])?;
+            let mut index: RawIndex = serde_json::from_slice(bytes)?;
+            check_media_type(index.media_type.take(), media_type)?;
+            let mut images: Vec<IndexEntry> = Vec::new();
+            for descriptor in index.into_manifests() {
+                let image = IndexEntry::try_from(&descriptor)?;
+                if !images.iter().any(|known| known.descriptor.digest == image.descriptor.digest) {
                     images.push(image);
                 }
             }
@@ -126,51 +197,82 @@ pub fn is_index(media_type: &str) -> bool {
     INDEXES.contains(&media_type)
 }
 
-impl TryFrom<&oci_spec::image::Descriptor> for Descriptor {
+impl RawIndex {
+    /// The images that it names, in its order.
+    pub fn into_manifests(self) -> Vec<RawDescriptor> {
+        self.manifests.unwrap_or_default()
+    }
+}
+
+impl RawDescriptor {
+    /// An annotation's value.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(name)?.as_deref()
+    }
+
+    fn to_descriptor(&self) -> Result<types::Descriptor, Error> {
+        let digest = Digest::parse(&self.digest).ok().filter(Digest::is_verifiable);
+        let digest = digest.ok_or_else(|| Error::UnverifiableDigest(self.digest.clone()))?;
+        Ok(types::Descriptor { digest, size: self.size, media_type: self.media_type.clone() })
+    }
+}
+
+impl TryFrom<&RawDescriptor> for IndexEntry {
     type Error = Error;
 
     /// Takes a descriptor whose digest can be verified.
-    fn try_from(descriptor: &oci_spec::image::Descriptor) -> Result<Self, Error> {
-        let platform = descriptor.platform().as_ref();
-        Ok(Self {
-            digest: verifiable(descriptor)?,
-            media_type: descriptor.media_type().to_string(),
-            size: descriptor.size(),
-            platform: platform
-                .map(|platform| format!("{}/{}", platform.os(), platform.architecture())),
-        })
+    fn try_from(descriptor: &RawDescriptor) -> Result<Self, Error> {
+        let platform =
+            descriptor.platform.clone().and_then(|RawPlatform { os, architecture, variant }| {
+                Platform::new(os?, architecture?, variant)
+            });
+        Ok(Self { descriptor: descriptor.to_descriptor()?, platform })
     }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    Ok(serde_json::from_slice(bytes)?)
+impl Platform {
+    /// A platform; `None` if the name of the system or of the CPU is empty.
+    pub fn new(os: String, architecture: String, variant: Option<String>) -> Option<Self> {
+        let variant = variant.filter(|variant| !variant.is_empty());
+        let is_known = !os.is_empty() && !architecture.is_empty();
+        is_known.then_some(Self { os, architecture, variant })
+    }
 }
 
-fn check_media_type(own: Option<&oci_spec::image::MediaType>, given: &str) -> Result<(), Error> {
-    match own {
-        Some(own) if own.as_ref() != given => {
-            Err(Error::OtherMediaType { own: own.to_string(), given: given.to_owned() })
+/// Refuses a document with one of these members, even if it is null; and one with a `known` member
+/// in other letters: Go's parser, which most clients use, does not look at the case.
+fn check_members(bytes: &[u8], foreign: &[&str], known: &[&str]) -> Result<(), Error> {
+    let members: HashMap<String, IgnoredAny> = serde_json::from_slice(bytes)?;
+    let is_same = |name: &&str, member: &str| name.to_uppercase() == member.to_uppercase();
+    for member in members.into_keys() {
+        let is_foreign = foreign.iter().any(|name| is_same(name, &member));
+        let is_known = known.iter().any(|name| is_same(name, &member) && *name != member);
+        if is_foreign || is_known {
+            return Err(Error::Ambiguous(member));
         }
-        _ => Ok(()),
-    }
-}
-
-fn add_blob(blobs: &mut Vec<Blob>, descriptor: &oci_spec::image::Descriptor) -> Result<(), Error> {
-    let (digest, size) = (verifiable(descriptor)?, descriptor.size());
-    let media_type = descriptor.media_type().to_string();
-    let is_foreign = media_type.contains(".nondistributable.") || media_type.contains(".foreign.");
-    match blobs.iter_mut().find(|known| known.record.digest == digest) {
-        Some(known) if known.record.size != size => return Err(Error::TwoSizes(digest)),
-        Some(known) => known.is_foreign &= is_foreign, // if only one of them says so, it has to be there
-        None => blobs.push(Blob { record: LayerRecord { digest, size, media_type }, is_foreign }),
     }
     Ok(())
 }
 
-fn verifiable(descriptor: &oci_spec::image::Descriptor) -> Result<Digest, Error> {
-    let value = descriptor.digest().as_ref();
-    let digest = Digest::parse(value).ok().filter(Digest::is_verifiable);
-    digest.ok_or_else(|| Error::UnverifiableDigest(value.to_owned()))
+fn check_media_type(own: Option<String>, given: &str) -> Result<(), Error> {
+    match own.filter(|own| !own.is_empty() && own != given) {
+        Some(own) => Err(Error::OtherMediaType { own, given: given.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+fn add_blob(blobs: &mut Vec<Blob>, descriptor: &RawDescriptor) -> Result<(), Error> {
+    let descriptor = descriptor.to_descriptor()?;
+    let types::Descriptor { digest, size, media_type } = &descriptor;
+    let is_foreign = media_type.contains(".nondistributable.") || media_type.contains(".foreign.");
+    match blobs.iter_mut().find(|known| known.descriptor.digest == *digest) {
+        Some(known) if known.descriptor.size != *size => {
+            return Err(Error::TwoSizes(digest.clone()));
+        }
+        Some(known) => known.is_foreign &= is_foreign, // if only one of them says so, it has to be there
+        None => blobs.push(Blob { descriptor, is_foreign }),
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -219,7 +321,9 @@ mod tests {
                 let Content::Image(blobs) = content else { panic!("{content:?}") };
                 let found: Vec<_> = blobs
                     .iter()
-                    .map(|blob| (blob.record.digest.canonical(), blob.record.size, blob.is_foreign))
+                    .map(|blob| {
+                        (blob.descriptor.digest.canonical(), blob.descriptor.size, blob.is_foreign)
+                    })
                     .collect();
                 let expected = [
                     (digest('c'), 2, false),
@@ -228,9 +332,84 @@ mod tests {
                     (digest('3'), 30, true),
                 ];
                 assert_eq!(found, expected);
-                assert_eq!(blobs[1].record.media_type, OCI_LAYER);
+                assert_eq!(blobs[1].descriptor.media_type, OCI_LAYER);
             }
         }
+    }
+
+    fn platform(image: &IndexEntry) -> Option<String> {
+        image.platform.as_ref().map(ToString::to_string)
+    }
+
+    #[test]
+    fn what_may_be_left_out_may_be_null() {
+        for layers in [json!({}), json!({"layers": null}), json!({"layers": []})] {
+            let mut manifest = image(&[]);
+            manifest.as_object_mut().unwrap().remove("layers");
+            manifest.as_object_mut().unwrap().extend(layers.as_object().unwrap().clone());
+            manifest["annotations"] = Value::Null;
+            manifest["mediaType"] = Value::Null;
+            let Content::Image(blobs) = parsed(&manifest, IMAGES[0]).unwrap().content else {
+                panic!()
+            };
+            assert_eq!(blobs.len(), 1, "the config: {manifest}");
+        }
+        let members = [
+            json!({}),
+            json!({"platform": null, "annotations": null, "urls": null}),
+            json!({"platform": {}}),
+            json!({"platform": {"os": "", "architecture": ""}}),
+            json!({"platform": {"os": null, "architecture": "amd64"}}),
+            json!({"annotations": {"a": null}}),
+        ];
+        for members in members {
+            let mut entry = descriptor(IMAGES[0], &digest('1'), 10);
+            entry.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            let index = json!({"schemaVersion": 2, "manifests": [entry]});
+            let Content::Index(images) = parsed(&index, INDEXES[0]).unwrap().content else {
+                panic!()
+            };
+            assert_eq!((images.len(), &images[0].platform), (1, &None), "{members}");
+        }
+        for index in [json!({"schemaVersion": 2}), json!({"schemaVersion": 2, "manifests": null})] {
+            let Content::Index(images) = parsed(&index, INDEXES[0]).unwrap().content else {
+                panic!()
+            };
+            assert_eq!(images, [], "{index}");
+        }
+    }
+
+    /// CVE-2021-41190, and what else one reader takes for one thing and another for another.
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused() {
+        let index = || json!({"schemaVersion": 2, "manifests": []});
+        let with = |mut document: Value, member: &str, value: Value| {
+            document[member] = value;
+            document
+        };
+        let cases = [
+            (with(image(&[]), "manifests", json!([])), IMAGES[0], "manifests"),
+            (with(image(&[]), "manifests", Value::Null), IMAGES[0], "manifests"),
+            (with(image(&[]), "Manifests", json!([])), IMAGES[1], "Manifests"),
+            (with(image(&[]), "fsLayers", json!([])), IMAGES[1], "fsLayers"),
+            (with(image(&[]), "Layers", json!([])), IMAGES[0], "Layers"),
+            (with(image(&[]), "layer\u{17f}", json!([])), IMAGES[0], "layer\u{17f}"),
+            (with(image(&[]), "mediatype", json!(INDEXES[0])), IMAGES[0], "mediatype"),
+            (with(index(), "layers", json!([])), INDEXES[0], "layers"),
+            (with(index(), "config", json!({})), INDEXES[1], "config"),
+            (with(index(), "fslayers", json!([])), INDEXES[0], "fslayers"),
+            (with(index(), "MANIFESTS", json!([])), INDEXES[0], "MANIFESTS"),
+        ];
+        for (document, media_type, member) in cases {
+            let error = parsed(&document, media_type).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("has the member '{member}'")),
+                "{document}: {error}"
+            );
+        }
+        let twice = br#"{"schemaVersion": 2, "manifests": [], "manifests": null}"#;
+        let error = Manifest::parse(twice, INDEXES[0]).unwrap_err();
+        assert!(error.to_string().contains("duplicate"), "{error}");
     }
 
     #[test]
@@ -244,13 +423,19 @@ mod tests {
                 panic!()
             };
             assert_eq!(images.len(), 2, "each once");
-            assert_eq!(images[0].digest.to_string(), digest('1'));
-            assert_eq!((images[0].size, images[0].platform.as_deref()), (10, Some("linux/arm64")));
+            assert_eq!(images[0].descriptor.digest.to_string(), digest('1'));
             assert_eq!(
-                (images[1].media_type.as_str(), images[1].platform.as_deref()),
+                (images[0].descriptor.size, platform(&images[0]).as_deref()),
+                (10, Some("linux/arm64/v8"))
+            );
+            assert_eq!(
+                (images[1].descriptor.media_type.as_str(), platform(&images[1]).as_deref()),
                 (INDEXES[0], None)
             );
-            assert!(is_index(&images[1].media_type) && !is_index(&images[0].media_type));
+            assert!(
+                is_index(&images[1].descriptor.media_type)
+                    && !is_index(&images[0].descriptor.media_type)
+            );
         }
     }
 
@@ -270,7 +455,7 @@ mod tests {
                 "an index, said to be an image",
                 json!({"schemaVersion": 2, "manifests": []}),
                 IMAGES[0],
-                "missing field",
+                "has the member 'manifests'",
             ),
             (
                 "of docker, said to be OCI's",
@@ -289,7 +474,7 @@ mod tests {
                 "a digest that is none",
                 with(descriptor(OCI_LAYER, "sha256:../../etc/passwd", 1)),
                 IMAGES[0],
-                "cannot be used",
+                "which cannot be verified",
             ),
             (
                 "a digest that nobody checks",

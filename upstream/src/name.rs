@@ -1,36 +1,41 @@
-//! Another registry, by its URL, and `HOST/NAME`: a repository there.
+//! The URL of another registry, and `HOST/NAME`: a repository there.
 
 use std::fmt;
 
 use url::{Host, Url};
 
 use super::http::Trust;
-use layergate_core::types::{Constraint, RepositoryName};
 
-/// The names by which Docker Hub is known. Only the last one speaks the protocol.
+/// The names of Docker Hub. Only the last one is a registry.
 const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
-/// Another registry: `https://HOST[:PORT]`, or `http://HOST[:PORT]` for one without TLS. Displayed
-/// in this form.
+/// The longest name of a repository, in characters. Registries and clients have this limit.
+/// Source: [Pulling
+/// manifests](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests).
+const LONGEST_NAME: usize = 255;
+
+/// Another registry: `https://HOST[:PORT]`, or `http://HOST[:PORT]` without TLS. `Display` writes
+/// this form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamRegistry {
+    /// Whether the scheme is http.
     is_plain: bool,
-    /// Where the registry is reached: host, and port if there is one.
+    /// The host, and the port if there is one.
     authority: String,
     host: Host,
 }
 
-/// A repository of another registry, such as `docker.io/library/busybox`. Displayed as it was
-/// given.
+/// A repository of another registry, such as `docker.io/library/busybox`. `Display` writes it as it
+/// was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamRepository {
     as_given: String,
     registry: UpstreamRegistry,
-    name: RepositoryName,
+    name: String,
 }
 
-/// Why a text is not `HOST/NAME`, or not a registry's URL. Displayed as a sentence that follows
-/// what it is about.
+/// Why a text is not `HOST/NAME`, or not a registry's URL. `Display` follows the subject, such as
+/// "it".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// It is not `https://` or `http://`, a host and perhaps a port.
@@ -41,14 +46,17 @@ pub enum NameError {
     /// It does not begin with a host.
     #[error("must begin with the registry's host, as in docker.io/library/busybox")]
     NoHost,
-    /// What follows the host is no repository's name.
-    #[error("has a name that {0}")]
-    Name(Constraint),
+    /// The name is not one of a repository.
+    #[error(
+        "has a name that no registry accepts; a name has parts with '/' between them, each of a-z, 0-9, '.', '_' and \
+         '-' and with a letter or digit at both ends, and at most {LONGEST_NAME} characters in all"
+    )]
+    Name,
 }
 
 impl UpstreamRegistry {
-    /// Accepts a URL that has a scheme, a host, perhaps a port, and nothing else but one last
-    /// slash. A name of Docker Hub becomes the one that speaks the protocol.
+    /// Parses a URL of scheme, host, perhaps a port, and perhaps one slash at the end. A name of
+    /// Docker Hub becomes the name of its registry.
     pub fn parse(value: &str) -> Result<Self, NameError> {
         let (scheme, rest) = value.split_once("://").ok_or(NameError::NoUrl)?;
         let is_plain = match scheme {
@@ -64,7 +72,7 @@ impl UpstreamRegistry {
             true => DOCKER_HUB[2],
             false => authority,
         };
-        // Nothing else that a URL may have before its first slash: no user, no query.
+        // No user and no query.
         let is_authority =
             authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
         let url = Url::parse(&format!("https://{authority}/")).ok();
@@ -72,13 +80,13 @@ impl UpstreamRegistry {
         Some(Self { is_plain, authority: authority.to_owned(), host: url.host()?.to_owned() })
     }
 
-    /// The repository of this name in the registry. On Docker Hub, a name of one part is one of its
-    /// official images, as everywhere.
+    /// The repository with this name. On Docker Hub, a name of one part is an official image.
     pub fn repository(&self, name: &str) -> Result<UpstreamRepository, NameError> {
         UpstreamRepository::new(format!("{}/{name}", self.authority), self.clone(), name)
     }
 
-    /// What to trust to fetch from this registry: these hosts, and itself if it has no TLS.
+    /// What to trust when fetching from this registry: these hosts, and the registry itself if it
+    /// has no TLS.
     pub fn trust(&self, mut hosts: Vec<Host>) -> Trust {
         if self.is_plain {
             hosts.push(self.host.clone());
@@ -86,7 +94,7 @@ impl UpstreamRegistry {
         Trust { hosts, plain_http: self.is_plain }
     }
 
-    /// The host at which the registry is reached, without its port.
+    /// The registry's host, without the port.
     pub fn host(&self) -> &Host {
         &self.host
     }
@@ -96,7 +104,7 @@ impl UpstreamRegistry {
         self.authority == DOCKER_HUB[2]
     }
 
-    /// The URL below which everything is, by the distribution specification.
+    /// The URL that all paths of the registry begin with.
     pub(super) fn base(&self, trust: &Trust) -> Result<Url, url::ParseError> {
         let is_plain = trust.plain_http && trust.hosts.contains(&self.host);
         Url::parse(&format!("{}://{}/v2/", if is_plain { "http" } else { "https" }, self.authority))
@@ -110,8 +118,8 @@ impl fmt::Display for UpstreamRegistry {
 }
 
 impl UpstreamRepository {
-    /// Accepts `HOST/NAME` or `HOST:PORT/NAME`. The host has a dot or a port, or is `localhost`. On
-    /// Docker Hub, a name of one part is one of its official images, as everywhere.
+    /// Parses `HOST/NAME` or `HOST:PORT/NAME`. The host has a dot or a port, or is `localhost`. On
+    /// Docker Hub, a name of one part is an official image.
     pub fn parse(value: &str) -> Result<Self, NameError> {
         let (authority, name) = value.split_once('/').ok_or(NameError::NoHost)?;
         let is_host = authority.contains(['.', ':']) || authority == "localhost";
@@ -121,18 +129,21 @@ impl UpstreamRepository {
 
     fn new(as_given: String, registry: UpstreamRegistry, name: &str) -> Result<Self, NameError> {
         let name = match registry.is_docker_hub() && !name.contains('/') {
-            true => RepositoryName::parse(&format!("library/{name}")),
-            false => RepositoryName::parse(name),
+            true => format!("library/{name}"),
+            false => name.to_owned(),
         };
-        Ok(Self { as_given, registry, name: name.map_err(NameError::Name)? })
+        match is_name(&name) {
+            true => Ok(Self { as_given, registry, name }),
+            false => Err(NameError::Name),
+        }
     }
 
-    /// The host at which the registry is reached, without its port.
+    /// The registry's host, without the port.
     pub fn host(&self) -> &Host {
         self.registry.host()
     }
 
-    /// The registry as it was given, with its port: what its credentials are kept under.
+    /// The registry's host and port as they were given. Tools store credentials under this name.
     pub fn registry(&self) -> &str {
         self.as_given.split('/').next().unwrap_or_default()
     }
@@ -143,11 +154,11 @@ impl UpstreamRepository {
     }
 
     /// The repository's name in its registry.
-    pub(super) fn name(&self) -> &RepositoryName {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The URL below which the repository is, by the distribution specification.
+    /// The URL that all paths of the repository begin with.
     pub(super) fn base(&self, trust: &Trust) -> Result<Url, url::ParseError> {
         self.registry.base(trust)?.join(&format!("{}/", self.name))
     }
@@ -157,6 +168,25 @@ impl fmt::Display for UpstreamRepository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.as_given)
     }
+}
+
+/// Whether a registry may have a repository of this name. A name of one character is valid,
+/// although ECR does not allow it.
+///
+/// Source: [Pulling
+/// manifests](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests).
+fn is_name(name: &str) -> bool {
+    let is_part = |part: &str| {
+        // What is between the letters and digits: nothing at both ends, a separator elsewhere.
+        let is_alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let is_separator = |text: &str| {
+            matches!(text, "" | "." | "_" | "__") || text.bytes().all(|byte| byte == b'-')
+        };
+        part.starts_with(is_alphanumeric)
+            && part.ends_with(is_alphanumeric)
+            && part.split(is_alphanumeric).all(is_separator)
+    };
+    name.len() <= LONGEST_NAME && name.split('/').all(is_part)
 }
 
 #[cfg(test)]
@@ -175,6 +205,9 @@ mod tests {
             ("localhost/app", "https://localhost/v2/app/"),
             ("registry:5000/team/app", "https://registry:5000/v2/team/app/"),
             ("[::1]:5000/app", "https://[::1]:5000/v2/app/"),
+            ("quay.io/a", "https://quay.io/v2/a/"),
+            ("docker.io/a", "https://registry-1.docker.io/v2/library/a/"),
+            ("quay.io/a.b/c_d__e/f---g/0", "https://quay.io/v2/a.b/c_d__e/f---g/0/"),
         ];
         for (given, url) in cases {
             let repository = UpstreamRepository::parse(given).unwrap();
@@ -199,9 +232,14 @@ mod tests {
         for (description, value, error) in cases {
             assert_eq!(UpstreamRepository::parse(value), Err(error), "{description}");
         }
-        for name in ["", "App", "app/", "../app", "app?x", "app:1"] {
+        let long = ["a".repeat(255), "a".repeat(256)];
+        assert!(UpstreamRepository::parse(&format!("registry.example/{}", long[0])).is_ok());
+        for name in [
+            "", "App", "app/", "/app", "a//b", "../app", "a/../b", "app?x", "app:1", "-a", "a-",
+            "_a", "a.", "a..b", "a___b", "a._b", "a b", "ä", "a%2fb", &long[1],
+        ] {
             let parsed = UpstreamRepository::parse(&format!("registry.example/{name}"));
-            assert!(matches!(parsed, Err(NameError::Name(_))), "{name}: {parsed:?}");
+            assert_eq!(parsed, Err(NameError::Name), "{name}");
         }
     }
 
@@ -234,11 +272,10 @@ mod tests {
         }
         let repository = |url: &str, name| UpstreamRegistry::parse(url).unwrap().repository(name);
         let busybox = repository("https://docker.io", "busybox").unwrap();
-        assert_eq!(busybox.name().as_ref(), "library/busybox");
+        assert_eq!(busybox.name(), "library/busybox");
         assert_eq!(busybox.to_string(), "registry-1.docker.io/busybox");
-        assert_eq!(repository("https://quay.io", "busybox").unwrap().name().as_ref(), "busybox");
-        let refused = repository("https://quay.io", "../app");
-        assert!(matches!(refused, Err(NameError::Name(_))), "{refused:?}");
+        assert_eq!(repository("https://quay.io", "busybox").unwrap().name(), "busybox");
+        assert_eq!(repository("https://quay.io", "../app"), Err(NameError::Name));
     }
 
     #[test]

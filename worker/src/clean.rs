@@ -1,4 +1,4 @@
-//! The scheduled cleaning, in slices that fit the function's time limit.
+//! The scheduled clean. It works in slices that fit into the function's time limit.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,15 +9,15 @@ use layergate_core::fault::Fault;
 
 use crate::Worker;
 
-/// How long before Lambda's deadline a slice ends what it has begun: a page of a thousand objects,
-/// or the records of one repository. If those take longer, the function is ended; what was removed
-/// by then stays removed, and the next slice has less to do.
+/// How long before Lambda's deadline a slice starts nothing new. It then has time to finish a page
+/// of a thousand objects, or the records of one repository. If that takes longer, Lambda ends the
+/// function. What was removed stays removed, and the next slice has less to do.
 const MARGIN: Duration = Duration::from_secs(60);
 
 impl Worker {
-    /// Cleans until the function's time is nearly over, from where the last slice stopped. Writes
-    /// one log line, from which the template's metrics are made. An error fails the invocation,
-    /// which is what the alarm counts.
+    /// Continues where the last slice stopped, until the function's time is nearly over. Writes one
+    /// log line, which the template's metrics are made from. An error fails the invocation, and the
+    /// alarm counts failed invocations.
     pub(crate) async fn clean(
         &self,
         older_than: Duration,
@@ -57,14 +57,14 @@ impl Worker {
         older_than: Duration,
         last_call: SystemTime,
     ) -> Result<Slice, CleanError> {
-        let catalog = &self.catalog;
+        let catalog = &self.records;
         catalog.check_layout(&self.registry).await?;
         let before = catalog.cleaning_position(&self.registry).await?;
-        // What another version has written is not gone on with.
+        // A position that another version wrote may not parse. Then the clean begins again.
         let position = before.as_deref().and_then(|position| serde_json::from_str(position).ok());
         let cleaning = Cleaning {
             catalog,
-            store: &self.store,
+            store: &self.objects,
             registry: &self.registry,
             older_than,
             is_dry_run: false,
@@ -80,16 +80,12 @@ impl Worker {
 }
 
 fn text(position: &Position) -> String {
-    serde_json::to_string(position).unwrap_or_default() // read as no position: the next cleaning begins anew
+    serde_json::to_string(position).unwrap_or_default() // an empty text is no position: the next clean begins again
 }
 
 fn cause(error: &CleanError) -> String {
     match error {
         CleanError::Lapsed => "the function stood still for too long".to_owned(),
-        CleanError::OtherBucket => {
-            "the bucket has none of the layers that the table has a record of; nothing was removed"
-                .to_owned()
-        }
         CleanError::Fault(fault) => Fault::with_causes(fault),
     }
 }

@@ -1,17 +1,17 @@
-//! Fills: an image or a layer from the registry that a pull through cache rule names.
+//! Fills: fetch an image or a layer from the registry of a pull-through cache rule.
 //!
-//! The row in the table is the fill: claimed at first, renewed while the work goes on, and at the
-//! end gone, or with the reason why the upstream does not give the thing. Whoever asked for it
-//! looks there.
+//! Each fill has a row in the table. The worker claims it first, and renews it while it works. At
+//! the end it deletes the row, or writes there why the upstream does not send the image or layer.
+//! The API's function, which waits for the fill, reads this row.
 
 mod image;
 mod layer;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use layergate_core::catalog::{Fill, FillFailure, Intent, PATIENCE_WITH_CLEANERS, PublishError};
+use layergate_core::catalog::{Fill, FillFailure, PublishError};
 use layergate_core::fault::Fault;
-use layergate_core::publish::UploadError;
+use layergate_core::publish::{Publishing, UploadError};
 use layergate_core::types::{Digest, ImageId, Repository, Wanted};
 use layergate_core::worker::FillEvent;
 use layergate_upstream as upstream;
@@ -19,21 +19,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Worker;
 
-/// How long before Lambda's deadline a fill is given up, so that there is time to say so.
+/// How long before Lambda's deadline the worker stops a fill, so that it can still record why.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// How often the lease is renewed: four times before it runs out.
+/// How often the lease is renewed: four times before it expires.
 const BEAT: Duration = Duration::from_secs(15);
 
-/// Why nothing came of a fill.
+/// Why a fill failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The upstream, or the rule, is the reason. What askers are told; and what the log is told
-    /// besides.
+    /// The upstream or the rule is the reason. `failure` is shown to callers; `cause` is only
+    /// logged.
     Upstream { failure: FillFailure, retry_after: Option<Duration>, cause: String },
     /// DynamoDB, S3 or Secrets Manager failed.
     Fault(Fault),
-    /// Somebody else has the lease now.
+    /// Another worker has the lease now.
     LostLease,
 }
 
@@ -62,7 +62,10 @@ impl From<upstream::Error> for Failure {
                 let (failure, retry_after) = (FillFailure::TooManyRequests, *retry_after);
                 return Self::Upstream { failure, retry_after, cause: error.to_string() };
             }
-            upstream::Error::Unavailable(_) => FillFailure::Unavailable,
+            upstream::Error::Busy { .. }
+            | upstream::Error::Unreachable(_)
+            | upstream::Error::Tls(_)
+            | upstream::Error::Unavailable(_) => FillFailure::Unavailable,
         };
         Self::new(failure, error)
     }
@@ -92,19 +95,22 @@ impl From<PublishError> for Failure {
             PublishError::NoRepository | PublishError::RepositoryDeleted => {
                 Self::new(FillFailure::BeingDeleted, "the repository is being deleted")
             }
-            PublishError::ImageDeleted => {
+            PublishError::ImageDeleted(_) => {
                 Self::new(FillFailure::BeingDeleted, "the image is being deleted")
             }
+            PublishError::BeingCleaned(_) => {
+                Self::new(FillFailure::BeingDeleted, "a cleaner is removing it")
+            }
             PublishError::GivenUp => {
-                Self::new(FillFailure::BeingDeleted, "a cleaner has given up the intent")
+                Self::new(FillFailure::BeingDeleted, "a cleaner ended the intent")
             }
         }
     }
 }
 
 impl Worker {
-    /// Fetches what an event names, if nobody else does, and writes one log line. Never fails:
-    /// whoever asked for it is told.
+    /// Fetches the image or layer of an event, unless another worker does, and writes one log line.
+    /// A failure is recorded in the fill's row.
     pub(crate) async fn fill(&self, event: &FillEvent, deadline: SystemTime) {
         let started = Instant::now();
         let Some((repository, wanted, lease_id)) = event.parse() else {
@@ -121,13 +127,13 @@ impl Worker {
                 let result = self.claimed_fill(&fill, &repository, &wanted, deadline).await;
                 self.tell(&fill, result).await
             }
-            Ok(None) => return, // another invocation has it: Lambda may deliver an event twice
+            Ok(None) => return, // another invocation claimed it: Lambda may deliver an event twice
             Err(fault) => Err(fault.into()),
         };
         log(&repository, &wanted, &result, started.elapsed());
     }
 
-    /// Does the work, and renews the lease meanwhile. Returns how many bytes went into the store.
+    /// Does the work and renews the lease meanwhile. Returns how many bytes were stored.
     async fn claimed_fill(
         &self,
         fill: &Fill,
@@ -155,7 +161,7 @@ impl Worker {
                 Failure::new(FillFailure::TooSlow, "it took longer than the function's time")
             }
         };
-        // An upload is aborted, and its intent ended, before this returns.
+        // The work aborts its upload and ends its intent before it returns.
         stop.cancel();
         match work.await {
             Ok(bytes) => Ok(bytes),
@@ -163,8 +169,8 @@ impl Worker {
         }
     }
 
-    /// Renews the lease until somebody else has it. If that cannot be done once, it may be at the
-    /// next beat.
+    /// Renews the lease until another worker has it. A failed request is ignored: the lease is
+    /// renewed again before it expires.
     async fn keep_lease(&self, fill: &Fill, redirect: &layer::Redirect) -> Failure {
         loop {
             tokio::time::sleep(BEAT).await;
@@ -175,8 +181,8 @@ impl Worker {
         }
     }
 
-    /// Tells those who wait why a fill has failed. What the worker itself could not do is not
-    /// remembered for long.
+    /// Records why a fill failed, for the callers that wait. A failure of the worker itself is only
+    /// kept for a few seconds.
     async fn tell(&self, fill: &Fill, result: Result<u64, Failure>) -> Result<u64, Failure> {
         let told = match &result {
             Ok(_) | Err(Failure::LostLease) => Ok(()),
@@ -191,32 +197,26 @@ impl Worker {
         }
     }
 
-    /// Announces that these digests are relied on, so that no cleaner removes them.
-    async fn announce(
+    /// Does `work` as a publishing that relies on these digests, so that no cleaner removes them.
+    async fn publishing<T>(
         &self,
         repository: &Repository,
         digests: impl IntoIterator<Item = Digest>,
-    ) -> Result<Intent, Failure> {
-        let intent = self.catalog.announce(&repository.registry, digests).await?;
-        match self.catalog.wait_for_cleaners(&intent, PATIENCE_WITH_CLEANERS).await? {
-            None => Ok(intent),
-            Some(_) => {
-                self.catalog.retire(&intent).await?;
-                Err(Failure::new(FillFailure::BeingDeleted, "a cleaner is removing it"))
-            }
-        }
-    }
-
-    /// Ends an intent. A service that has just failed is not asked again. The intent then counts
-    /// for a day, and does no harm.
-    async fn retire<T>(&self, intent: &Intent, result: &Result<T, Failure>) {
-        if !matches!(result, Err(Failure::Fault(_))) {
-            let _ = self.catalog.retire(intent).await;
-        }
+        work: impl AsyncFnOnce(&Publishing<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let publishing = Publishing::announce(&self.catalog, repository, digests).await?;
+        let done = async {
+            publishing.wait_for_cleaners().await?;
+            work(&publishing).await
+        };
+        let done = done.await;
+        // The worker's answer does not depend on how this goes: what stays is harmless.
+        let _ = publishing.end(matches!(done, Err(Failure::Fault(_)))).await;
+        done
     }
 }
 
-/// The one log line of a fill. The template's metrics are made from it.
+/// Writes the log line of a fill. The template's metrics are made from it.
 fn log(
     repository: &Repository,
     wanted: &Wanted,

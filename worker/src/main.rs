@@ -1,4 +1,4 @@
-//! The worker as the program that Lambda starts.
+//! The program that Lambda starts: the worker with its settings from the environment.
 
 use std::io;
 use std::process::ExitCode;
@@ -7,6 +7,7 @@ use lambda_runtime::{Error, service_fn};
 use layergate_core::aws::{self, Patience};
 use layergate_core::config::Config;
 use layergate_core::logging;
+use layergate_upstream::Http;
 use layergate_worker::Worker;
 
 #[tokio::main(flavor = "current_thread")]
@@ -24,7 +25,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Error> {
     let config = Config::from_env(variable)?;
     let sdk = aws::from_lambda_environment(Config::region_from_env(variable)?, Patience::PERSON);
-    let worker = &Worker::new(&sdk, &config);
+    let worker = &Worker::new(&sdk, &config, Http::direct);
     lambda_runtime::run(service_fn(move |event| worker.handle(event))).await
 }
 

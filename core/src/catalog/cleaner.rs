@@ -17,12 +17,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use super::condition::Condition;
 use super::id::{UniqueId, nanoseconds_since_1970};
 use super::item::{digest_values, digests, number, number_value};
 use super::schema::RegistryRow;
-use super::transaction::{Condition, Outcome, Transaction};
+use super::transaction::{Outcome, Transaction};
 use super::{Catalog, schema};
 use crate::fault::Fault;
+use crate::role::{Cleaner, Role};
 use crate::types::{Digest, RegistryId};
 
 /// The most digests of one claim: what S3 deletes in one request.
@@ -51,9 +53,9 @@ const RENEWAL: Duration = Duration::from_secs(5 * 60);
 /// For how long at least a publishing is taken to be at work that has not said that it has ended.
 const LONGEST_PUBLISHING: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A cleaner at work.
+/// The lease of a cleaner at work: the record that says so, as long as it is renewed.
 #[derive(Debug)]
-pub struct Cleaner {
+pub struct CleaningLease {
     registry: RegistryId,
     id: UniqueId,
     /// When the lease was written last. Not an Instant: the monotonic clock stands still while a
@@ -61,14 +63,14 @@ pub struct Cleaner {
     renewed_at: SystemTime,
 }
 
-impl Cleaner {
+impl CleaningLease {
     /// Fails if it is too late to begin to remove what the cleaner has claimed.
     pub fn may_act(&self) -> Result<(), CleanError> {
         if self.is_late(TIME_TO_ACT) { Err(CleanError::Lapsed) } else { Ok(()) }
     }
 
-    /// Guards a transaction: it is refused if a publishing or another cleaner has taken this
-    /// cleaner for dead.
+    /// Guards a transaction: it is refused if a publishing or another cleaner has taken the
+    /// cleaner of this lease for dead.
     pub(super) fn guard<G>(&self, write: &mut Transaction<'_, G>, guard: G) {
         write.check(guard, Condition::exists(), schema::cleaner(&self.registry, self.id));
     }
@@ -84,9 +86,6 @@ pub enum CleanError {
     /// The cleaner was stopped for so long, such as by a machine that sleeps, that it may not rely
     /// any more on what it has read.
     Lapsed,
-    /// The bucket has none of the layers that the table has a record of: one of the two is not that
-    /// of the other.
-    OtherBucket,
     /// It could not be read or written.
     Fault(Fault),
 }
@@ -113,7 +112,7 @@ impl SeenCleaner {
     }
 }
 
-impl Catalog {
+impl Catalog<Cleaner> {
     /// Begins to clean a registry. Intents that are older than `age` and than a day are given up:
     /// their publishings can write nothing more. Three requests, and one for each intent or cleaner
     /// that was left behind.
@@ -121,18 +120,18 @@ impl Catalog {
         &self,
         registry: &RegistryId,
         age: Duration,
-    ) -> Result<Cleaner, Fault> {
+    ) -> Result<CleaningLease, Fault> {
         self.tidy(registry, age.max(LONGEST_PUBLISHING)).await?;
-        let cleaner = Cleaner {
+        let lease = CleaningLease {
             registry: registry.clone(),
             id: UniqueId::draw(),
             renewed_at: SystemTime::now(),
         };
-        let record = schema::cleaner(registry, cleaner.id);
+        let record = schema::cleaner(registry, lease.id);
         let mut write = self.table.transaction();
         write.put_if((), Condition::is_absent(), record, [("lease_ends", lease_ends())]);
         write.commit().await?;
-        Ok(cleaner)
+        Ok(lease)
     }
 
     /// Ends the intents of dead publishings, and deletes the records of dead cleaners and the
@@ -164,9 +163,9 @@ impl Catalog {
 
     /// Renews the cleaner's lease when it is time to. To be called before each page of a listing:
     /// at most one request.
-    pub async fn renew(&self, cleaner: &mut Cleaner) -> Result<(), CleanError> {
-        match cleaner.is_late(RENEWAL) {
-            true => self.renew_with(cleaner, self.table.transaction()).await,
+    pub async fn renew(&self, lease: &mut CleaningLease) -> Result<(), CleanError> {
+        match lease.is_late(RENEWAL) {
+            true => self.renew_with(lease, self.table.transaction()).await,
             false => Ok(()),
         }
     }
@@ -175,14 +174,14 @@ impl Catalog {
     /// relies on them. Two requests.
     pub async fn claim(
         &self,
-        cleaner: &mut Cleaner,
+        lease: &mut CleaningLease,
         digests: &[Digest],
     ) -> Result<HashSet<String>, CleanError> {
-        let claim = schema::claim(&cleaner.registry, cleaner.id);
+        let claim = schema::claim(&lease.registry, lease.id);
         let mut write = self.table.transaction();
         write.put(claim, [("digests", digest_values(digests))]);
-        self.renew_with(cleaner, write).await?;
-        let relied_on = self.relied_on(&cleaner.registry).await?;
+        self.renew_with(lease, write).await?;
+        let relied_on = self.relied_on(&lease.registry).await?;
         Ok(digests
             .iter()
             .map(Digest::canonical)
@@ -196,37 +195,39 @@ impl Catalog {
     }
 
     /// Lets go of the claimed digests: what could be removed of them is removed. One request.
-    pub async fn release(&self, cleaner: &Cleaner) -> Result<(), Fault> {
+    pub async fn release(&self, lease: &CleaningLease) -> Result<(), Fault> {
         let mut write = self.table.transaction::<()>();
-        write.delete(schema::claim(&cleaner.registry, cleaner.id));
+        write.delete(schema::claim(&lease.registry, lease.id));
         write.commit().await.map(|_| ())
     }
 
     /// Ends the cleaning. One request.
-    pub async fn end_cleaning(&self, cleaner: &Cleaner) -> Result<(), Fault> {
+    pub async fn end_cleaning(&self, lease: &CleaningLease) -> Result<(), Fault> {
         let mut write = self.table.transaction::<()>();
-        write.delete(schema::cleaner(&cleaner.registry, cleaner.id));
-        write.delete(schema::claim(&cleaner.registry, cleaner.id));
+        write.delete(schema::cleaner(&lease.registry, lease.id));
+        write.delete(schema::claim(&lease.registry, lease.id));
         write.commit().await.map(|_| ())
     }
 
     /// Renews the cleaner's lease, and writes this besides.
     async fn renew_with(
         &self,
-        cleaner: &mut Cleaner,
+        lease: &mut CleaningLease,
         mut write: Transaction<'_, ()>,
     ) -> Result<(), CleanError> {
         let time = SystemTime::now();
-        let record = schema::cleaner(&cleaner.registry, cleaner.id);
-        let lease = [(":lease_ends", lease_ends())];
-        write.update_if((), Condition::exists(), record, "SET lease_ends = :lease_ends", lease);
+        let record = schema::cleaner(&lease.registry, lease.id);
+        let ends = [(":lease_ends", lease_ends())];
+        write.update_if((), Condition::exists(), record, "SET lease_ends = :lease_ends", ends);
         match write.commit().await? {
-            Outcome::Written => cleaner.renewed_at = time,
+            Outcome::Written => lease.renewed_at = time,
             Outcome::Refused(()) => return Err(CleanError::Lapsed),
         }
         Ok(())
     }
+}
 
+impl<R: Role> Catalog<R> {
     /// The cleaners that have a record in the registry, dead ones too. One request.
     pub(super) async fn cleaners(&self, registry: &RegistryId) -> Result<Vec<SeenCleaner>, Fault> {
         let mut rows =

@@ -5,9 +5,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use super::item::string;
 use super::{Catalog, schema};
 use crate::fault::Fault;
+use crate::role::Cleaner;
 use crate::types::RegistryId;
 
-impl Catalog {
+impl Catalog<Cleaner> {
     /// What was written by [`set_cleaning_position`](Self::set_cleaning_position) last. One
     /// request.
     pub async fn cleaning_position(&self, registry: &RegistryId) -> Result<Option<String>, Fault> {

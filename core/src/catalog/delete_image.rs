@@ -12,12 +12,14 @@
 
 use std::time::SystemTime;
 
+use super::condition::Condition;
 use super::id::UniqueId;
 use super::image::{ImageRecord, count_change};
 use super::item::{digest_value, string};
-use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome, Transaction};
+use super::transaction::{LARGEST_TRANSACTION, Outcome, Transaction};
 use super::{Catalog, schema};
 use crate::fault::Fault;
+use crate::role::{Cleaner, Publisher, Role};
 use crate::types::{Digest, ImageId, ImageTag, Repository};
 
 /// The outcome of deleting an image.
@@ -88,7 +90,7 @@ struct Marked {
     deletion: UniqueId,
 }
 
-impl Catalog {
+impl Catalog<Publisher> {
     /// Deletes an image with its tags; but if `id` is a tag and the image has other tags, only that
     /// tag. The layers of a deleted image are inaccessible, except those that another image
     /// references.
@@ -142,7 +144,9 @@ impl Catalog {
         let going = self.sweep_with_images_of_indexes(repository, marked, id).await?;
         Ok(ImageDeletion::Deleted(going))
     }
+}
 
+impl Catalog<Cleaner> {
     /// Deletes an image whose publishing began before `begun_before` and never ended; or whose
     /// deletion did not end. The images of an index whose publishing never ended stay: they were
     /// published. Returns whether there was anything to delete; `is_dry_run` only looks.
@@ -180,7 +184,9 @@ impl Catalog {
         self.sweep_with_images_of_indexes(repository, marked, &id).await?;
         Ok(true)
     }
+}
 
+impl<R: Role> Catalog<R> {
     /// Deletes a marked image, and what is deleted with it. Returns all that is gone.
     async fn sweep_with_images_of_indexes(
         &self,

@@ -11,11 +11,13 @@
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::condition::Condition;
 use super::id::UniqueId;
 use super::schema::RepositoryRow;
-use super::transaction::{Condition, LARGEST_TRANSACTION};
+use super::transaction::LARGEST_TRANSACTION;
 use super::{Catalog, schema};
 use crate::fault::Fault;
+use crate::role::Publisher;
 use crate::types::{Digest, Repository};
 
 /// How many images are deleted at once.
@@ -32,7 +34,7 @@ pub enum RepositoryDeletion {
     HasImages,
 }
 
-impl Catalog {
+impl Catalog<Publisher> {
     /// Deletes a repository. If it has images, it is deleted only with `with_images`.
     pub async fn delete_repository(
         &self,

@@ -15,13 +15,15 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 
+use super::condition::Condition;
 use super::id::UniqueId;
 use super::intent::Intent;
 use super::item::{Item, number, number_value, optional_number, string};
 use super::table::{fault, garbled, key_attributes};
-use super::transaction::{Condition, Transaction};
+use super::transaction::Transaction;
 use super::{Catalog, schema};
 use crate::fault::Fault;
+use crate::role::{Publisher, Puller};
 use crate::types::{Digest, DownloadUrl, ObjectKey, Repository, Wanted, seconds_since_1970};
 
 /// How long the worker has to claim a fill.
@@ -59,6 +61,9 @@ pub enum FillFailure {
     /// The rule is gone, or what it says cannot be used.
     #[error("there is no usable rule for the repository any more")]
     NoRule,
+    /// The upstream's name for the repository would not be valid.
+    #[error("the upstream registry cannot have a repository of that name")]
+    NameInvalid,
     /// It has no such image or layer.
     #[error("the upstream registry does not have it")]
     NotFound,
@@ -92,10 +97,11 @@ pub enum FillFailure {
 }
 
 impl FillFailure {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::AccessDenied,
         Self::SecretUnusable,
         Self::NoRule,
+        Self::NameInvalid,
         Self::NotFound,
         Self::WrongContent,
         Self::TooLarge,
@@ -114,6 +120,7 @@ impl FillFailure {
             Self::AccessDenied => "AccessDenied",
             Self::SecretUnusable => "SecretUnusable",
             Self::NoRule => "NoRule",
+            Self::NameInvalid => "NameInvalid",
             Self::NotFound => "NotFound",
             Self::WrongContent => "WrongContent",
             Self::TooLarge => "TooLarge",
@@ -131,7 +138,8 @@ impl FillFailure {
     fn memory(self, retry_after: Option<Duration>) -> Duration {
         let seconds = match self {
             Self::AccessDenied | Self::SecretUnusable | Self::NoRule => 60,
-            Self::NotFound
+            Self::NameInvalid
+            | Self::NotFound
             | Self::WrongContent
             | Self::TooLarge
             | Self::RedirectLoop
@@ -177,7 +185,7 @@ pub struct Fill {
     lease_id: UniqueId,
 }
 
-impl Catalog {
+impl Catalog<Puller> {
     /// How a fill goes, read with strong consistency; `None` if there is none, or it was given up.
     /// One request.
     pub async fn fill_state(
@@ -199,7 +207,9 @@ impl Catalog {
     ) -> Result<Option<UniqueId>, Fault> {
         let now = SystemTime::now();
         let lease_id = UniqueId::draw();
-        let mut item = key_attributes(schema::fill(repository, wanted));
+        let key = schema::fill(repository, wanted);
+        self.table.permit("PutItem", &key);
+        let mut item = key_attributes(key);
         item.extend(
             until(lease_id, now + TIME_TO_CLAIM).map(|(name, value)| (name.to_owned(), value)),
         );
@@ -225,13 +235,15 @@ impl Catalog {
         wanted: &Wanted,
         lease_id: UniqueId,
     ) -> Result<(), Fault> {
+        let key = schema::fill(repository, wanted);
+        self.table.permit("DeleteItem", &key);
         let (condition, values) = Condition::is_unclaimed(lease_id).split();
         let delete = self
             .table
             .client
             .delete_item()
             .table_name(&self.table.name)
-            .set_key(Some(key_attributes(schema::fill(repository, wanted))))
+            .set_key(Some(key_attributes(key)))
             .condition_expression(condition)
             .set_expression_attribute_values(values);
         match delete.send().await {
@@ -240,7 +252,9 @@ impl Catalog {
             Err(error) => Err(fault(error)),
         }
     }
+}
 
+impl Catalog<Publisher> {
     /// Begins a fill whose lease was taken; `None` if another worker has begun it, or somebody else
     /// has taken the lease since.
     pub async fn claim_fill(

@@ -1,11 +1,15 @@
 //! An image's own partition: its record, and what names it.
 
+use super::condition::Condition;
 use super::id::UniqueId;
-use super::item::{Item, digest, digests, number, number_value, optional_number, string};
+use super::item::{
+    Item, digest, digests, number, number_value, optional_number, optional_string, string,
+};
 use super::schema::ImageRow;
-use super::transaction::{Condition, Transaction};
+use super::transaction::Transaction;
 use super::{Catalog, Consistency, schema};
 use crate::fault::Fault;
+use crate::role::Role;
 use crate::types::{Digest, ImageId, ImageTag, Repository};
 
 /// An image's record.
@@ -55,6 +59,9 @@ pub struct Image {
     pub digest: Digest,
     /// The manifest's media type.
     pub media_type: String,
+    /// The media type of its config blob; `None` for an index, or if the image was published before
+    /// this was recorded.
+    pub config_media_type: Option<String>,
     /// How many bytes the manifest has.
     pub manifest_size: u64,
     /// How many bytes its layers have, each counted once; `None` for an index, or if the image was
@@ -79,6 +86,8 @@ impl Image {
         Ok(Some(Self {
             digest: digest.clone(),
             media_type: string(item, "media_type")?.to_owned(),
+            config_media_type: optional_string(item, "config_media_type")?
+                .filter(|media_type| !media_type.is_empty()),
             manifest_size: number(item, "manifest_size")?,
             size: optional_number(item, "image_size")?.filter(|&size| size > 0),
             pushed_at,
@@ -96,7 +105,7 @@ pub(super) struct Tagged {
     pub(super) checked_at: Option<u64>,
 }
 
-impl Catalog {
+impl<R: Role> Catalog<R> {
     /// A published image: neither one whose publishing has not ended, nor one that is being
     /// deleted. One request by digest, two by tag.
     pub async fn published_image(

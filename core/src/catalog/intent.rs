@@ -16,12 +16,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::condition::Condition;
 use super::id::UniqueId;
 use super::item::{digest_values, digests, now, string};
 use super::schema::{Key, RegistryRow};
-use super::transaction::{Condition, Transaction};
+use super::transaction::Transaction;
 use super::{Catalog, schema};
 use crate::fault::Fault;
+use crate::role::{Publisher, Role};
 use crate::types::{Digest, RegistryId};
 
 /// How many digests the first row of an intent has. So it stays below 1 KB, and checking it costs
@@ -87,7 +89,7 @@ pub(super) struct SeenIntent {
     pub(super) has_ended: bool,
 }
 
-impl Catalog {
+impl Catalog<Publisher> {
     /// Announces that somebody is about to publish what consists of these digests: manifests,
     /// layers, configurations. One request, or a few for more than 1,000 digests.
     pub async fn announce(
@@ -156,7 +158,9 @@ impl Catalog {
         }
         self.end_intent(intent.row(0)).await
     }
+}
 
+impl<R: Role> Catalog<R> {
     /// Says that nothing more is written under an intent, and leaves its rows to the next cleaner.
     pub(super) async fn end_intent(&self, first_row: Key) -> Result<(), Fault> {
         let mut write = self.table.transaction();

@@ -5,7 +5,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use super::item::{Item, number, string};
 use super::{Catalog, Consistency, schema, table};
 use crate::fault::Fault;
-use crate::types::{Digest, ObjectKey, RegistryId, Repository};
+use crate::role::Role;
+use crate::types::{Descriptor, Digest, ObjectKey, RegistryId, Repository};
 
 /// What the catalog knows about a layer in a repository.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,30 +16,12 @@ pub enum LayerState {
     /// No image references it.
     Unreferenced,
     /// An image references it, and its bytes are still in another registry.
-    Upstream(LayerDescription),
+    Upstream(Descriptor),
     /// An image references it. Its bytes are the object with this key.
     Referenced(ObjectKey),
 }
 
-/// A layer that an image references.
-#[derive(Debug, PartialEq, Eq)]
-pub struct LayerDescription {
-    /// How many bytes it has.
-    pub size: u64,
-    /// Its media type, as the manifest states it.
-    pub media_type: String,
-}
-
-impl LayerDescription {
-    fn read(layer: &Item) -> Result<Self, Fault> {
-        Ok(Self {
-            size: number(layer, "size")?,
-            media_type: string(layer, "media_type")?.to_owned(),
-        })
-    }
-}
-
-impl Catalog {
+impl<R: Role> Catalog<R> {
     /// What is known about a layer. One request, or none if the cache has the answer.
     pub async fn layer(
         &self,
@@ -56,7 +39,7 @@ impl Catalog {
             return Ok(LayerState::Referenced(object_key));
         }
         let rows = self.table.first_two(pk.clone(), consistency == Consistency::Strong).await?;
-        let state = layer_state(&repository.registry, rows)?;
+        let state = layer_state(&repository.registry, digest, rows)?;
         if let (LayerState::Referenced(object_key), Some(referenced)) = (&state, &self.referenced) {
             referenced.insert(pk, object_key.clone());
         }
@@ -65,23 +48,27 @@ impl Catalog {
 
     /// What is recorded of a layer, if an image references it. Read with strong consistency. One
     /// request.
-    pub async fn layer_description(
+    pub async fn layer_descriptor(
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Result<Option<LayerDescription>, Fault> {
+    ) -> Result<Option<Descriptor>, Fault> {
         let pk = schema::layer_partition(repository, digest);
         if !table::may_be_key(&pk) {
             return Ok(None);
         }
         let items = self.table.first_two(pk, true).await?;
         let [layer, _reference] = &items[..] else { return Ok(None) };
-        is_layer(layer).then(|| LayerDescription::read(layer)).transpose()
+        is_layer(layer).then(|| descriptor(layer, digest)).transpose()
     }
 }
 
 /// Reads the first two items of a layer's partition.
-fn layer_state(registry: &RegistryId, items: Vec<Item>) -> Result<LayerState, Fault> {
+fn layer_state(
+    registry: &RegistryId,
+    digest: &Digest,
+    items: Vec<Item>,
+) -> Result<LayerState, Fault> {
     let mut items = items.into_iter();
     let Some(mut layer) = items.next().filter(is_layer) else {
         return Ok(LayerState::Absent);
@@ -92,7 +79,7 @@ fn layer_state(registry: &RegistryId, items: Vec<Item>) -> Result<LayerState, Fa
     let object_key = match layer.remove("object_key") {
         Some(AttributeValue::S(object_key)) => ObjectKey::parse_layer(registry, object_key),
         None if layer.contains_key("upstream") => {
-            return Ok(LayerState::Upstream(LayerDescription::read(&layer)?));
+            return Ok(LayerState::Upstream(descriptor(&layer, digest)?));
         }
         _ => None,
     };
@@ -101,4 +88,13 @@ fn layer_state(registry: &RegistryId, items: Vec<Item>) -> Result<LayerState, Fa
 
 fn is_layer(item: &Item) -> bool {
     string(item, "sk").is_ok_and(|sk| sk == schema::LAYER)
+}
+
+/// What the record of a layer says about it.
+fn descriptor(layer: &Item, digest: &Digest) -> Result<Descriptor, Fault> {
+    Ok(Descriptor {
+        digest: digest.clone(),
+        size: number(layer, "size")?,
+        media_type: string(layer, "media_type")?.to_owned(),
+    })
 }

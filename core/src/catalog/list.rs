@@ -5,6 +5,7 @@ use super::schema::{RegistryRow, RepositoryRow};
 use super::table::Rows;
 use super::{Catalog, schema};
 use crate::fault::Fault;
+use crate::role::Role;
 use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
 
 /// How many rows a page of a list has at most. Few enough for a slow line.
@@ -87,7 +88,7 @@ impl RepositoryList {
     }
 }
 
-impl Catalog {
+impl<R: Role> Catalog<R> {
     /// The repositories of a registry.
     pub fn repositories(&self, registry: &RegistryId) -> RepositoryList {
         let rows =

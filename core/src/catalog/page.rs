@@ -6,6 +6,7 @@ use super::item::{Item, optional_number};
 use super::schema::{self, Key, RepositoryRow};
 use super::{Catalog, Image, list};
 use crate::fault::Fault;
+use crate::role::Role;
 use crate::types::{Digest, ImageTag, RegistryId, Repository, RepositoryName};
 
 /// How many rows one query reads at most.
@@ -169,7 +170,7 @@ impl Current {
     }
 }
 
-impl Catalog {
+impl<R: Role> Catalog<R> {
     /// A page of the published images of a repository, in the order of their digests: the first
     /// one, or the one after `after`. It has at most `most` of what is counted, and fewer if
     /// finding more would cost too much. Empty if there is no such repository. At most eight

@@ -29,31 +29,22 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 
+use super::condition::Condition;
 use super::id::UniqueId;
 use super::image::count_change;
-use super::intent::Intent;
+use super::intent::{Claimed, Intent};
 use super::item::{digest_values, now, number_value, string};
 use super::table::{fault, garbled, key_attributes};
-use super::transaction::{Condition, LARGEST_TRANSACTION, Outcome, Transaction};
+use super::transaction::{LARGEST_TRANSACTION, Outcome, Transaction};
 use super::{Catalog, schema};
 use crate::fault::Fault;
-use crate::types::{Digest, ObjectKey, Repository};
+use crate::role::Publisher;
+use crate::types::{Descriptor, Digest, ObjectKey, Repository};
 
 /// The most keys of one BatchGetItem.
 /// Source:
 /// [BatchGetItem](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html).
 const LARGEST_BATCH: usize = 100;
-
-/// A layer of an image. Its config blob is one too.
-#[derive(Debug, Clone)]
-pub struct LayerRecord {
-    /// The digest of its bytes.
-    pub digest: Digest,
-    /// How many bytes it has.
-    pub size: u64,
-    /// Its media type, as the manifest states it.
-    pub media_type: String,
-}
 
 /// An image to publish.
 #[derive(Debug, Clone)]
@@ -64,8 +55,8 @@ pub struct NewImage {
     pub media_type: String,
     /// How many bytes the manifest has.
     pub size: u64,
-    /// Its layers that are in the store, each once. Empty for an index.
-    pub layers: Vec<LayerRecord>,
+    /// Its layers that are in the store, each once, the config blob first. Empty for an index.
+    pub layers: Vec<Descriptor>,
     /// Its layers that are not in the store. There may be references to them, from an earlier
     /// publishing that had their bytes.
     pub absent_layers: Vec<Digest>,
@@ -78,6 +69,11 @@ pub struct NewImage {
 }
 
 impl NewImage {
+    /// What its publishing relies on: its manifest and its layers in the store.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.layers.iter().map(|layer| &layer.digest).chain([&self.digest]).cloned()
+    }
+
     /// Whether its record would be larger than DynamoDB's 400 KB for an item.
     /// Source: [Quotas in
     /// DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html).
@@ -117,11 +113,14 @@ pub enum PublishError {
     NoRepository,
     /// The repository is being deleted.
     RepositoryDeleted,
-    /// The image, or one of the images of an index, is being deleted or was deleted meanwhile.
-    ImageDeleted,
+    /// This image, or one of its images if it is an index, is being deleted or was deleted
+    /// meanwhile.
+    ImageDeleted(Digest),
     /// The publishing took so long that a cleaner gave it up, and may have removed what it relies
     /// on.
     GivenUp,
+    /// A cleaner is removing this, which the publishing relies on.
+    BeingCleaned(Claimed),
     /// It could not be written.
     Fault(Fault),
 }
@@ -132,7 +131,7 @@ impl From<Fault> for PublishError {
     }
 }
 
-impl Catalog {
+impl Catalog<Publisher> {
     /// Step 1: writes the image's record, unfinished.
     pub async fn begin_image<'a>(
         &self,
@@ -145,7 +144,7 @@ impl Catalog {
             let (begun_at, revision, condition) = match &record {
                 None => (UniqueId::draw(), UniqueId::draw(), Condition::is_absent()),
                 Some(record) if record.deletion.is_some() => {
-                    return Err(PublishError::ImageDeleted);
+                    return Err(PublishError::ImageDeleted(image.digest.clone()));
                 }
                 // The image is published again: its record and its references stay.
                 Some(record) => (
@@ -211,7 +210,9 @@ impl Catalog {
             }
             match write.commit().await? {
                 Outcome::Written => {}
-                Outcome::Refused(Guard::Image) => return Err(PublishError::ImageDeleted),
+                Outcome::Refused(Guard::Image) => {
+                    return Err(PublishError::ImageDeleted(image.digest.clone()));
+                }
                 Outcome::Refused(Guard::Intent) => return Err(PublishError::GivenUp),
                 // Another publisher has just written the record of one of the layers.
                 Outcome::Refused(Guard::Layer | Guard::ImageOfIndex) => {
@@ -228,14 +229,16 @@ impl Catalog {
     ///
     /// Such a record stays while this image is not being deleted. Deleting the repository removes
     /// it only after all images are marked, and a cleaner does not while the intent counts.
-    pub(super) async fn known_layers(
+    async fn known_layers(
         &self,
         repository: &Repository,
         layers: &[Digest],
     ) -> Result<HashMap<String, bool>, Fault> {
         let mut known = HashMap::new();
         for layers in layers.chunks(LARGEST_BATCH) {
-            let keys = layers.iter().map(|layer| key_attributes(schema::layer(repository, layer)));
+            let keys = layers.iter().map(|layer| schema::layer(repository, layer));
+            let keys = keys.inspect(|key| self.table.permit("BatchGetItem", key));
+            let keys = keys.map(key_attributes);
             let wanted = KeysAndAttributes::builder()
                 .set_keys(Some(keys.collect()))
                 .projection_expression("pk, object_key")
@@ -304,7 +307,9 @@ impl Catalog {
                     Outcome::Written => break,
                     // One of the images came or went meanwhile.
                     Outcome::Refused(Guard::ImageOfIndex) if index.upstream.is_some() => {}
-                    Outcome::Refused(_) => return Err(PublishError::ImageDeleted),
+                    Outcome::Refused(_) => {
+                        return Err(PublishError::ImageDeleted(index.digest.clone()));
+                    }
                 }
             }
         }
@@ -325,7 +330,7 @@ impl Catalog {
         match write.commit().await? {
             Outcome::Written => Ok(()),
             Outcome::Refused(Guard::Intent) => Err(PublishError::GivenUp),
-            Outcome::Refused(_) => Err(PublishError::ImageDeleted),
+            Outcome::Refused(_) => Err(PublishError::ImageDeleted(image.digest.clone())),
         }
     }
 }
@@ -341,8 +346,11 @@ fn write_image(
     // All layers that it may reference, so that deleting it removes every reference.
     let layers = image.layers.iter().map(|layer| &layer.digest).chain(&image.absent_layers);
     let image_size = image.layers.iter().map(|layer| layer.size).sum();
+    let config = image.layers.first();
+    let config_media_type = config.map(|config| config.media_type.clone()).unwrap_or_default();
     let description = [
         (":media_type", AttributeValue::S(image.media_type.clone())),
+        (":config_media_type", AttributeValue::S(config_media_type)),
         (":manifest_size", number_value(image.size)),
         (":image_size", number_value(image_size)),
         (":layers", digest_values(layers)),
@@ -351,8 +359,10 @@ fn write_image(
     let ids = [(":begun_at", begun_at.value()), (":revision", revision.value())];
     let upstream =
         image.upstream.clone().map(|upstream| (":upstream", AttributeValue::S(upstream)));
-    const DESCRIBED: &str = "SET media_type = :media_type, manifest_size = :manifest_size, \
-                             image_size = :image_size, layers = :layers, images = :images";
+    const DESCRIBED: &str = "SET media_type = :media_type, \
+                             config_media_type = :config_media_type, \
+                             manifest_size = :manifest_size, image_size = :image_size, \
+                             layers = :layers, images = :images";
     let change = format!(
         "{DESCRIBED}, begun_at = :begun_at, revision = :revision{}",
         if upstream.is_some() { ", upstream = :upstream" } else { " REMOVE upstream" }
@@ -372,7 +382,7 @@ fn write_image(
 fn write_layer(
     write: &mut Transaction<'_, Guard>,
     repository: &Repository,
-    layer: &LayerRecord,
+    layer: &Descriptor,
     upstream: Option<&String>,
 ) {
     let key = schema::layer(repository, &layer.digest);

@@ -3,11 +3,12 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use super::condition::Condition;
 use super::id::UniqueId;
 use super::item::{Item, now, number, optional_number, strings};
-use super::transaction::Condition;
 use super::{Catalog, schema};
 use crate::fault::Fault;
+use crate::role::{Publisher, Role};
 use crate::types::{AccountId, Repository};
 
 /// A repository's record.
@@ -49,7 +50,7 @@ impl RepositoryRecord {
     }
 }
 
-impl Catalog {
+impl<R: Role> Catalog<R> {
     /// A repository's record, read with strong consistency. One request.
     pub async fn repository(
         &self,
@@ -58,7 +59,9 @@ impl Catalog {
         let record = self.table.record(schema::repository(repository)).await?;
         record.as_ref().map(RepositoryRecord::read).transpose()
     }
+}
 
+impl Catalog<Publisher> {
     /// Creates a repository; `false` if it exists.
     pub async fn create_repository(&self, repository: &Repository) -> Result<bool, Fault> {
         self.new_repository(repository, None).await

@@ -2,17 +2,18 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use super::condition::Condition;
 use super::item::{Item, now, number, optional_string, string, strings};
 use super::schema::RegistryRow;
 use super::table::Rows;
-use super::transaction::Condition;
 use super::{Catalog, schema};
 use crate::fault::Fault;
+use crate::role::{Publisher, Role, RuleManager};
 use crate::types::{AccountId, RegistryId, Repository, RulePrefix};
 
 /// A rule.
 #[derive(Debug, Clone)]
-pub struct Rule {
+pub struct PullThroughRule {
     /// Which repositories it is for.
     pub prefix: RulePrefix,
     /// The upstream registry, such as `https://registry-1.docker.io`.
@@ -28,7 +29,8 @@ pub struct Rule {
     pub accounts: Vec<AccountId>,
     /// Hosts with private addresses that the upstream may lead to.
     pub allowed_hosts: Vec<String>,
-    /// The upstream's token server, once it is known. The credentials go to no other.
+    /// A URL on the upstream's token server, once it is known. Only its scheme, host and port count.
+    /// No other server gets the credentials.
     pub realm: Option<String>,
     /// When it was created, in seconds since 1970.
     pub created_at: u64,
@@ -61,7 +63,7 @@ impl BeforeStored {
     }
 }
 
-impl Rule {
+impl PullThroughRule {
     fn read(item: &Item) -> Result<Self, Fault> {
         let RegistryRow::Rule(prefix) = RegistryRow::of(item)? else {
             return Err(Fault::BrokenRecord("sk"));
@@ -101,15 +103,19 @@ pub struct RuleList(Rows);
 
 impl RuleList {
     /// The next rule.
-    pub async fn next(&mut self) -> Result<Option<Rule>, Fault> {
-        self.0.next().await?.as_ref().map(Rule::read).transpose()
+    pub async fn next(&mut self) -> Result<Option<PullThroughRule>, Fault> {
+        self.0.next().await?.as_ref().map(PullThroughRule::read).transpose()
     }
 }
 
-impl Catalog {
+impl Catalog<RuleManager> {
     /// Creates a rule; `false` if there is one for that prefix. Its token server is not known then,
     /// and it is created now, whatever `rule` says of the two.
-    pub async fn create_rule(&self, registry: &RegistryId, rule: &Rule) -> Result<bool, Fault> {
+    pub async fn create_rule(
+        &self,
+        registry: &RegistryId,
+        rule: &PullThroughRule,
+    ) -> Result<bool, Fault> {
         self.claim_table().await?;
         let text = |value: &String| AttributeValue::S(value.clone());
         // A set in DynamoDB has each element once, and is not empty.
@@ -132,7 +138,9 @@ impl Catalog {
         write.put_if((), Condition::is_absent(), schema::rule(registry, &rule.prefix), given);
         Ok(write.commit().await?.is_written())
     }
+}
 
+impl<R: Role> Catalog<R> {
     /// The rules of a registry.
     pub fn rules(&self, registry: &RegistryId) -> RuleList {
         RuleList(self.table.rows(schema::registry_partition(registry), schema::RULE_PREFIX, 500))
@@ -143,22 +151,25 @@ impl Catalog {
         &self,
         registry: &RegistryId,
         prefix: &RulePrefix,
-    ) -> Result<Option<Rule>, Fault> {
+    ) -> Result<Option<PullThroughRule>, Fault> {
         self.table
             .record(schema::rule(registry, prefix))
             .await?
             .as_ref()
-            .map(Rule::read)
+            .map(PullThroughRule::read)
             .transpose()
     }
 
     /// The rule for a repository: the one with the longest prefix, and `ROOT` only if there is no
     /// other. One query.
-    pub async fn rule_for(&self, repository: &Repository) -> Result<Option<Rule>, Fault> {
+    pub async fn rule_for(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<PullThroughRule>, Fault> {
         let mut rules = self.rules(&repository.registry);
-        let mut best: Option<Rule> = None;
+        let mut best: Option<PullThroughRule> = None;
         while let Some(rule) = rules.next().await? {
-            let rest = |rule: &Rule| rule.prefix.rest(&repository.name).map(str::len);
+            let rest = |rule: &PullThroughRule| rule.prefix.rest(&repository.name).map(str::len);
             // The longer the prefix, the shorter what follows it. What follows ROOT is the whole
             // name.
             if let Some(length) = rest(&rule)
@@ -169,7 +180,9 @@ impl Catalog {
         }
         Ok(best)
     }
+}
 
+impl Catalog<RuleManager> {
     /// Deletes a rule; `false` if there is none. The repositories that it made stay, with what is
     /// stored of them.
     pub async fn delete_rule(
@@ -181,12 +194,14 @@ impl Catalog {
         write.delete_if((), Condition::exists(), schema::rule(registry, prefix));
         Ok(write.commit().await?.is_written())
     }
+}
 
+impl Catalog<Publisher> {
     /// Remembers which token server the upstream of a rule has, if none is known yet.
     pub async fn pin_realm(
         &self,
         registry: &RegistryId,
-        rule: &Rule,
+        rule: &PullThroughRule,
         realm: &str,
     ) -> Result<(), Fault> {
         let realm = [(":realm", AttributeValue::S(realm.to_owned()))];

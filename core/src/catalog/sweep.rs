@@ -5,13 +5,14 @@ use std::collections::BinaryHeap;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::cleaner::{CleanError, Cleaner};
+use super::cleaner::{CleanError, CleaningLease};
 use super::list::ListedImage;
 use super::schema::{RepositoryRow, digits_in_listing};
 use super::table::Rows;
 use super::transaction::LARGEST_TRANSACTION;
 use super::{Catalog, schema};
 use crate::fault::Fault;
+use crate::role::{Cleaner, Role};
 use crate::types::{Digest, RegistryId, Repository};
 
 /// How many rows of all listings together are in memory while they are merged, a few megabytes; and
@@ -102,7 +103,7 @@ async fn next_digits(rows: &mut Rows, prefix: &str) -> Result<Option<String>, Fa
     Ok(None)
 }
 
-impl Catalog {
+impl<R: Role> Catalog<R> {
     /// What a repository lists: one request for each megabyte or 500 rows.
     pub fn contents(&self, repository: &Repository) -> Contents {
         Contents(self.table.rows(schema::repository_partition(repository), "", 500))
@@ -116,28 +117,6 @@ impl Catalog {
             repositories.push(repository);
         }
         Ok(repositories)
-    }
-
-    /// Those of the first layers that a repository lists, at most `count`, that are stored. Two
-    /// requests.
-    pub async fn some_stored_layers(
-        &self,
-        repository: &Repository,
-        count: usize,
-    ) -> Result<Vec<Digest>, Fault> {
-        let page = i32::try_from(count).unwrap_or(i32::MAX);
-        let mut rows =
-            self.table.rows(schema::repository_partition(repository), schema::LAYER_PREFIX, page);
-        let mut layers = Vec::new();
-        for row in rows.take(count).await? {
-            if let RepositoryRow::Layer(layer) = RepositoryRow::of(&row)? {
-                layers.push(layer);
-            }
-        }
-        let known = self.known_layers(repository, &layers).await?;
-        layers
-            .retain(|layer| known.get(&schema::layer_partition(repository, layer)) == Some(&true));
-        Ok(layers)
     }
 
     /// The listed digests of an algorithm after the one with the digits `after`. One request for
@@ -176,18 +155,20 @@ impl Catalog {
         }
         Ok(MergedListings { repositories, prefix, listings, next })
     }
+}
 
+impl Catalog<Cleaner> {
     /// Deletes the records of layers that no image references, with their rows in the listing. One
     /// request for each 49.
     pub async fn delete_layers(
         &self,
-        cleaner: &Cleaner,
+        lease: &CleaningLease,
         repository: &Repository,
         layers: &[Digest],
     ) -> Result<(), CleanError> {
         for layers in layers.chunks((LARGEST_TRANSACTION - 1) / 2) {
             let mut write = self.table.transaction();
-            cleaner.guard(&mut write, ());
+            lease.guard(&mut write, ());
             for layer in layers {
                 write.delete(schema::layer(repository, layer));
                 write.delete(schema::layer_listing(repository, layer));

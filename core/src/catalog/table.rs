@@ -10,6 +10,7 @@ use super::item::Item;
 use super::schema::Key;
 use crate::config::Config;
 use crate::fault::{Backend, Fault};
+use crate::role::Permissions;
 
 /// The longest partition key, in bytes.
 /// Source: [Quotas in
@@ -21,16 +22,19 @@ const LONGEST_KEY: usize = 2048;
 pub(super) struct Table {
     pub(super) client: Client,
     pub(super) name: String,
+    permissions: Permissions,
 }
 
 impl Table {
     /// The table that `config` names. `sdk` has the region, the credentials and the time-outs.
-    pub(super) fn new(sdk: &SdkConfig, config: &Config) -> Self {
-        let mut builder = aws_sdk_dynamodb::config::Builder::from(sdk);
-        if let Some(endpoint) = &config.dynamodb_endpoint {
-            builder = builder.endpoint_url(endpoint);
-        }
-        Self { client: Client::from_conf(builder.build()), name: config.table_name.clone() }
+    pub(super) fn new(sdk: &SdkConfig, config: &Config, permissions: Permissions) -> Self {
+        Self { client: client(sdk, config), name: config.table_name.clone(), permissions }
+    }
+
+    /// Panics in a debug build if the role must not write such a record, for tests to find it. In a
+    /// deployment, AWS refuses what the role's policy does not grant.
+    pub(super) fn permit(&self, action: &str, (pk, _): &Key) {
+        debug_assert!(self.permissions.include(action, pk), "the role may not {action} {pk}");
     }
 
     /// A record, read with strong consistency. One request.
@@ -95,6 +99,15 @@ impl Table {
         };
         Rows { query: query.limit(page), page: Vec::new().into_iter(), is_last_page: false }
     }
+}
+
+/// A client for the table that `config` names.
+pub(super) fn client(sdk: &SdkConfig, config: &Config) -> Client {
+    let mut builder = aws_sdk_dynamodb::config::Builder::from(sdk);
+    if let Some(endpoint) = &config.dynamodb_endpoint {
+        builder = builder.endpoint_url(endpoint);
+    }
+    Client::from_conf(builder.build())
 }
 
 /// Whether DynamoDB takes a partition key. It refuses a request for a longer one, so nothing can

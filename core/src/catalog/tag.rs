@@ -1,11 +1,13 @@
 //! Writing tags: each names one image.
 
+use super::condition::Condition;
 use super::fill::Fill;
 use super::image::{Tagged, count_change};
 use super::item::{digest_value, now};
 use super::publish::PublishError;
-use super::transaction::{Condition, Outcome};
+use super::transaction::Outcome;
 use super::{Catalog, Consistency, schema};
+use crate::role::Publisher;
 use crate::types::{Digest, ImageTag, Repository};
 
 /// What must hold for a tag to be written.
@@ -18,7 +20,7 @@ enum Guard {
     Fill,
 }
 
-impl Catalog {
+impl Catalog<Publisher> {
     /// Tags a published image. Takes the tag from the image that had it.
     pub async fn tag_image(
         &self,
@@ -82,7 +84,9 @@ impl Catalog {
             }
             match write.commit().await? {
                 Outcome::Written | Outcome::Refused(Guard::Fill) => return Ok(()),
-                Outcome::Refused(Guard::Image) => return Err(PublishError::ImageDeleted),
+                Outcome::Refused(Guard::Image) => {
+                    return Err(PublishError::ImageDeleted(image.clone()));
+                }
                 Outcome::Refused(Guard::Tag) => {}
             }
         }

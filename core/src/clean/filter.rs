@@ -2,13 +2,12 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-/// A set that never forgets what was put into it, and takes 16 MiB at most however much that is.
-/// For that it sometimes says that it has what it has not: with a million values in it, of 5,000
-/// others about one. (This is a [Bloom filter](https://en.wikipedia.org/wiki/Bloom_filter) of two
-/// hashes.)
+/// A [Bloom filter](https://en.wikipedia.org/wiki/Bloom_filter) of two hashes. It takes 16 MiB,
+/// however many values it has. It never forgets a value. But it may also say that it has a value
+/// that it does not have: with a million values in it, this happens for one in about 4,600 others.
 ///
-/// Each set is wrong about others, because its hashes begin with a random number. So what one
-/// cleaning keeps by mistake, the next one removes.
+/// Each filter is wrong about other values, because its hashes begin with a random number. So what
+/// one cleaning keeps by mistake, the next one removes.
 #[derive(Debug)]
 pub(super) struct Filter {
     bits: Vec<u64>,

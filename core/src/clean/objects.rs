@@ -85,8 +85,8 @@ impl Run<'_> {
 
     async fn delete_objects(&mut self, candidates: &[Candidate]) -> Result<(), CleanError> {
         let mut longest_wait = FIRST_WAIT;
-        while let Some(cleaner) = &self.cleaner {
-            cleaner.may_act()?;
+        while let Some(lease) = &self.lease {
+            lease.may_act()?;
             let keys = candidates.iter().map(|candidate| candidate.object.key.as_str());
             match self.cleaning.store.delete(keys).await {
                 Ok(()) => break,
@@ -100,7 +100,7 @@ impl Run<'_> {
                 Err(fault) => {
                     // The request may still arrive. So the claim stays, until its lease has run
                     // out.
-                    self.cleaner = None;
+                    self.lease = None;
                     return Err(fault.into());
                 }
             }

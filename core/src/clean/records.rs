@@ -90,7 +90,7 @@ impl Run<'_> {
         let catalog = self.cleaning.catalog;
         let free = self.claim(&layers).await?;
         layers.retain(|layer| free.contains(&layer.canonical()));
-        if let Some(cleaner) = &self.cleaner {
+        if let Some(lease) = &self.lease {
             // The listing has said so already. This looks at the references themselves, before what
             // cannot be undone.
             let look = async |layer| match catalog
@@ -102,7 +102,7 @@ impl Run<'_> {
             };
             let looks = stream::iter(layers).map(look).buffered(LOOKS_AT_ONCE);
             layers = looks.try_filter_map(async |layer| Ok(layer)).try_collect().await?;
-            catalog.delete_layers(cleaner, repository, &layers).await?;
+            catalog.delete_layers(lease, repository, &layers).await?;
         }
         self.release().await?;
         self.freed.layers += layers.len() as u64;

@@ -53,6 +53,14 @@ impl Verifier {
     }
 }
 
+/// Whether these bytes have the digest.
+pub fn has_digest(bytes: &[u8], digest: &Digest) -> bool {
+    Verifier::of(digest).is_some_and(|mut verifier| {
+        verifier.update(bytes);
+        verifier.matches()
+    })
+}
+
 /// Reads a blob in chunks and verifies it: the last chunk is returned only if the whole blob has
 /// its digest.
 pub struct BlobReader {

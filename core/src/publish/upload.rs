@@ -10,10 +10,10 @@ use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::{BlobReader, Verifier};
-use crate::catalog::LayerRecord;
 use crate::fault::Fault;
+use crate::role::Publisher;
 use crate::store::{MultipartUpload, Part, Store};
-use crate::types::{Digest, ObjectKey, RegistryId};
+use crate::types::{Descriptor, Digest, ObjectKey, RegistryId};
 
 /// A blob up to this size, in bytes, is sent in one request; a larger one in parts of this size.
 const PART_SIZE: usize = 8 * 1024 * 1024;
@@ -69,10 +69,20 @@ pub enum Event<'a> {
     LeftUploads(&'a ObjectKey, &'a Fault),
 }
 
+/// What happens to the bytes of a blob that the store has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfStored {
+    /// They are not read. The stored bytes were verified, and the digest says that they are the
+    /// same.
+    Skip,
+    /// They are read and verified, but not sent. For a source that must prove that it has them.
+    Verify,
+}
+
 /// Uploads into one registry. They share one limit of memory, and are stopped together.
 #[derive(Debug)]
 pub struct Uploads {
-    store: Store,
+    store: Store<Publisher>,
     registry: RegistryId,
     memory: Arc<Semaphore>,
     stop: CancellationToken,
@@ -80,7 +90,7 @@ pub struct Uploads {
 
 impl Uploads {
     /// Uploads that are given up when `stop` is cancelled.
-    pub fn new(store: Store, registry: RegistryId, stop: CancellationToken) -> Self {
+    pub fn new(store: Store<Publisher>, registry: RegistryId, stop: CancellationToken) -> Self {
         Self { store, registry, memory: Arc::new(Semaphore::new(PARTS_AT_ONCE)), stop }
     }
 
@@ -97,7 +107,7 @@ impl Uploads {
     }
 
     /// Whether a blob is in the store, with this size.
-    pub async fn holds(&self, blob: &LayerRecord) -> Result<bool, UploadError> {
+    pub async fn holds(&self, blob: &Descriptor) -> Result<bool, UploadError> {
         let object_key = ObjectKey::of_layer(&self.registry, &blob.digest);
         Ok(self.unless_stopped(self.store.holds(&object_key, blob.size)).await??)
     }
@@ -107,7 +117,8 @@ impl Uploads {
     /// `tell` was told of uploads that could not be aborted.
     pub async fn blob(
         &self,
-        blob: &LayerRecord,
+        blob: &Descriptor,
+        if_stored: IfStored,
         open: impl Fn() -> io::Result<Box<dyn Read + Send>>,
         tell: impl Fn(Event),
     ) -> Result<bool, UploadError> {
@@ -120,6 +131,9 @@ impl Uploads {
         let object_key = ObjectKey::of_layer(&self.registry, &blob.digest);
         let is_stored = self.holds(blob).await?;
         if is_stored {
+            if if_stored == IfStored::Skip {
+                return Ok(false);
+            }
             self.verify(open()?, &tell).await?;
         } else if blob.size <= PART_SIZE as u64 {
             self.send_whole(open()?, &object_key, &tell).await?;
@@ -288,7 +302,7 @@ impl Uploads {
 }
 
 async fn send_part(
-    store: Store,
+    store: Store<Publisher>,
     upload: MultipartUpload,
     number: i32,
     bytes: Vec<u8>,

@@ -8,6 +8,7 @@ use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use super::upload::{garbled, patience};
 use super::{MultipartUpload, Store, fault};
 use crate::fault::{Backend, BackendFault, Fault, Kind};
+use crate::role::Cleaner;
 use crate::types::{Digest, ObjectKey, RegistryId};
 
 /// How long S3 may take to delete a thousand objects.
@@ -42,7 +43,7 @@ pub struct UploadMarker {
     id: Option<String>,
 }
 
-impl Store {
+impl Store<Cleaner> {
     /// The objects whose keys begin with `prefix` and come after `after`, in the order of their
     /// keys, and whether more follow: at most a thousand, in one request. S3 lists what was put
     /// there before, always.
@@ -53,7 +54,8 @@ impl Store {
         prefix: &str,
         after: &str,
     ) -> Result<(Vec<StoredObject>, bool), Fault> {
-        let list = self.client.list_objects_v2().bucket(&self.bucket_name).prefix(prefix);
+        let list =
+            self.client("ListBucket").list_objects_v2().bucket(&self.bucket_name).prefix(prefix);
         let page = list.set_start_after((!after.is_empty()).then(|| after.to_owned())).send();
         let page = page.await.map_err(fault)?;
         let is_truncated = page.is_truncated.ok_or_else(garbled)?;
@@ -76,7 +78,7 @@ impl Store {
             |key: &str| ObjectIdentifier::builder().key(key).build().expect("it has a key");
         let objects = Delete::builder().quiet(true).set_objects(Some(keys.map(object).collect()));
         let delete = self
-            .client
+            .client("DeleteObject")
             .delete_objects()
             .bucket(&self.bucket_name)
             .delete(objects.build().expect("it has objects"))
@@ -107,7 +109,10 @@ impl Store {
         registry: &RegistryId,
         from: Option<UploadMarker>,
     ) -> Result<(Vec<UnfinishedUpload>, Option<UploadMarker>), Fault> {
-        let mut list = self.client.list_multipart_uploads().bucket(&self.bucket_name);
+        let mut list = self
+            .client("ListBucketMultipartUploads")
+            .list_multipart_uploads()
+            .bucket(&self.bucket_name);
         list = list.prefix(ObjectKey::layers(registry));
         if let Some(UploadMarker { key, id }) = from {
             list = list.set_key_marker(key).set_upload_id_marker(id);

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::config;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 
-use super::{Store, fault};
+use super::{Store, client, fault};
+use crate::config::Config;
 use crate::fault::{Backend, Fault};
+use crate::role::{Publisher, Role};
 use crate::types::ObjectKey;
 
 /// How long S3 may take to answer a request that sends bytes, in addition to the time that the
@@ -46,30 +49,22 @@ pub struct MultipartUpload {
 #[derive(Debug)]
 pub struct Part(CompletedPart);
 
-impl Store {
-    /// Creates the bucket if it is missing. For the local stack: the template makes the bucket of a
-    /// deployment.
-    pub async fn create_bucket_if_missing(&self) -> Result<(), Fault> {
-        match self.client.head_bucket().bucket(&self.bucket_name).send().await {
-            Ok(_) => return Ok(()),
-            Err(SdkError::ServiceError(error)) if error.err().is_not_found() => {}
-            Err(error) => return Err(fault(error)),
-        }
-        self.client.create_bucket().bucket(&self.bucket_name).send().await.map_err(fault)?;
-        Ok(())
-    }
-
-    /// Whether an object of this size is there. Its bytes need no check, because they were verified
-    /// before they were put there.
-    pub async fn holds(&self, object_key: &ObjectKey, size: u64) -> Result<bool, Fault> {
-        let head = self.client.head_object().bucket(&self.bucket_name).key(object_key.as_ref());
+impl Store<Publisher> {
+    /// How many bytes an object has; `None` if it is not there. They need no check, because they
+    /// were verified before they were put there. One request.
+    pub async fn size_of(&self, object_key: &ObjectKey) -> Result<Option<u64>, Fault> {
+        let head = self.client("GetObject").head_object();
+        let head = head.bucket(&self.bucket_name).key(object_key.as_ref());
         match head.send().await {
-            Ok(object) => {
-                Ok(object.content_length().and_then(|n| u64::try_from(n).ok()) == Some(size))
-            }
-            Err(SdkError::ServiceError(error)) if error.err().is_not_found() => Ok(false),
+            Ok(object) => Ok(object.content_length().and_then(|length| u64::try_from(length).ok())),
+            Err(SdkError::ServiceError(error)) if error.err().is_not_found() => Ok(None),
             Err(error) => Err(fault(error)),
         }
+    }
+
+    /// Whether an object of this size is there. One request.
+    pub async fn holds(&self, object_key: &ObjectKey, size: u64) -> Result<bool, Fault> {
+        Ok(self.size_of(object_key).await? == Some(size))
     }
 
     /// Puts an object in one request. If there is a media type, downloads of the object have it as
@@ -82,7 +77,7 @@ impl Store {
     ) -> Result<(), Fault> {
         let time = sending_time(bytes.len());
         let put = self
-            .client
+            .client("PutObject")
             .put_object()
             .bucket(&self.bucket_name)
             .key(object_key.as_ref())
@@ -97,7 +92,7 @@ impl Store {
     /// Starts to put an object in parts. The object does not exist before the upload is completed.
     pub async fn start_upload(&self, object_key: ObjectKey) -> Result<MultipartUpload, Fault> {
         let create = self
-            .client
+            .client("PutObject")
             .create_multipart_upload()
             .bucket(&self.bucket_name)
             .key(object_key.as_ref())
@@ -116,7 +111,7 @@ impl Store {
     ) -> Result<Part, Fault> {
         let time = sending_time(bytes.len());
         let put = self
-            .client
+            .client("PutObject")
             .upload_part()
             .bucket(&self.bucket_name)
             .key(upload.object_key.as_ref())
@@ -144,7 +139,7 @@ impl Store {
         parts.sort_by_key(|part| part.0.part_number);
         let parts = parts.into_iter().map(|part| part.0).collect();
         let complete = self
-            .client
+            .client("PutObject")
             .complete_multipart_upload()
             .bucket(&self.bucket_name)
             .key(upload.object_key.as_ref())
@@ -163,7 +158,7 @@ impl Store {
         object_key: &ObjectKey,
     ) -> Result<Vec<MultipartUpload>, Fault> {
         let list = self
-            .client
+            .client("ListBucketMultipartUploads")
             .list_multipart_uploads()
             .bucket(&self.bucket_name)
             .prefix(object_key.as_ref());
@@ -173,11 +168,13 @@ impl Store {
         let ids = uploads.filter_map(|upload| upload.upload_id);
         Ok(ids.map(|id| MultipartUpload { object_key: object_key.clone(), id }).collect())
     }
+}
 
+impl<R: Role> Store<R> {
     /// Gives up an upload and deletes its parts. Succeeds also if the upload has ended already.
     pub async fn abort_upload(&self, upload: &MultipartUpload) -> Result<(), Fault> {
         let abort = self
-            .client
+            .client("AbortMultipartUpload")
             .abort_multipart_upload()
             .bucket(&self.bucket_name)
             .key(upload.object_key.as_ref())
@@ -188,6 +185,19 @@ impl Store {
             Err(error) => Err(fault(error)),
         }
     }
+}
+
+/// Creates the bucket if it is missing. For the local stack: the template makes the bucket of a
+/// deployment.
+pub async fn create_bucket_if_missing(sdk: &SdkConfig, config: &Config) -> Result<(), Fault> {
+    let client = client(sdk, config);
+    match client.head_bucket().bucket(&config.bucket_name).send().await {
+        Ok(_) => return Ok(()),
+        Err(SdkError::ServiceError(error)) if error.err().is_not_found() => {}
+        Err(error) => return Err(fault(error)),
+    }
+    client.create_bucket().bucket(&config.bucket_name).send().await.map_err(fault)?;
+    Ok(())
 }
 
 fn sending_time(bytes: usize) -> Duration {

@@ -106,7 +106,7 @@ async fn grants_are_kept_to_repositories_that_exist() {
     let stack = Stack::start().await;
     for arguments in [["grant", "missing"], ["revoke", "missing"]] {
         let output = stack.layergate(&["repository", arguments[0], arguments[1], OUTSIDER]).await;
-        support::assert_refused(&output, 4, &["missing", "create"]);
+        support::assert_refused(&output, 4, &["missing", "repository list"]);
     }
     let output = stack.layergate(&["repository", "grant", "missing", "12345"]).await;
     assert_eq!(output.status.code(), Some(2));

@@ -39,7 +39,7 @@ async fn a_token_of_the_api_lets_its_holder_into_the_registry_for_half_a_day() {
     let stack = Stack::start().await;
     stack.publish(&Layout::of_layers(&[b"layer"]), "app:1").await;
     for shape in SHAPES {
-        for (account, status) in [(ACCOUNT, 307), (OUTSIDER, 403)] {
+        for (account, status) in [(ACCOUNT, 200), (OUTSIDER, 403)] {
             let answer = ask(&stack.handler, shape, json!({}), Some(account)).await;
             assert_eq!(answer.status, 200, "{answer:?}");
             let data = &answer.body["authorizationData"];
@@ -118,7 +118,7 @@ async fn whoever_is_not_known_gets_no_token_and_without_a_key_there_is_no_regist
     let authorization = format!("Basic {token}");
     assert_eq!(
         pull(&gateway, "GET", "/v2/app/manifests/1", Some(&authorization)).await.status,
-        307
+        200
     );
     // But nobody without one.
     assert_eq!(pull(&gateway, "GET", "/v2/app/manifests/1", None).await.status, 401);
@@ -269,7 +269,12 @@ async fn the_local_registry_asks_for_a_login_if_it_is_told_to() {
     let url = format!("{}/v2/app/manifests/1", stack.local.url);
     let challenge = client.get(&url).send().await.unwrap();
     assert_eq!(challenge.status(), 401);
-    assert_eq!(challenge.headers()["www-authenticate"], "Basic realm=\"layergate\"");
+    // The headers of the template's gateway response. The realm is the registry's own URL, as in
+    // ECR: some clients send the credentials there.
+    let headers = challenge.headers();
+    assert_eq!(headers["www-authenticate"], format!("Basic realm=\"{}/\"", stack.local.url));
+    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(headers["docker-distribution-api-version"], "registry/2.0");
     let body: Value = serde_json::from_str(&challenge.text().await.unwrap()).unwrap();
     assert_eq!(body["errors"][0]["code"], "UNAUTHORIZED");
 
@@ -278,10 +283,30 @@ async fn the_local_registry_asks_for_a_login_if_it_is_told_to() {
     let pulled =
         client.get(&url).basic_auth("AWS", login["password"].as_str()).send().await.unwrap();
     assert_eq!(pulled.status(), 200);
+    let pair = format!("AWS:{}", login["password"].as_str().unwrap());
+    for scheme in ["basic", "BASIC"] {
+        let authorization = format!("{scheme} {}", BASE64_STANDARD.encode(&pair));
+        let pulled = client.get(&url).header("authorization", authorization).send().await.unwrap();
+        assert_eq!(pulled.status(), 200, "{scheme}");
+    }
+    for authorization in ["Basic", "Basic ", "Bearer x"] {
+        let refused = client.get(&url).header("authorization", authorization).send().await.unwrap();
+        assert!(refused.headers().contains_key("www-authenticate"), "{authorization}");
+    }
     // As text it is the password alone, for docker's --password-stdin.
     let text = stack.layergate(&["login"]).await;
     assert!(text.status.success(), "{}", stderr(&text));
     assert_eq!(String::from_utf8(text.stdout).unwrap().lines().count(), 1);
+}
+
+/// Clients log in at `proxyEndpoint`: at a local stack, that is no https.
+#[tokio::test]
+async fn the_endpoint_of_a_token_is_where_the_client_found_the_api() {
+    let stack = Stack::start().await;
+    let request = reqwest::Client::new().post(&stack.local.url).header("x-amz-target", GET_TOKEN);
+    let answer: Value =
+        serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();
+    assert_eq!(answer["authorizationData"][0]["proxyEndpoint"], stack.local.url);
 }
 
 #[tokio::test]
@@ -289,7 +314,7 @@ async fn without_an_api_there_is_no_login() {
     let stack = Stack::start().await;
     let mut command = stack.command(&["login"]);
     let output = command.env_remove("API_URL").output().await.unwrap();
-    support::assert_refused(&output, 2, &["API_URL", "make outputs"]);
+    support::assert_refused(&output, 2, &["API_URL", "make -s outputs"]);
     let mut command = stack.command(&["login"]);
     let output = command.env("API_URL", "http://127.0.0.1:9").output().await.unwrap();
     support::assert_refused(&output, 1, &["cannot log in at http://127.0.0.1:9", "check API_URL"]);

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use axum::body::{Body, to_bytes};
@@ -9,9 +10,10 @@ use axum::extract::Request;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
+use layergate_local::ACCOUNT;
 use support::{
-    Layout, Shape, Stack, TARGET, assert_refused, between_steps, call, count_requests, forward,
-    serve, sha256, stderr,
+    Layout, Shape, Stack, TARGET, all_rows, assert_refused, between_steps, call, count_requests,
+    forward, pull, serve, sha256, stderr,
 };
 
 #[tokio::test]
@@ -163,7 +165,7 @@ async fn a_deleted_repository_leaves_nothing_behind() {
     assert_refused(&stack.layergate(&["repository", "create", "app"]).await, 5, &["app", "exists"]);
 }
 
-/// Writes or deletes the table's record of its layout.
+/// Writes or deletes the table's record of its layout, without a bucket.
 async fn set_layout(stack: &Stack, version: Option<u64>) {
     let engines = &stack.local.engines;
     let config = aws_sdk_dynamodb::config::Builder::from(&engines.sdk_config());
@@ -215,6 +217,63 @@ async fn a_table_of_another_layout_is_told() {
     }
     set_layout(&stack, Some(4)).await;
     assert_eq!(stack.ask("app", &sha256(b"unknown")).await.error(), "LayersNotFoundException");
+}
+
+#[tokio::test]
+async fn another_bucket_than_the_tables_is_refused() {
+    let stack = Stack::start().await;
+    let (layout, other) = (Layout::of_layers(&[b"layer"]), Layout::of_layers(&[b"other"]));
+    stack.publish(&layout, "app:1").await;
+    let commands: [&[&str]; 6] = [
+        &["publish", &other.path(), "app:2"],
+        &["image", "delete", "app:1"],
+        &["repository", "create", "another"],
+        &["repository", "delete", "--force", "app"],
+        &["clean", "--older-than", "0s"],
+        &["clean", "--older-than", "0s", "--dry-run"],
+    ];
+    let words = ["belongs to the bucket 'layergate'", "BUCKET_NAME is 'elsewhere'"];
+    let before = all_rows(&stack).await;
+    for command in commands {
+        let output = stack.command(command).env("BUCKET_NAME", "elsewhere").output().await;
+        assert_refused(&output.unwrap(), 1, &words);
+        assert_eq!(all_rows(&stack).await, before, "{command:?}");
+    }
+    let handler = stack.handler_with(|config| config.bucket_name = "elsewhere".to_owned());
+    let asked = [
+        ("BatchGetImage", json!({"repositoryName": "app", "imageIds": [{"imageTag": "1"}]})),
+        ("DescribeRepositories", json!({"repositoryNames": ["app"]})),
+        (
+            "GetDownloadUrlForLayer",
+            json!({"repositoryName": "app", "layerDigest": sha256(b"unknown")}),
+        ),
+    ];
+    for (operation, body) in asked {
+        let target = TARGET.replace("GetDownloadUrlForLayer", operation);
+        let body = body.to_string();
+        let answer =
+            call(&handler, Shape::Rest, Some(&target), body.as_bytes(), Some(ACCOUNT)).await;
+        assert_eq!(answer.error(), "ServerException", "{operation}: {answer:?}");
+    }
+    let authorization = stack.login(ACCOUNT, SystemTime::now()).await;
+    let answer = pull(&handler, "GET", "/v2/app/manifests/1", Some(&authorization)).await;
+    assert_eq!(answer.status, 500, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_table_of_an_earlier_build_gets_its_bucket_at_the_next_publish() {
+    let stack = Stack::start().await;
+    stack.publish(&Layout::of_layers(&[b"layer"]), "app:1").await;
+    set_layout(&stack, Some(4)).await;
+    assert_eq!(stack.ask("app", &sha256(b"layer")).await.status, 200, "pulls go on");
+    assert_eq!(stack.json(&["image", "list", "app"]).await["images"].as_array().unwrap().len(), 1);
+    let clean = ["clean", "--older-than", "0s"];
+    let words = ["does not say that it belongs to the bucket 'layergate'", "publish an image"];
+    assert_refused(&stack.layergate(&clean).await, 1, &words);
+    stack.publish(&Layout::of_layers(&[b"other"]), "app:2").await;
+    stack.json(&clean).await;
+    let output = stack.command(&clean).env("BUCKET_NAME", "elsewhere").output().await.unwrap();
+    assert_refused(&output, 1, &["belongs to the bucket 'layergate'"]);
 }
 
 /// The one has read that the table says no layout, and the other then writes it and the first

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
-use layergate_core::catalog::Catalog;
-use layergate_core::publish;
+use layergate_core::catalog::{Catalog, NewImage};
+use layergate_core::publish::Publishing;
+use layergate_core::role::Publisher;
 use layergate_core::types::{Digest, ImageTag, RegistryId, Repository};
 use serde_json::{Value, json};
 
@@ -54,7 +55,7 @@ impl Images {
 /// A stack with its catalog at hand, for what comes before and after the commands.
 struct Bench {
     stack: Stack,
-    catalog: Catalog,
+    catalog: Catalog<Publisher>,
 }
 
 impl Bench {
@@ -67,15 +68,14 @@ impl Bench {
 
     async fn publish(&self, layout: &Layout, repository: &Repository, tag: &str) {
         let images = images_of(layout);
-        let digests =
-            images.iter().flat_map(|image| image.layers.iter().map(|layer| layer.digest.clone()));
-        let intent = self.catalog.announce(&repository.registry, digests).await.unwrap();
+        let digests = images.iter().flat_map(NewImage::digests);
+        let publishing = Publishing::announce(&self.catalog, repository, digests).await.unwrap();
         for image in &images {
-            publish::image(&self.catalog, repository, image, &intent).await.unwrap();
+            publishing.image(image).await.unwrap();
         }
-        self.catalog.retire(&intent).await.unwrap();
         let (image, tag) = (&images.last().unwrap().digest, ImageTag::parse(tag).unwrap());
-        self.catalog.tag_image(repository, image, &tag).await.unwrap();
+        publishing.tag(image, &tag).await.unwrap();
+        publishing.end(false).await.unwrap();
     }
 }
 

@@ -68,7 +68,7 @@ async fn what_no_image_needs_goes_and_what_is_published_stays() {
         (&json!(0), &json!(0), &json!(0))
     );
     let text = stack.layergate(&CLEAN).await;
-    let freed = "freed 0 objects with 0 B, records of 0 layers and 0 unfinished images, and 0 unfinished uploads\n";
+    let freed = "deleted 0 objects with 0 B, records of 0 layers and 0 unfinished images, and 0 unfinished uploads\n";
     assert_eq!(String::from_utf8_lossy(&text.stdout), freed);
     let republished = stack.publish(&Layout::of_layers(&[b"shared", b"deleted"]), "app:2").await;
     assert_intact(&stack, &republished, "published again").await;
@@ -321,11 +321,9 @@ async fn another_tables_bucket_is_left_alone() {
     other.publish(&Layout::of_layers(&[b"nobody else has this"]), "aaa:1").await;
     let mut clean = stack.command(&CLEAN);
     let clean = clean.env("AWS_ENDPOINT_URL_DYNAMODB", &other.local.engines.dynamodb_url);
-    assert_refused(
-        &clean.output().await.unwrap(),
-        5,
-        &["nothing was removed", "TABLE_NAME", "BUCKET_NAME"],
-    );
+    let clean = clean.env("BUCKET_NAME", "another");
+    let words = ["belongs to the bucket 'layergate'", "TABLE_NAME", "BUCKET_NAME is 'another'"];
+    assert_refused(&clean.output().await.unwrap(), 1, &words);
     assert_intact(&stack, &stays, "untouched").await;
     let new = Stack::start().await;
     assert_eq!(new.json(&CLEAN).await["objects"], 0);

@@ -102,7 +102,14 @@ async fn a_cleaning_that_fails_is_an_error_with_its_cause_in_the_log() {
     ));
     let mut api = RuntimeApi::start().await;
     let worker = worker(&stack, &api).env("AWS_ENDPOINT_URL_S3", &proxy.url).spawn().unwrap();
-    let (kind, error) = api.invoke(schedule()).await;
+    // The first slices look only at records, which are in DynamoDB.
+    let mut answer = api.invoke(schedule()).await;
+    for _slice in 0..5 {
+        if answer.0 == "response" {
+            answer = api.invoke(schedule()).await;
+        }
+    }
+    let (kind, error) = answer;
     assert_eq!(kind, "error");
     assert!(error["errorMessage"].as_str().unwrap().contains("the log has the cause"), "{error}");
     proxy.set(Fault::None);

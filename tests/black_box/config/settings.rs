@@ -68,15 +68,28 @@ fn good_values_are_taken() {
 }
 
 #[test]
+fn all_missing_settings_are_named_at_once() {
+    let cases: [(&[&str], &str); 3] = [
+        (&["BUCKET_NAME"], "BUCKET_NAME is not set"),
+        (&["BUCKET_NAME", "TABLE_NAME"], "TABLE_NAME and BUCKET_NAME are not set"),
+        (
+            &["DEFAULT_REGISTRY_ID", "TABLE_NAME", "BUCKET_NAME"],
+            "TABLE_NAME, BUCKET_NAME and DEFAULT_REGISTRY_ID are not set",
+        ),
+    ];
+    for (missing, sentence) in cases {
+        let changes: Vec<_> = missing.iter().map(|name| (*name, "")).collect();
+        assert_eq!(read(&changes).map(|_| ()), Err(sentence.to_owned()));
+    }
+}
+
+#[test]
 fn a_bad_value_is_told_with_its_variable() {
     let cases = [
-        ("TABLE_NAME", ""),
         ("TABLE_NAME", "ab"),
         ("TABLE_NAME", "a table"),
-        ("BUCKET_NAME", ""),
         ("BUCKET_NAME", "Layers"),
         ("BUCKET_NAME", "-layers"),
-        ("DEFAULT_REGISTRY_ID", ""),
         ("DEFAULT_REGISTRY_ID", "12345678901"),
         ("URL_EXPIRY_SECONDS", "59"),
         ("URL_EXPIRY_SECONDS", "604801"),

@@ -284,9 +284,12 @@ async fn a_manifest_that_is_not_what_was_published_is_a_fault() {
     let hex = &single["sha256:".len()..];
     let object =
         stack.folder.path().join("s3/layergate/manifests").join(ACCOUNT).join("sha256").join(hex);
+    let target = TARGET.replace("GetDownloadUrlForLayer", "BatchGetImage");
+    let body = json!({"repositoryName": "app", "imageIds": [{"imageTag": "1"}]}).to_string();
     let ask = || async {
-        let members = json!({"repositoryName": "app", "imageIds": [{"imageTag": "1"}]});
-        stack.call(SHAPES[0], "BatchGetImage", &members, ACCOUNT).await
+        // A function instance that has not read the manifest yet.
+        let handler = stack.handler_with(|_| {});
+        call(&handler, SHAPES[0], Some(&target), body.as_bytes(), Some(ACCOUNT)).await
     };
     assert_eq!(ask().await.status, 200);
     fs::write(&object, b"something else").unwrap();
@@ -299,9 +302,6 @@ async fn a_manifest_that_is_not_what_was_published_is_a_fault() {
 async fn a_store_that_fails_is_a_fault_and_not_a_missing_image() {
     let (stack, _) = stack().await;
     let s3 = FaultProxy::to(&stack.local.engines.s3_url).await;
-    let handler = stack.handler_with_patience(Patience::CLIENT, |config| {
-        config.s3_endpoint = Some(s3.url.clone())
-    });
     let target = TARGET.replace("GetDownloadUrlForLayer", "BatchGetImage");
     let body = json!({"repositoryName": "app", "imageIds": [{"imageTag": "1"}]}).to_string();
     let cases = [
@@ -314,6 +314,10 @@ async fn a_store_that_fails_is_a_fault_and_not_a_missing_image() {
     ];
     for (fault, outcome) in cases {
         s3.set(fault);
+        // A function instance that has not read the manifest yet.
+        let handler = stack.handler_with_patience(Patience::CLIENT, |config| {
+            config.s3_endpoint = Some(s3.url.clone())
+        });
         let answer =
             call(&handler, Shape::Rest, Some(&target), body.as_bytes(), Some(ACCOUNT)).await;
         answer.assert_well_formed();

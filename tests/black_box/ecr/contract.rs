@@ -100,12 +100,31 @@ fn refusals() -> Vec<Refusal> {
         },
         Refusal {
             description: "an operation of ECR's that is not here",
-            target: Some("AmazonEC2ContainerRegistry_V20150921.PutImage"),
+            target: Some("AmazonEC2ContainerRegistry_V20150921.StartImageScan"),
             body: "not even JSON".to_owned(),
             caller: None,
             error: "UnknownOperationException",
             message: "The operation in X-Amz-Target is not one of this service's: \
-                      'AmazonEC2ContainerRegistry_V20150921.PutImage'"
+                      'AmazonEC2ContainerRegistry_V20150921.StartImageScan'"
+                .to_owned(),
+        },
+        Refusal {
+            description: "an operation of ECR's that pushes",
+            target: Some("AmazonEC2ContainerRegistry_V20150921.PutImage"),
+            body: "not even JSON".to_owned(),
+            caller: None,
+            error: "UnknownOperationException",
+            message: "This API has no operation PutImage; use the command 'layergate publish'"
+                .to_owned(),
+        },
+        Refusal {
+            description: "an operation of ECR's that deletes",
+            target: Some("AmazonEC2ContainerRegistry_V20150921.BatchDeleteImage"),
+            body: request(json!({})),
+            caller: Some(ACCOUNT),
+            error: "UnknownOperationException",
+            message: "This API has no operation BatchDeleteImage; use the command \
+                      'layergate image delete'"
                 .to_owned(),
         },
         Refusal {

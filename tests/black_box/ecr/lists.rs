@@ -130,6 +130,8 @@ async fn images_are_described() {
             detail["imageManifestMediaType"] == "application/vnd.oci.image.index.v1+json";
         assert_eq!(is_index, *tags == ["multi"], "{detail}");
         assert_eq!(detail["imageSizeInBytes"].is_null(), is_index, "an index has no layers");
+        let config = (!is_index).then_some("application/vnd.oci.image.config.v1+json");
+        assert_eq!(detail["artifactMediaType"], json!(config), "an index has no config");
     }
     // A layer of one byte, and the config.
     let blobs = stack.json(&["publish", &Layout::of_layers(&[b"a"]).path(), "app:1"]).await;

@@ -101,7 +101,7 @@ async fn a_missing_repository_is_made_only_when_asked() {
     let sample = sample();
     let sample = sample.to_str().unwrap();
     let output = stack.layergate(&["publish", sample, "app:1"]).await;
-    assert_refused(&output, 4, &["'app'", "000000000000", "repository create app"]);
+    assert_refused(&output, 4, &["'app'", "000000000000", "--create-repository"]);
     assert_eq!(stack.json(&["repository", "list"]).await["repositories"], serde_json::json!([]));
     let output = stack.layergate(&["publish", "--create-repository", sample, "app:1"]).await;
     assert!(output.status.success());

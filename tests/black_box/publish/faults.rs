@@ -263,7 +263,7 @@ async fn a_cancelled_transaction_is_told_by_its_reason() {
                     "Message": "Transaction cancelled", "CancellationReasons": [
                     {"Code": "ValidationError", "Message": "Item size has exceeded the maximum allowed size"}]}"#,
             ),
-            &["ValidationError", "Item size has exceeded", "no fault that layergate expects"],
+            &["ValidationError", "Item size has exceeded", "does not know this error"],
         ),
     ];
     for (fault, words) in cases {

@@ -40,6 +40,7 @@ async fn the_rule_with_the_longest_prefix_counts() {
         ("hub", "ROOT", "hub"),
         ("other/hub/app", "ROOT", "other/hub/app"),
         ("mirror/app", "mirror", "library/copies/app"),
+        ("hub/a", "hub", "a"), // shorter than ECR's names
     ];
     for (repository, expected, name) in cases {
         let answer = stack.batch_get(repository, "1").await;
@@ -49,10 +50,9 @@ async fn the_rule_with_the_longest_prefix_counts() {
             "{repository}: {answer:?}"
         );
         for (prefix, registry) in &registries {
-            let of_this = if *prefix == expected {
-                vec![format!("HEAD /v2/{name}/manifests/1")]
-            } else {
-                vec![]
+            let of_this = match *prefix == expected {
+                true => ["HEAD", "GET"].map(|m| format!("{m} /v2/{name}/manifests/1")).to_vec(),
+                false => vec![],
             };
             assert_eq!(registry.take_asked(), of_this, "{repository} at {prefix}");
         }
@@ -147,7 +147,7 @@ async fn credentials_go_to_the_token_server_that_was_named_first() {
     stack.assert_remembered((REPOSITORY, "layer"), "ForbiddenAddress", 300, since).await;
     assert_eq!(another.asked(), Vec::<String>::new());
 
-    // The move is real: the rule is made again.
+    // If the token server really moved, the user creates the rule again.
     stack.json(&["pull-through", "delete", "hub"]).await;
     stack.rule("hub", &registry.url, &["--credential-arn", &arn]).await;
     stack.let_fills_pass(REPOSITORY).await;

@@ -114,7 +114,7 @@ async fn bad_input_is_refused_in_one_sentence_and_makes_no_rule() {
             &["a23456789012345678901234567890x", "--upstream", url],
             &["the prefix", "30"],
         ),
-        ("upper case", &["Quay", "--upstream", url], &["the prefix", "regular expression"]),
+        ("upper case", &["Quay", "--upstream", url], &["the prefix", "lower-case"]),
         ("a path upwards", &["../quay", "--upstream", url], &["the prefix"]),
         ("a host for a URL", &["quay", "--upstream", "quay.io"], &["https://"]),
         ("a URL with a path", &["quay", "--upstream", "https://quay.io/v2/team"], &["https://"]),
@@ -251,7 +251,7 @@ async fn what_a_rule_made_outlives_it() {
         .await;
     let manifest = "/v2/cache/team/app/manifests/1";
     let pulled = stack.pull("GET", manifest).await;
-    assert_eq!(pulled.status, 307, "{pulled:?}");
+    assert_eq!(pulled.status, 200, "{pulled:?}");
     let repository = stack.json(&["repository", "show", "cache/team/app"]).await;
     assert_eq!(repository["accounts"], json!([OUTSIDER]), "it has the rule's grants");
     let images = stack.json(&["image", "list", "cache/team/app"]).await;
@@ -349,8 +349,8 @@ async fn the_token_server_that_sees_the_credentials_is_shown_once_it_is_known() 
     );
     let token_server =
         Recorder::start(|_| axum::Json(json!({"token": "the-token"})).into_response()).await;
-    let realm = format!("{}/token", token_server.url);
-    let challenge = format!("Bearer realm=\"{realm}\",service=\"registry\"");
+    let realm = token_server.url;
+    let challenge = format!("Bearer realm=\"{realm}/token\",service=\"registry\"");
     let registry =
         Recorder::start(move |request| match is_authorized(request, "Bearer the-token") {
             true => "{}".into_response(),

@@ -111,13 +111,13 @@ async fn a_token_that_has_expired_is_replaced() {
 async fn token_servers_that_cannot_be_used_are_told_apart() {
     type Case = (&'static str, fn() -> Response, Error);
     let gave_none = || Error::Unavailable("its token server gave no token".to_owned());
-    let cases: [Case; 9] = [
+    let cases: [Case; 11] = [
         ("wrong credentials", || headed(401, "x", "x"), Error::Denied(StatusCode::UNAUTHORIZED)),
         ("not for this user", || headed(403, "x", "x"), Error::Denied(StatusCode::FORBIDDEN)),
         (
             "too many requests",
-            || headed(429, "retry-after", "60"),
-            Error::RateLimited { retry_after: Some(Duration::from_secs(60)) },
+            || headed(429, "retry-after", "61"),
+            Error::RateLimited { retry_after: Some(Duration::from_secs(61)) },
         ),
         (
             "missing",
@@ -132,6 +132,8 @@ async fn token_servers_that_cannot_be_used_are_told_apart() {
         ("too large", || vec![b' '; 64 * 1024 + 1].into_response(), Error::TooLarge(64 * 1024)),
         ("no JSON", || "secret".into_response(), gave_none()),
         ("an empty token", || r#"{"token": ""}"#.into_response(), gave_none()),
+        ("no token", || r#"{"token": null, "access_token": ""}"#.into_response(), gave_none()),
+        ("nothing", || "null".into_response(), gave_none()),
         (
             "a token that is two headers",
             || r#"{"token": "t\r\nX-Other: 1"}"#.into_response(),
@@ -146,6 +148,54 @@ async fn token_servers_that_cannot_be_used_are_told_apart() {
         let registry = Recorder::start(move |_| bearer(&realm, ALL_SCOPES)).await;
         let asked = client(&registry.url, credentials()).tagged_manifest(&tag()).await;
         assert_eq!(asked.unwrap_err(), expected, "{description}");
+    }
+}
+
+/// Artifactory has a token server for each of its repositories, and `null` in its path if no
+/// repository is asked for.
+#[tokio::test]
+async fn a_token_server_is_known_by_its_host_and_port() {
+    let layout = Layout::of_layers(&[LAYER]);
+    let token_server = Recorder::start(|_| axum::Json(json!({"token": "t"})).into_response()).await;
+    let host = token_server.url.clone();
+    let paths = ["/docker-a/token", "/null/token?for=team", "/", ""];
+    for known in paths {
+        for named in paths {
+            let realm = format!("{host}{named}");
+            let registry = Recorder::registry(&layout, move |request| {
+                (!is_authorized(request, "Bearer t")).then(|| bearer(&realm, ""))
+            })
+            .await;
+            let realm = Some(format!("{host}{known}").parse().unwrap());
+            let upstream =
+                client(&registry.url, Some(Credentials { realm, ..credentials().unwrap() }));
+            upstream.tagged_manifest(&tag()).await.unwrap();
+            let asked = token_server.take_asked();
+            let path = named.split('?').next().unwrap().trim_start_matches('/');
+            assert!(asked[0].starts_with(&format!("GET /{path}?")), "{asked:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_first_token_that_is_not_empty_counts() {
+    let layout = Layout::of_layers(&[LAYER]);
+    for answer in [
+        json!({"token": "t"}),
+        json!({"token": "t", "access_token": ""}),
+        json!({"token": "t", "access_token": null}),
+        json!({"token": "", "access_token": "t"}),
+        json!({"token": null, "access_token": "t", "expires_in": null}),
+    ] {
+        let body = answer.clone();
+        let token_server = Recorder::start(move |_| axum::Json(body.clone()).into_response()).await;
+        let realm = token_server.url;
+        let registry = Recorder::registry(&layout, move |request| {
+            (!is_authorized(request, "Bearer t")).then(|| bearer(&realm, r#",scope="",error="""#))
+        })
+        .await;
+        let manifest = client(&registry.url, None).tagged_manifest(&tag()).await;
+        assert!(manifest.is_ok(), "{answer}: {manifest:?}");
     }
 }
 

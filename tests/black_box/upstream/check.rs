@@ -4,7 +4,7 @@
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use layergate_upstream::{Credentials, Danger, Error, UpstreamRegistry};
+use layergate_upstream::{Credentials, Danger, Error, Http, UpstreamRegistry};
 use serde_json::json;
 
 use support::upstream::{basic, bearer, credentials, is_authorized};
@@ -28,8 +28,8 @@ async fn registry_of_alice(scope: &'static str) -> (Recorder, Recorder) {
 
 async fn check(url: &str, credentials: Option<Credentials>) -> Result<Option<String>, Error> {
     let registry = UpstreamRegistry::parse(url).unwrap();
-    let trust = registry.trust(Vec::new());
-    Ok(layergate_upstream::check(&registry, credentials, trust).await?.map(String::from))
+    let http = Http::direct(registry.trust(Vec::new())).unwrap();
+    Ok(layergate_upstream::check(&registry, credentials, http).await?.map(String::from))
 }
 
 #[tokio::test]

@@ -10,7 +10,9 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use layergate_upstream::{Danger, Error, Host, Patience, Trust, Upstream, UpstreamRepository};
+use layergate_upstream::{
+    Danger, Error, Host, Http, Patience, Trust, Upstream, UpstreamRepository,
+};
 
 use support::upstream::{ALL_SCOPES, bearer, client, credentials, digest, read, tag};
 use support::{Fault, FaultProxy, Layout, Recorder, breaking, headed, nobody_listens, sha256};
@@ -87,9 +89,9 @@ async fn each_answer_is_told_apart() {
         ("403", || headed(403, "x", "x"), Error::Denied(StatusCode::FORBIDDEN), 1),
         ("404", || headed(404, "x", "x"), Error::NotFound, 1),
         (
-            "429 with seconds",
-            || headed(429, "retry-after", "7"),
-            Error::RateLimited { retry_after: Some(Duration::from_secs(7)) },
+            "429 for longer than is waited",
+            || headed(429, "retry-after", "61"),
+            Error::RateLimited { retry_after: Some(Duration::from_secs(61)) },
             1,
         ),
         ("429 without", || headed(429, "x", "x"), Error::RateLimited { retry_after: None }, 1),
@@ -108,7 +110,7 @@ async fn each_answer_is_told_apart() {
         (
             "a redirect to nowhere",
             || headed(307, "x", "x"),
-            Error::Unavailable("it redirected to what is not a URL".to_owned()),
+            Error::Unavailable("it redirected to an invalid URL".to_owned()),
             3,
         ),
         ("a redirect to itself", || headed(302, "location", "?"), Error::RedirectLoop, 6),
@@ -166,7 +168,11 @@ async fn connections_that_fail_are_tried_again() {
 /// Nothing, and a part of an answer and then nothing, three times each.
 #[tokio::test]
 async fn a_registry_that_does_not_answer_is_given_up() {
-    let patience = Patience { answer: Duration::from_secs(1), idle: Duration::from_secs(2) };
+    let patience = Patience {
+        answer: Duration::from_secs(1),
+        idle: Duration::from_secs(2),
+        ..Patience::default()
+    };
     let given_up = async |fault| {
         let proxy = FaultProxy::to("http://127.0.0.1:9").await;
         proxy.set(fault);
@@ -246,7 +252,8 @@ async fn a_registry_that_was_not_named_as_trusted_is_not_reached_either() {
     let registry = Recorder::start(|_| "{}".into_response()).await;
     for host in [registry.host().to_owned(), registry.host().replace("127.0.0.1", "localhost")] {
         let repository = UpstreamRepository::parse(&format!("{host}/team/app")).unwrap();
-        let upstream = Upstream::new(repository, None, Trust::default()).unwrap();
+        let http = Http::direct(Trust::default()).unwrap();
+        let upstream = Upstream::new(repository, None, http).unwrap();
         let error = upstream.tagged_manifest(&tag()).await.unwrap_err();
         assert!(
             matches!(error, Error::Forbidden { reason: Danger::PrivateAddress, .. }),
@@ -263,7 +270,8 @@ async fn a_trusted_host_may_be_named_by_its_name() {
     let host = registry.host().replace("127.0.0.1", "localhost");
     let repository = UpstreamRepository::parse(&format!("{host}/team/app")).unwrap();
     let trust = Trust { hosts: vec![Host::parse("localhost").unwrap()], plain_http: true };
-    Upstream::new(repository, None, trust).unwrap().tagged_manifest(&tag()).await.unwrap();
+    let upstream = Upstream::new(repository, None, Http::direct(trust).unwrap()).unwrap();
+    upstream.tagged_manifest(&tag()).await.unwrap();
 }
 
 /// Sends a part of a blob of a length, and breaks the connection.

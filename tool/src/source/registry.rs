@@ -1,41 +1,36 @@
 //! Images in other registries.
 
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use layergate_core::catalog::LayerRecord;
-use layergate_core::types::{Digest, ImageId};
+use layergate_core::types::{Descriptor, Digest, ImageId};
 use layergate_upstream as upstream;
-use layergate_upstream::manifest::{self, Descriptor};
-use layergate_upstream::{Danger, Manifest, Trust, Upstream};
+use layergate_upstream::manifest::{self, IndexEntry, Platform};
+use layergate_upstream::{Danger, Http, Manifest, Trust, Upstream};
 use tokio::runtime::Handle;
 
-use super::image::{Contents, collect};
+use super::image::{Contents, collect, for_platform};
 use super::{Blob, SourceImage, credentials};
 use crate::error::Error;
 use crate::reference::UpstreamImage;
-
-/// The most bytes that the manifests of one image may have together. They are all in memory.
-const LARGEST_MANIFESTS: usize = 64 * 1024 * 1024;
 
 /// An image in another registry.
 #[derive(Debug)]
 pub struct Registry {
     name: String,
     upstream: Upstream,
-    /// The manifest that was asked for.
+    /// The manifest of the source itself.
     root: Manifest,
-    /// How many bytes of other manifests were fetched.
-    fetched: AtomicUsize,
 }
 
 impl Registry {
-    /// Fetches the manifest of an image, with the credentials that the user has for its registry.
+    /// Fetches the manifest of an image, with the user's credentials for the registry.
     pub fn open(image: UpstreamImage, trust: Trust) -> Result<Self, Error> {
         let credentials = credentials::find(&image.repository)?;
         let name = image.repository.to_string();
-        let upstream = Upstream::new(image.repository, credentials, trust)
+        let http = Http::through_proxies(trust)
             .map_err(|error| Error::Local(format!("cannot connect to registries: {error}")))?;
+        let upstream = Upstream::new(image.repository, credentials, http)
+            .map_err(|error| failure(&name, "the image", &error))?;
         let (what, root) = match &image.image {
             ImageId::Tag(tag) => {
                 (format!("the tag '{tag}'"), wait_for(upstream.tagged_manifest(tag)))
@@ -45,30 +40,31 @@ impl Registry {
             }
         };
         let root = root.map_err(|error| failure(&name, &what, &error))?;
-        Ok(Self { name, upstream, root, fetched: AtomicUsize::new(0) })
+        Ok(Self { name, upstream, root })
     }
 
-    /// The image, after all the images below it.
-    pub fn images(&self) -> Result<Vec<SourceImage>, Error> {
-        let root = Descriptor {
+    /// The image, or the one of its index for a platform; after all the images below it.
+    pub fn images(&self, platform: Option<&Platform>) -> Result<Vec<SourceImage>, Error> {
+        let descriptor = Descriptor {
             digest: self.root.digest.clone(),
-            media_type: self.root.media_type.clone(),
             size: self.root.bytes.len() as u64,
-            platform: None,
+            media_type: self.root.media_type.clone(),
         };
-        let mut images = Vec::new();
-        collect(self, &root, 0, &mut images)?;
-        Ok(images)
+        let root = IndexEntry { descriptor, platform: None };
+        match platform {
+            None => collect(self, &root),
+            Some(platform) => collect(self, &for_platform(self, vec![root], platform)?),
+        }
     }
 
-    /// Whether the registry gives a blob, as far as can be told without reading it.
+    /// Checks that the registry sends a blob, without reading it.
     pub async fn check(&self, blob: &Blob) -> Result<(), Error> {
-        self.ask_for(&blob.record)
+        self.ask_for(&blob.descriptor)
             .await
-            .map_err(|error| blob_error(&self.name, &blob.record.digest, &error))
+            .map_err(|error| blob_error(&self.name, &blob.descriptor.digest, &error))
     }
 
-    async fn ask_for(&self, blob: &LayerRecord) -> Result<(), upstream::Error> {
+    async fn ask_for(&self, blob: &Descriptor) -> Result<(), upstream::Error> {
         self.upstream.blob(&blob.digest, blob.size)?.open().await
     }
 }
@@ -86,32 +82,24 @@ impl Contents for Registry {
         let bytes = manifest
             .map_err(|error| failure(&self.name, &format!("the image {digest}"), &error))?
             .bytes;
-        if self.fetched.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len() > LARGEST_MANIFESTS
-        {
-            return Err(Error::Source(format!(
-                "the manifests of the image in {} have more than {LARGEST_MANIFESTS} bytes together; publish its \
-                 images one by one, by their digests",
-                self.name
-            )));
-        }
         Ok(Some(bytes))
     }
 
-    /// A registry says whether it has a blob when that is read. It need not have foreign layers, so
-    /// it is asked.
+    /// Asks the registry about foreign layers only. It must have all others; if one is missing,
+    /// reading it fails.
     fn blob_size(&self, blob: &manifest::Blob) -> Result<Option<u64>, Error> {
         if !blob.is_foreign {
-            return Ok(Some(blob.record.size));
+            return Ok(Some(blob.descriptor.size));
         }
-        match wait_for(self.ask_for(&blob.record)) {
-            Ok(()) => Ok(Some(blob.record.size)),
+        match wait_for(self.ask_for(&blob.descriptor)) {
+            Ok(()) => Ok(Some(blob.descriptor.size)),
             Err(upstream::Error::NotFound) => Ok(None),
-            Err(error) => Err(blob_error(&self.name, &blob.record.digest, &error)),
+            Err(error) => Err(blob_error(&self.name, &blob.descriptor.digest, &error)),
         }
     }
 
     fn open_blob(&self, blob: &Blob) -> io::Result<Box<dyn Read + Send>> {
-        Ok(self.upstream.blob(&blob.record.digest, blob.record.size)?.into_reader())
+        Ok(self.upstream.blob(&blob.descriptor.digest, blob.descriptor.size)?.into_reader())
     }
 }
 
@@ -119,12 +107,12 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
     Handle::current().block_on(future)
 }
 
-/// The sentence for a blob that cannot be had.
+/// The error for a blob that the registry does not send.
 pub fn blob_error(repository: &str, digest: &Digest, error: &upstream::Error) -> Error {
     failure(repository, &format!("the blob {digest}"), error)
 }
 
-/// The sentence for what cannot be had from a repository.
+/// The error for `what` that a repository does not send.
 fn failure(repository: &str, what: &str, error: &upstream::Error) -> Error {
     let registry = repository.split('/').next().unwrap_or_default();
     let advice = match error {
@@ -154,15 +142,21 @@ fn failure(repository: &str, what: &str, error: &upstream::Error) -> Error {
         upstream::Error::RateLimited { retry_after: None } => {
             format!("run it again later, or log in with 'docker login {registry}'")
         }
-        upstream::Error::Unavailable(_) => {
+        upstream::Error::Busy { .. } => "run it again later".to_owned(),
+        upstream::Error::Tls(problem) => {
+            problem.advice("give --plain-http", "give --plain-http=false").to_owned()
+        }
+        upstream::Error::Unreachable(_) | upstream::Error::Unavailable(_) => {
             "check the name and the network, or run it again later".to_owned()
         }
     };
     let sentence = format!("cannot get {what} from {repository}: it {error}; {advice}");
     match error {
-        upstream::Error::RateLimited { .. } | upstream::Error::Unavailable(_) => {
-            Error::Registry(sentence)
-        }
+        upstream::Error::RateLimited { .. }
+        | upstream::Error::Busy { .. }
+        | upstream::Error::Unreachable(_)
+        | upstream::Error::Tls(_)
+        | upstream::Error::Unavailable(_) => Error::Registry(sentence),
         _ => Error::Source(sentence),
     }
 }

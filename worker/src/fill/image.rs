@@ -1,8 +1,8 @@
-//! An image: its manifest is fetched and verified. Its layers, and the images of an index, come
-//! when they are asked for.
+//! Fetches an image: its manifest. The layers, and the images of an index, are fetched when a
+//! client requests them.
 
-use layergate_core::catalog::{Consistency, Fill, FillFailure, Intent, NewImage};
-use layergate_core::publish::{self, Uploads};
+use layergate_core::catalog::{Consistency, Fill, FillFailure, NewImage};
+use layergate_core::publish::Uploads;
 use layergate_core::types::{Digest, ImageId, Repository};
 use layergate_upstream as upstream;
 use layergate_upstream::manifest::{self, Content};
@@ -13,8 +13,8 @@ use crate::Worker;
 use crate::source::Source;
 
 impl Worker {
-    /// Fetches an image that is not here, and gives it its tag. Returns how many bytes went into
-    /// the store.
+    /// Fetches an image that is missing or whose tag is to be looked up again, and sets the tag.
+    /// Returns how many bytes were stored.
     pub(super) async fn image(
         &self,
         fill: &Fill,
@@ -38,8 +38,7 @@ impl Worker {
         Ok(bytes)
     }
 
-    /// Asks the upstream for an image: for its digest, and for its manifest unless the image is
-    /// here already.
+    /// Looks up an image in the upstream. The manifest is only fetched if the image is not stored.
     async fn find(
         &self,
         repository: &Repository,
@@ -60,7 +59,7 @@ impl Worker {
         Ok((digest, manifest))
     }
 
-    /// Publishes an image whose layers are still in the upstream.
+    /// Publishes an image. Its layers stay in the upstream for now. Returns the manifest's size.
     async fn import(
         &self,
         repository: &Repository,
@@ -85,13 +84,13 @@ impl Worker {
         };
         match content {
             Content::Index(images) => {
-                image.images = images.into_iter().map(|image| image.digest).collect()
+                image.images = images.into_iter().map(|image| image.descriptor.digest).collect()
             }
             Content::Image(blobs) => {
                 for blob in blobs {
                     match blob.is_foreign {
-                        true => image.absent_layers.push(blob.record.digest),
-                        false => image.layers.push(blob.record),
+                        true => image.absent_layers.push(blob.descriptor.digest),
+                        false => image.layers.push(blob.descriptor),
                     }
                 }
             }
@@ -99,37 +98,26 @@ impl Worker {
         if image.is_too_large() {
             return Err(Failure::new(
                 FillFailure::TooLarge,
-                "it names more than an image's record can hold",
+                "the image has more layers or images than a record can hold",
             ));
         }
         match self.catalog.repository(repository).await? {
             Some(record) if record.is_cache => {}
             Some(_) => {
-                let cause = "the repository was created here, and so is not filled from elsewhere";
+                let cause = "a user created the repository, so no rule applies to it";
                 return Err(Failure::new(FillFailure::NoRule, cause));
             }
             None => {
                 self.catalog.create_cache(repository, &source.rule.accounts).await?;
             }
         }
-        let layers = image.layers.iter().map(|layer| layer.digest.clone());
-        let digests: Vec<_> = layers.chain([image.digest.clone()]).collect();
-        let intent = self.announce(repository, digests).await?;
-        let published = self.publish(repository, &image, bytes, &intent).await;
-        self.retire(&intent, &published).await;
-        published.map(|()| size)
-    }
-
-    async fn publish(
-        &self,
-        repository: &Repository,
-        image: &NewImage,
-        manifest: Vec<u8>,
-        intent: &Intent,
-    ) -> Result<(), Failure> {
-        let stop = CancellationToken::new(); // a manifest is sent in an instant
+        let stop = CancellationToken::new(); // never cancelled: a manifest is small
         let uploads = Uploads::new(self.store.clone(), repository.registry.clone(), stop);
-        uploads.manifest(&image.digest, &image.media_type, manifest).await?;
-        Ok(publish::image(&self.catalog, repository, image, intent).await?)
+        self.publishing(repository, image.digests(), async |publishing| {
+            uploads.manifest(&image.digest, &image.media_type, bytes).await?;
+            publishing.image(&image).await?;
+            Ok(size)
+        })
+        .await
     }
 }

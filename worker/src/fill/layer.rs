@@ -1,14 +1,12 @@
-//! A layer: its bytes go from the upstream into the store, in a bounded amount of memory. Meanwhile
-//! pullers may be given the URL that the upstream redirects to.
+//! Fetches a layer from the upstream into the store, with a limited amount of memory. Meanwhile,
+//! clients may get the URL that the upstream redirects to.
 
 use std::sync::Mutex as StdMutex;
 use std::time::{Duration, Instant};
 
-use layergate_core::catalog::{
-    BeforeStored, Consistency, Fill, Intent, LayerDescription, LayerRecord, LayerState,
-};
-use layergate_core::publish::Uploads;
-use layergate_core::types::{Digest, DownloadUrl, Repository};
+use layergate_core::catalog::{BeforeStored, Consistency, Fill, Intent, LayerState};
+use layergate_core::publish::{IfStored, Uploads};
+use layergate_core::types::{Descriptor, Digest, DownloadUrl, Repository};
 use layergate_upstream::{Blob, Upstream};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -17,28 +15,28 @@ use super::Failure;
 use crate::Worker;
 use crate::source::Source;
 
-/// After what time the upstream is asked for a new URL.
+/// The age at which a URL is replaced by a new one.
 const URL_LIFE: Duration = Duration::from_secs(40);
 
-/// How long it may take to answer that: the lease has to be renewed meanwhile.
+/// The time limit for requesting a new URL. The lease must be renewed after it.
 const TIME_TO_ASK: Duration = Duration::from_secs(5);
 
-/// Where the upstream redirects to, as long as pullers may be told.
+/// Where the upstream redirects to, if clients may go there.
 #[derive(Debug, Default)]
 pub(super) struct Redirect(Mutex<Option<Vetted>>);
 
-/// A URL that gave the layer's bytes without credentials, and that led to no private place.
+/// A URL that was tried: it has the layer, needs no credentials, and its address is allowed.
 #[derive(Debug)]
 struct Vetted {
     url: DownloadUrl,
     since: Instant,
     upstream: Upstream,
-    layer: LayerRecord,
+    layer: Descriptor,
 }
 
 impl Redirect {
-    /// The URL. Asks the upstream for a new one if it is old; there is none if that does not answer
-    /// at once, or redirects no more.
+    /// The URL. Requests a new one if it is old. `None` if there was none, or if the upstream does
+    /// not redirect to a new one at once.
     pub(super) async fn url(&self) -> Option<DownloadUrl> {
         let mut vetted = self.0.lock().await;
         let Vetted { url, since, upstream, layer } = vetted.as_ref()?;
@@ -53,16 +51,16 @@ impl Redirect {
     }
 }
 
-/// Asks the upstream for a layer. It has it, with the right size, if this succeeds.
-async fn open(upstream: &Upstream, layer: &LayerRecord) -> Result<Blob, layergate_upstream::Error> {
+/// Requests a layer. If this succeeds, the upstream has it with the right size.
+async fn open(upstream: &Upstream, layer: &Descriptor) -> Result<Blob, layergate_upstream::Error> {
     let mut blob = upstream.blob(&layer.digest, layer.size)?;
     blob.open().await?;
     Ok(blob)
 }
 
 impl Worker {
-    /// Fetches a layer that an image references and that is not stored. Returns how many bytes went
-    /// into the store.
+    /// Fetches a layer that an image references and that is not stored. Returns how many bytes were
+    /// stored.
     pub(super) async fn layer(
         &self,
         fill: &Fill,
@@ -72,23 +70,22 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<u64, Failure> {
         let state = self.catalog.layer(repository, digest, Consistency::Strong).await?;
-        let LayerState::Upstream(LayerDescription { size, media_type }) = state else {
-            self.catalog.end_fill(fill).await?; // it is stored, or no image references it any more
+        let LayerState::Upstream(layer) = state else {
+            self.catalog.end_fill(fill).await?; // it is stored, or no image needs it any more
             return Ok(0);
         };
-        let layer = LayerRecord { digest: digest.clone(), size, media_type };
         let source = self.source(repository).await?;
-        let intent = self.announce(repository, [digest.clone()]).await?;
-        let stored =
-            self.store_layer(fill, (repository, &source, &layer), redirect, stop, &intent).await;
-        self.retire(&intent, &stored).await;
-        stored
+        self.publishing(repository, [digest.clone()], async |publishing| {
+            let intent = publishing.intent();
+            self.store_layer(fill, (repository, &source, &layer), redirect, stop, intent).await
+        })
+        .await
     }
 
     async fn store_layer(
         &self,
         fill: &Fill,
-        (repository, source, layer): (&Repository, &Source, &LayerRecord),
+        (repository, source, layer): (&Repository, &Source, &Descriptor),
         redirect: &Redirect,
         stop: &CancellationToken,
         intent: &Intent,
@@ -117,13 +114,12 @@ impl Worker {
             };
             Ok(blob.into_reader())
         };
-        // What the bucket has, for another repository, is not sent again. But it is read from the
-        // upstream and verified all the same: only who has the bytes may say that this repository
-        // has them.
-        let is_sent = uploads.blob(layer, open, |_| {}).await?;
+        // If the bucket has the layer for another repository, it is not uploaded again. It is still
+        // read from the upstream and verified: that proves that this upstream has the layer.
+        let is_sent = uploads.blob(layer, IfStored::Verify, open, |_| {}).await?;
         if !self.catalog.finish_layer(fill, &layer.digest, intent).await? {
-            // The image was deleted and cleaned meanwhile: it stays deleted, and so does its layer.
-            // Or somebody else has the lease, and then this does nothing.
+            // The image was deleted meanwhile, so the layer is not recorded. Or another worker has
+            // the lease, and then this request changes nothing.
             self.catalog.end_fill(fill).await?;
         }
         Ok(if is_sent { layer.size } else { 0 })

@@ -7,8 +7,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use layergate_bench::process::{Ended, Process};
 use layergate_bench::stack::{Stack, address};
 use layergate_bench::{Result, image, report};
-use layergate_core::catalog::{Catalog, LayerRecord, NewImage};
-use layergate_core::types::{Digest, ImageId, ObjectKey, RegistryId, Repository, RepositoryName};
+use layergate_core::catalog::{Catalog, NewImage};
+use layergate_core::publish::Publishing;
+use layergate_core::role::Publisher;
+use layergate_core::types::{
+    Descriptor, Digest, ImageId, ObjectKey, RegistryId, Repository, RepositoryName,
+};
 use serde_json::{Value, json};
 
 use crate::bucket::Bucket;
@@ -90,14 +94,14 @@ async fn fill(stack: &Stack, bucket: &Bucket) -> Result<()> {
 }
 
 async fn write(
-    catalog: &Catalog,
+    catalog: &Catalog<Publisher>,
     bucket: &Bucket,
     repository: &Repository,
     n: usize,
 ) -> Result<()> {
     let layers =
         (0..LAYERS).map(|layer_n| layer(&format!("layer {layer_n} of image {n} of {repository}")));
-    let layers: Vec<LayerRecord> = layers.collect::<Result<_>>()?;
+    let layers: Vec<Descriptor> = layers.collect::<Result<_>>()?;
     let manifest = layer(&format!("manifest of image {n} of {repository}"))?.digest;
     let image = NewImage {
         digest: manifest.clone(),
@@ -112,10 +116,10 @@ async fn write(
     let digests: Vec<Digest> = image.layers.iter().map(|layer| layer.digest.clone()).collect();
     digests.iter().for_each(|digest| bucket.put(&ObjectKey::of_layer(registry, digest)));
     bucket.put(&ObjectKey::of_manifest(registry, &manifest));
-    let intent = catalog.announce(registry, digests).await?;
-    let published = layergate_core::publish::image(catalog, repository, &image, &intent).await;
+    let publishing = Publishing::announce(catalog, repository, digests).await?;
+    let published = publishing.image(&image).await;
     published.map_err(|error| format!("an image cannot be written: {error:?}"))?;
-    catalog.retire(&intent).await?;
+    publishing.end(false).await?;
     if n.is_multiple_of(DELETED) {
         catalog.delete_image(repository, &ImageId::Digest(manifest)).await?;
     }

@@ -5,9 +5,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use layergate_bench::stack::{Stack, address};
 use layergate_bench::{Result, image, paths, report};
 use layergate_core::aws::{self, Patience};
-use layergate_core::catalog::{Catalog, Consistency, LayerRecord, NewImage};
+use layergate_core::catalog::{Catalog, Consistency, NewImage};
 use layergate_core::config::Config;
-use layergate_core::types::{AccountId, Digest, ImageTag, RegistryId, Repository, RepositoryName};
+use layergate_core::publish::Publishing;
+use layergate_core::role::{Publisher, Role};
+use layergate_core::types::{
+    AccountId, Descriptor, Digest, ImageTag, RegistryId, Repository, RepositoryName,
+};
 use serde_json::{Value, json};
 
 use crate::function::{self, Function};
@@ -61,7 +65,7 @@ pub fn run(cpu: usize) -> Result<Value> {
 /// Checks that the embedded DynamoDB counts units as DynamoDB documents, with three requests whose
 /// units are easy to know.
 async fn check(stack: &Stack, meter: &Meter, repository: &Repository) -> Result<()> {
-    let catalog = catalog(stack)?;
+    let catalog = catalog::<Publisher>(stack)?;
     let is = |operation: &str, read_units, write_units| -> Result<()> {
         let (cost, right) = (meter.take()?, Cost { requests: 1, read_units, write_units });
         match cost == right {
@@ -171,9 +175,9 @@ fn slices(layers: &[String]) -> Vec<&[u8]> {
 
 /// Fills the repository with the library. With the tool, this would take hours.
 struct Filler {
-    catalog: Catalog,
+    catalog: Catalog<Publisher>,
     repository: Repository,
-    shared: Vec<LayerRecord>,
+    shared: Vec<Descriptor>,
     /// How many images were written.
     images: usize,
 }
@@ -219,27 +223,24 @@ impl Filler {
             upstream: None,
         };
         let failed = |error| format!("an image cannot be written: {error:?}");
-        let catalog = &self.catalog;
         let digests = image.layers.iter().map(|layer| layer.digest.clone());
-        let intent = catalog.announce(&self.repository.registry, digests).await?;
-        layergate_core::publish::image(catalog, &self.repository, &image, &intent)
-            .await
-            .map_err(failed)?;
-        catalog.retire(&intent).await?;
+        let publishing = Publishing::announce(&self.catalog, &self.repository, digests).await?;
+        publishing.image(&image).await.map_err(failed)?;
         let tag = ImageTag::parse(&format!("filled-in-{n}")).map_err(|_| "a tag is wrong")?;
-        Ok(self.catalog.tag_image(&self.repository, &image.digest, &tag).await.map_err(failed)?)
+        publishing.tag(&image.digest, &tag).await.map_err(failed)?;
+        Ok(publishing.end(false).await?)
     }
 }
 
-/// The record of a layer with this content.
-pub fn layer(content: &str) -> Result<LayerRecord> {
+/// The descriptor of a layer with this content.
+pub fn layer(content: &str) -> Result<Descriptor> {
     let digest = image::digest_of(content.as_bytes());
     let digest = Digest::parse(&digest).map_err(|_| "a digest is wrong")?;
-    Ok(LayerRecord { digest, size: content.len() as u64, media_type: image::LAYER.to_owned() })
+    Ok(Descriptor { digest, size: content.len() as u64, media_type: image::LAYER.to_owned() })
 }
 
 /// The stack's catalog.
-pub fn catalog(stack: &Stack) -> Result<Catalog> {
+pub fn catalog<R: Role>(stack: &Stack) -> Result<Catalog<R>> {
     let environment = &stack.environment;
     let config = Config::from_env(|name| environment.get(name).cloned())?;
     let [id, secret] =

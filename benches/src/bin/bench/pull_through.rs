@@ -7,6 +7,7 @@ use layergate_bench::stack::{Stack, address};
 use layergate_bench::statistics::{median, percentile};
 use layergate_bench::{Result, image, report};
 use layergate_core::catalog::{Consistency, LayerState};
+use layergate_core::role::Puller;
 use layergate_core::types::{Digest, RegistryId, Repository, RepositoryName};
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
@@ -150,7 +151,7 @@ pub fn repository(stack: &Stack) -> Result<Repository> {
 
 /// Whether the stack has stored a layer of the image.
 pub fn is_stored(stack: &Stack) -> Result<impl Fn(&str) -> Result<bool>> {
-    let (catalog, repository) = (catalog(stack)?, repository(stack)?);
+    let (catalog, repository) = (catalog::<Puller>(stack)?, repository(stack)?);
     let runtime = Builder::new_current_thread().enable_all().build()?;
     Ok(move |layer: &str| {
         let layer = Digest::parse(layer).map_err(|_| "a digest is wrong")?;

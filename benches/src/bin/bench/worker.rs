@@ -8,6 +8,7 @@ use layergate_bench::process::Process;
 use layergate_bench::stack::Stack;
 use layergate_bench::{Result, image, paths, report};
 use layergate_core::catalog::Catalog;
+use layergate_core::role::Puller;
 use layergate_core::types::{Digest, ImageId, ImageTag, Repository, Wanted};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
@@ -114,7 +115,7 @@ fn log(stack: &Stack) -> PathBuf {
 
 /// Takes leases, as the API's function does before it invokes the worker.
 struct Leases {
-    catalog: Catalog,
+    catalog: Catalog<Puller>,
     runtime: Runtime,
     repository: Repository,
 }
