@@ -78,8 +78,11 @@ macro_rules! pattern {
     };
 }
 
-static ACCOUNT_ID: Pattern = pattern!("[0-9]{12}");
-static DIGEST: Pattern = pattern!("[a-zA-Z0-9-_+.]+:[a-fA-F0-9]+");
+// These two are checked without a regular expression, because every call checks them, and that is
+// many times faster.
+const ACCOUNT_ID: &str = "[0-9]{12}";
+const DIGEST: &str = "[a-zA-Z0-9-_+.]+:[a-fA-F0-9]+";
+
 /// The pattern of ECR's model since 2024; it accepts every name that the older pattern accepts.
 static REPOSITORY_NAME: Pattern =
     pattern!(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*");
@@ -108,6 +111,17 @@ impl Pattern {
             false => Err(Constraint::Pattern(self.text)),
         }
     }
+}
+
+/// Whether text is the part of a digest before the colon.
+fn is_algorithm(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_+.".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_allowed)
+}
+
+/// Whether text is the part of a digest after the colon.
+fn is_hex(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Implements `AsRef<str>` and `Display` for types that hold one string.
@@ -142,8 +156,10 @@ pub type RegistryId = AccountId;
 impl AccountId {
     /// Accepts twelve digits.
     pub fn parse(value: &str) -> Result<Self, Constraint> {
-        ACCOUNT_ID.check(value)?;
-        Ok(Self(value.to_owned()))
+        match value.len() == 12 && value.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => Ok(Self(value.to_owned())),
+            false => Err(Constraint::Pattern(ACCOUNT_ID)),
+        }
     }
 }
 
@@ -188,10 +204,12 @@ impl Digest {
     /// Accepts what ECR accepts as `layerDigest`: `<algorithm>:<hexadecimal digits>`, of any
     /// length.
     pub fn parse(value: &str) -> Result<Self, Constraint> {
-        let violated = Constraint::Pattern(DIGEST.text);
-        DIGEST.check(value)?;
-        let (_, hex) = value.split_once(':').ok_or(violated)?;
-        Ok(Self { as_given: value.to_owned(), hex: hex.to_ascii_lowercase() })
+        match value.split_once(':') {
+            Some((algorithm, hex)) if is_algorithm(algorithm) && is_hex(hex) => {
+                Ok(Self { as_given: value.to_owned(), hex: hex.to_ascii_lowercase() })
+            }
+            _ => Err(Constraint::Pattern(DIGEST)),
+        }
     }
 
     /// The sha256 digest of these bytes.

@@ -12,33 +12,33 @@ use crate::distribution::{Registry, Storage};
 
 const ANSWERS: u64 = 100;
 
-/// Requests to S3 for one answer of the registry.
+/// How many requests to S3 one answer of the registry costs.
 #[derive(Debug, Clone, Copy)]
 pub struct S3Requests {
     pub all: f64,
+    /// How many of these are listings.
     pub listings: f64,
 }
 
-impl S3Requests {
-    /// Counts them for GET requests of `path`. The first answer, which fills the registry's cache,
-    /// is not counted.
-    pub fn count(stack: &Stack, s3: SocketAddr, path: &str) -> Result<Self> {
-        let counter = Counter::start(s3)?;
-        let registry = Registry::start(&Storage::in_s3(stack, counter.address)?)?;
-        let mut connection = connect(registry.address)?;
-        for answers in 0..=ANSWERS {
-            if answers == 1 {
-                counter.take();
-            }
+/// Counts the requests to S3 for GET requests of `path`: for the first answer of a new registry,
+/// and for one of the later answers, when the registry's cache is filled.
+pub fn s3_requests(stack: &Stack, s3: SocketAddr, path: &str) -> Result<[S3Requests; 2]> {
+    let counter = Counter::start(s3)?;
+    let registry = Registry::start(&Storage::in_s3(stack, counter.address)?)?;
+    let mut connection = connect(registry.address)?;
+    let mut count = |answers: u64| -> Result<S3Requests> {
+        counter.take();
+        for _ in 0..answers {
             connection.send(&head(registry.address, path), b"")?;
             let answer = connection.receive()?.ok_or("the registry closed a connection")?;
             if !["200", "307"].contains(&answer.word(1)) {
                 return Err(format!("{path}: {}", answer.head).into());
             }
         }
-        let [all, listings] = counter.take().map(|count| count as f64 / ANSWERS as f64);
-        Ok(Self { all, listings })
-    }
+        let [all, listings] = counter.take().map(|count| count as f64 / answers as f64);
+        Ok(S3Requests { all, listings })
+    };
+    Ok([count(1)?, count(ANSWERS)?])
 }
 
 /// The head of a GET request. A presigned URL is valid only for the host that it names.

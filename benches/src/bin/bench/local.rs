@@ -13,7 +13,6 @@ use layergate_bench::statistics::median;
 use layergate_bench::{Result, image, report};
 use serde_json::{Value, json};
 
-use crate::counter::S3Requests;
 use crate::distribution::{self, Registry, Storage};
 
 const SAMPLE: &str = "examples/hello-image";
@@ -25,27 +24,24 @@ const CONNECTIONS: [usize; 2] = [1, 16];
 
 const LARGE_LAYER_MIB: usize = 1024;
 
-/// Measures. Prints tables and returns the figures. `requests_per_call` is how many requests to
-/// DynamoDB the function makes for an answer, if that is known.
-pub fn run(requests_per_call: Option<f64>) -> Result<Value> {
+/// Measures. Prints tables and returns the figures.
+pub fn run() -> Result<Value> {
     let stack = Stack::start(&[])?;
     stack.run(&["publish", "--create-repository", SAMPLE, "hello:1.0"])?;
-    let redirects = redirects(&stack, requests_per_call)?;
+    let redirects = redirects(&stack)?;
     let publish = publish(&stack)?;
     stack.process.stop()?;
     Ok(json!({"redirects": redirects, "publish": publish}))
 }
 
-fn redirects(stack: &Stack, requests_per_call: Option<f64>) -> Result<Value> {
+fn redirects(stack: &Stack) -> Result<Value> {
     let s3 = address(&stack.environment, "AWS_ENDPOINT_URL_S3")?;
     let storage = Storage::in_s3(stack, s3)?;
     storage.add(Path::new(SAMPLE), "hello", "1.0")?;
-    let path = format!("/v2/hello/blobs/{LAYER}");
-    let s3_requests = S3Requests::count(stack, s3, &path)?;
     let registry = Registry::start(&storage)?;
     let contestants = [
         ("layergate local", Request::to_stack(stack)),
-        (distribution::NAME, Request::to_registry(registry.address, &path)),
+        (distribution::NAME, Request::to_registry(registry.address)),
     ];
 
     let mut rows = Vec::new();
@@ -87,21 +83,7 @@ fn redirects(stack: &Stack, requests_per_call: Option<f64>) -> Result<Value> {
     );
     println!("{}\n", distribution::describe()?);
     report::table(&["", "calls / s", "p50, ms", "p99, ms"], &rows);
-
-    let S3Requests { all, listings } = s3_requests;
-    println!(
-        "Requests of {} to S3 for one redirect: {all:.2}, of these {listings:.2} listings\n",
-        distribution::NAME
-    );
-    if let Some(requests) = requests_per_call {
-        let name = format!("requests to the back end for an answer / {}", distribution::NAME);
-        targets.push((name, requests / all, 1.0));
-    }
-    let targets = report::targets(&targets);
-    Ok(json!({
-        "rows": figures, "targets": targets,
-        "distribution_s3_requests": all, "distribution_s3_listings": listings,
-    }))
+    Ok(json!({"rows": figures, "targets": report::targets(&targets)}))
 }
 
 /// What wrk sends.
@@ -123,9 +105,9 @@ impl Request {
         }
     }
 
-    fn to_registry(address: SocketAddr, path: &str) -> Self {
+    fn to_registry(address: SocketAddr) -> Self {
         Self {
-            url: format!("http://{address}{path}"),
+            url: format!("http://{address}/v2/hello/blobs/{LAYER}"),
             method: "GET",
             target: None,
             body: String::new(),

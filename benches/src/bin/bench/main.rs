@@ -70,9 +70,7 @@ fn run() -> Result<()> {
         results["clean"] = clean::run()?;
     }
     if is_wanted("local") {
-        // This is known only if the function was measured.
-        let requests_per_call = results["function"]["rows"][0]["requests_per_call"].as_f64();
-        results["local"] = local::run(requests_per_call)?;
+        results["local"] = local::run()?;
     }
     if is_wanted("registry") {
         results["registry"] = registry::run()?;

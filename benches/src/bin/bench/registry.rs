@@ -10,7 +10,7 @@ use layergate_bench::statistics::{median, milliseconds};
 use layergate_bench::{Result, image, report};
 use serde_json::{Value, json};
 
-use crate::counter::{S3Requests, head};
+use crate::counter::{self, S3Requests, head};
 use crate::distribution::{self, Registry, Storage};
 use crate::skopeo;
 
@@ -121,16 +121,24 @@ fn requests(kinds: &[Kind], addresses: [SocketAddr; 2], s3: SocketAddr) -> Resul
     Ok(json!({"rows": figures, "targets": report::targets(&targets)}))
 }
 
-/// Counts the other registry's requests to S3.
+/// Counts the requests to S3 of Distribution's registry.
 fn s3_requests(kinds: &[Kind], stack: &Stack, s3: SocketAddr) -> Result<Value> {
     let (mut rows, mut figures) = (Vec::new(), Vec::new());
     for Kind { name, requests } in kinds {
-        let S3Requests { all, listings } = S3Requests::count(stack, s3, &requests[0].0)?;
-        rows.push(vec![(*name).to_owned(), format!("{all:.2}"), format!("{listings:.2}")]);
-        figures.push(json!({"request": name, "s3_requests": all, "listings": listings}));
+        let answers = counter::s3_requests(stack, s3, &requests[0].0)?;
+        let cells = answers.iter().flat_map(|answer| [answer.all, answer.listings]);
+        let cells = cells.map(|count| format!("{count:.2}"));
+        rows.push(std::iter::once((*name).to_owned()).chain(cells).collect());
+        for (answer, S3Requests { all, listings }) in ["first", "later"].iter().zip(answers) {
+            figures.push(json!({
+                "request": name, "answer": answer, "s3_requests": all, "listings": listings,
+            }));
+        }
     }
     println!("Requests of {} to S3 for one answer\n", distribution::NAME);
-    report::table(&["", "requests", "of these, listings"], &rows);
+    let headings =
+        ["", "first answer", "of these, listings", "a later answer", "of these, listings"];
+    report::table(&headings, &rows);
     Ok(figures.into())
 }
 
