@@ -168,18 +168,21 @@ impl Pusher {
         stream::iter(found).buffered(PARTS_AT_ONCE).try_collect().await
     }
 
-    /// `DELETE /v2/<name>/manifests/<reference>`: deletes an image, or takes a tag from it.
+    /// `DELETE /v2/<name>/manifests/<reference>`: deletes the image with a digest, or only a tag.
     pub(crate) async fn delete_manifest(
         &self,
         name: &str,
         reference: &str,
     ) -> Result<Response, Error> {
         let repository = self.repository(name)?;
-        let id = match reference.contains(':') {
-            true => ImageId::Digest(Digest::parse(reference).map_err(Error::DigestInvalid)?),
-            false => ImageId::Tag(ImageTag::parse(reference).map_err(Error::TagInvalid)?),
+        let deleted = if reference.contains(':') {
+            let digest = Digest::parse(reference).map_err(Error::DigestInvalid)?;
+            self.catalog.delete_image(&repository, &ImageId::Digest(digest)).await?
+        } else {
+            let tag = ImageTag::parse(reference).map_err(Error::TagInvalid)?;
+            self.catalog.delete_tag(&repository, &tag).await?
         };
-        match self.catalog.delete_image(&repository, &id).await? {
+        match deleted {
             ImageDeletion::Deleted(_) | ImageDeletion::Untagged(_) => {
                 tracing::info!(repository = repository.name.as_ref(), reference, "deleted");
                 Ok(empty(StatusCode::ACCEPTED))

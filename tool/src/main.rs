@@ -50,7 +50,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Publish(publish::Arguments),
+    Publish(Box<publish::Arguments>),
     Proxy(proxy::Arguments),
     /// Manage repositories and the accounts that may read them
     #[command(subcommand)]
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), Error> {
     let format = arguments.output;
     match arguments.command {
-        Command::Publish(arguments) => publish::run(arguments, format, interruption()?).await,
+        Command::Publish(arguments) => publish::run(*arguments, format, interruption()?).await,
         Command::Proxy(arguments) => proxy::run(arguments, interruption()?).await,
         Command::Repository(command) => repository::run(command, format).await,
         Command::Image(command) => image::run(command, format).await,

@@ -28,7 +28,7 @@ pub enum ImageDeletion {
     /// These images are gone: the image itself and, if it was an index, those of its images that
     /// nothing else named.
     Deleted(Vec<Digest>),
-    /// Only the tag is gone, because the image has others.
+    /// Only the tag is gone; the image stays.
     Untagged(ImageTag),
     /// There is no such image.
     NoImage,
@@ -144,6 +144,37 @@ impl Catalog<Publisher> {
         let going = self.sweep_with_images_of_indexes(repository, marked, id).await?;
         Ok(ImageDeletion::Deleted(going))
     }
+
+    /// Takes a tag from its image, and keeps the image: also if it has no other tag, or an index
+    /// names it. [`ImageDeletion::Untagged`], unless there is no such tag.
+    pub async fn delete_tag(
+        &self,
+        repository: &Repository,
+        tag: &ImageTag,
+    ) -> Result<ImageDeletion, Fault> {
+        loop {
+            let image = match self.tagged(repository, tag).await? {
+                Some(digest) => self.image(repository, &digest).await?,
+                None => None,
+            };
+            let Some(image) = image else {
+                return Ok(match self.repository(repository).await? {
+                    Some(_) => ImageDeletion::NoImage,
+                    None => ImageDeletion::NoRepository,
+                });
+            };
+            if let Some(deletion) = image.deletion {
+                // Its deletion takes the tag, too.
+                let id = ImageId::Tag(tag.clone());
+                self.sweep_with_images_of_indexes(repository, Marked { image, deletion }, &id)
+                    .await?;
+                return Ok(ImageDeletion::Untagged(tag.clone()));
+            }
+            if self.untag(repository, &image, tag).await?.is_written() {
+                return Ok(ImageDeletion::Untagged(tag.clone()));
+            }
+        }
+    }
 }
 
 impl Catalog<Cleaner> {
@@ -201,16 +232,16 @@ impl<R: Role> Catalog<R> {
         Ok(going.into_iter().map(|marked| marked.image.digest).collect())
     }
 
-    /// Takes a tag from an image that has others.
+    /// Takes a tag from an image, if what names the image has not changed since it was read.
     async fn untag(
         &self,
         repository: &Repository,
         image: &ImageRecord,
         tag: &ImageTag,
     ) -> Result<Outcome<Guard>, Fault> {
-        let has_others = Condition::has_revision(image.revision);
+        let is_as_seen = Condition::has_revision(image.revision);
         let mut write = self.table.transaction();
-        count_change(&mut write, Guard::Image, has_others, repository, &image.digest);
+        count_change(&mut write, Guard::Image, is_as_seen, repository, &image.digest);
         take_tag(&mut write, repository, &image.digest, tag);
         write.commit().await
     }

@@ -173,11 +173,15 @@ async fn images_and_tags_are_deleted() {
         assert_eq!(registry.push(&layout, "app", tag).await.status, 201);
     }
     let part = images[0]["digest"].as_str().unwrap();
+    let bytes = std::fs::read(layout.blob(part)).unwrap();
+    assert_eq!(registry.push_manifest("app", "part", MANIFEST, &bytes).await.status, 201);
     let index = layout.root()["digest"].as_str().unwrap().to_owned();
     let cases = [
         ("an image of an index", part, 409, "DENIED"),
         ("one of two tags", "1", 202, ""),
         ("the same tag", "1", 404, "MANIFEST_UNKNOWN"),
+        ("the only tag of an image of an index", "part", 202, ""),
+        ("the last tag of the index", "2", 202, ""),
         ("the index", index.as_str(), 202, ""),
         ("the same index", index.as_str(), 404, "MANIFEST_UNKNOWN"),
         ("an image that went with it", part, 404, "MANIFEST_UNKNOWN"),

@@ -311,8 +311,11 @@ fn has_no_content(kind: EntryType) -> bool {
     )
 }
 
+/// A record of a pax header: its key and its value.
+type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// The first record of a pax header, as its name and its value, and what comes after it.
-fn next_record(bytes: &[u8]) -> Option<((&[u8], &[u8]), &[u8])> {
+fn next_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let space = bytes.iter().take(20).position(|byte| *byte == b' ')?;
     let digits = str::from_utf8(&bytes[..space]).ok().filter(|digits| is_number(digits))?;
     let length = digits.parse().ok().filter(|length| *length > space && *length <= bytes.len())?;
