@@ -1,6 +1,6 @@
 //! The writing half of the registry protocol: what docker, podman, skopeo and others push with.
 //!
-//! A pusher sends blobs first and the manifest last. [`uploads`] keeps what has arrived of a blob in
+//! A pusher sends blobs first and the manifest last. `uploads` keeps what has arrived of a blob in
 //! an unnamed temporary file. When the blob is complete and verified, it goes to the store. The
 //! manifest makes the image visible, as publishing does.
 //!
