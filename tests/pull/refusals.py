@@ -11,6 +11,7 @@ from tests.pull.deletion import DeletesOnTheWay
 from tests.pull.images import Source
 
 REGISTRY = "000000000000"
+OUTSIDER = "111111111111"
 WRONG_PASSWORD = "correct-horse-battery-staple"
 
 
@@ -80,14 +81,17 @@ def is_refused(client: Client, refusal: Refusal):
     assert done.returncode != 0 and words in done.stdout, f"exits with {done.returncode}: {done.stdout}"
 
 
-def loses_image(client: Client, folder: Path, stack: LocalStack, source: Source):
+def loses_image(client: Client, folder: Path, outside: LocalStack, source: Source):
     """The client has an image's manifest when the image is deleted; then it gets none of the layers.
 
-    The registry says why, and no client shows more of it than that the layer is not there.
+    The registry says why, and no client shows more of it than that the layer is not there. The caller is of another
+    account: whoever may push also reads what no image references.
     """
-    source._replace(repository="deleted").publish(stack)
-    with DeletesOnTheWay(stack, "deleted:1.0") as proxy:
-        login = Login.at(folder, proxy.host, tokens.issued(stack))
+    source._replace(repository="deleted").publish(outside)
+    granted = outside.layergate("repository", "grant", "deleted", OUTSIDER)
+    assert granted.returncode == 0, granted.stderr
+    with DeletesOnTheWay(outside, "deleted:1.0") as proxy:
+        login = Login.at(folder, proxy.host, tokens.issued(outside))
         otherwise = {"docker": "unknown blob", "ctr": "from remote: not found"}
         is_refused(client, Refusal("", f"{proxy.host}/deleted:1.0", login, "404 (Not Found)", otherwise))
     sentence = "is not associated with an image in the repository with name 'deleted'"
@@ -101,5 +105,5 @@ def refused(clients: list, folder: Path, stack: LocalStack, outside: LocalStack,
     for client in clients:
         for row in rows:
             yield f"{client.name}: refused for {row.description}", partial(is_refused, client, row)
-        deletion = partial(loses_image, client, folder / client.name, stack, source)
+        deletion = partial(loses_image, client, folder / client.name, outside, source)
         yield f"{client.name}: refused for a layer whose image was deleted", deletion
