@@ -178,6 +178,7 @@ CHANGES = [
     ("Authorization", "gateway", VERSION),
     ("UrlExpirySeconds", 900, VERSION | {"Modify BucketPolicy"}),
     ("CacheSeconds", 0, VERSION),
+    ("ManifestHead", "answer", VERSION),
     ("Architecture", "arm64", VERSION | {"Modify Worker"}),
     # No version, so that no calls are shared out while Lambda gets sandboxes ready.
     ("ProvisionedConcurrency", 2, {"Modify FunctionAliaslive", "Modify FunctionDeploymentGroup"}),
