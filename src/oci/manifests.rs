@@ -46,7 +46,15 @@ pub(super) async fn get(mut call: Call<'_>) -> Result<Response<String>, Error> {
     }
     let body = match is_head {
         true => String::new(),
-        false => service.manifest(&repository, &image).await?.as_ref().to_owned(),
+        false => match service.manifest(&repository, &image).await {
+            Ok(manifest) => manifest.as_ref().to_owned(),
+            // The client may reach S3 where the function does not, as in sam local.
+            Err(fault) => {
+                tracing::warn!(cause = fault.with_causes(), "a manifest could not be read");
+                let url = service.manifest_url(&repository, &image, call.download_method()).await?;
+                return redirect(&url, &image.digest);
+            }
+        },
     };
     let mut response = json(body);
     digest_header(&mut response, &image.digest)?;
